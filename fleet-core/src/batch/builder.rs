@@ -1,0 +1,239 @@
+//! Collects rows and seals them into a [`Batch`].
+
+use std::sync::Arc;
+
+use arrow_array::TimestampMicrosecondArray;
+use arrow_array::builder::{Float32Builder, Float64Builder};
+use arrow_array::types::Int32Type;
+use arrow_array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use hashbrown::HashMap;
+
+use super::{Batch, BatchVehicle, Quality, arrow_schema};
+use crate::error::{Error, Result};
+use crate::ids::VehicleId;
+use crate::schema::{ColumnType, Schema};
+use crate::time::Micros;
+
+/// One record as the aligner emits it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Row<'a> {
+    /// The grid instant, event time.
+    pub ts: Micros,
+    /// A value per column of the schema; NaN where there is none.
+    pub values: &'a [f64],
+    /// Two bits per signal, see [`Quality`].
+    pub quality: i64,
+    /// Whether the row may be stored already.
+    pub correction: bool,
+}
+
+/// Collects rows column by column; its memory is kept from batch to batch.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    schema: Schema,
+    arrow: Arc<arrow_schema::Schema>,
+    sequence: u64,
+    vehicles: Vec<BatchVehicle>,
+    keys: HashMap<VehicleId, i32>,
+    key: Vec<i32>,
+    ts: Vec<Micros>,
+    values: Vec<f64>,
+    quality: Vec<i64>,
+    correction: Vec<bool>,
+}
+
+impl BatchBuilder {
+    /// An empty builder; its first batch has the sequence 1.
+    pub fn new(schema: &Schema) -> Self {
+        Self {
+            schema: schema.clone(),
+            arrow: Arc::new(arrow_schema(schema)),
+            sequence: 0,
+            vehicles: Vec::new(),
+            keys: HashMap::new(),
+            key: Vec::new(),
+            ts: Vec::new(),
+            values: Vec::new(),
+            quality: Vec::new(),
+            correction: Vec::new(),
+        }
+    }
+
+    /// How many rows wait, those of a repeated instant counted each.
+    pub fn len(&self) -> usize {
+        self.ts.len()
+    }
+
+    /// Whether no row waits.
+    pub fn is_empty(&self) -> bool {
+        self.ts.is_empty()
+    }
+
+    /// The key of a vehicle in the batch under way, for [`push`](Self::push).
+    ///
+    /// A vehicle that was bound anew within the batch keeps its key and takes the newer epoch.
+    pub fn vehicle(&mut self, id: &VehicleId, epoch: i32) -> i32 {
+        if let Some(&key) = self.keys.get(id) {
+            #[allow(clippy::cast_sign_loss, reason = "keys are positions")]
+            let vehicle = &mut self.vehicles[key as usize];
+            vehicle.epoch = vehicle.epoch.max(epoch);
+            return key;
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_possible_wrap,
+            reason = "fewer than 2^31 vehicles"
+        )]
+        let key = self.vehicles.len() as i32;
+        self.vehicles.push(BatchVehicle { id: id.clone(), epoch });
+        self.keys.insert(id.clone(), key);
+        key
+    }
+
+    /// Appends a row of the vehicle with that key.
+    pub fn push(&mut self, key: i32, row: Row<'_>) {
+        debug_assert_eq!(row.values.len(), self.schema.column_count());
+        self.key.push(key);
+        self.ts.push(row.ts);
+        self.values.extend_from_slice(row.values);
+        self.quality.push(row.quality);
+        self.correction.push(row.correction);
+    }
+
+    /// Takes the rows collected so far as a batch and starts the next; a batch may be empty.
+    ///
+    /// Of several emissions of one row the last counts, column by column: a later NULL erases
+    /// nothing. Such a row is a correction only if its first emission was one.
+    ///
+    /// # Errors
+    /// [`Internal`](crate::ErrorKind::Internal) if Arrow refuses the columns, which would be a bug.
+    pub fn seal(&mut self) -> Result<Batch> {
+        self.sequence += 1;
+        let order = self.order();
+        let keys = Int32Array::from_iter_values(order.iter().map(|&i| self.key[i]));
+        let names = StringArray::from_iter_values(self.vehicles.iter().map(|v| v.id.as_str()));
+        let vehicle = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(names)).map_err(bug)?;
+        let ts = TimestampMicrosecondArray::from_iter_values(order.iter().map(|&i| self.ts[i]));
+        let mut columns: Vec<ArrayRef> = vec![Arc::new(ts.with_timezone("UTC")), Arc::new(vehicle)];
+        let width = self.schema.column_count();
+        for (c, column) in self.schema.columns().enumerate() {
+            let values = order.iter().map(|&i| Some(self.values[i * width + c]).filter(|v| !v.is_nan()));
+            columns.push(match column.kind {
+                ColumnType::Double => Arc::new(collect_f64(order.len(), values)),
+                ColumnType::Real => Arc::new(collect_f32(order.len(), values)),
+            });
+        }
+        columns.push(Arc::new(Int64Array::from_iter_values(order.iter().map(|&i| self.quality[i]))));
+        let batch = Batch {
+            sequence: self.sequence,
+            record: RecordBatch::try_new(Arc::clone(&self.arrow), columns).map_err(bug)?,
+            vehicles: self.vehicles.as_slice().into(),
+            corrections: order.iter().map(|&i| self.correction[i]).collect(),
+        };
+        self.clear();
+        Ok(batch)
+    }
+
+    fn clear(&mut self) {
+        self.vehicles.clear();
+        self.keys.clear();
+        self.key.clear();
+        self.ts.clear();
+        self.values.clear();
+        self.quality.clear();
+        self.correction.clear();
+    }
+
+    /// The rows in key order, each instant of a vehicle once, its repeated emissions folded into
+    /// the last one.
+    fn order(&mut self) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..self.ts.len()).collect();
+        order.sort_by_key(|&i| (self.key[i], self.ts[i], i));
+        let mut kept: Vec<usize> = Vec::with_capacity(order.len());
+        for row in order {
+            match kept.last_mut() {
+                Some(last) if (self.key[*last], self.ts[*last]) == (self.key[row], self.ts[row]) => {
+                    self.fold(*last, row);
+                    *last = row;
+                }
+                _ => kept.push(row),
+            }
+        }
+        kept
+    }
+
+    /// Fills what `later` lacks from `earlier`.
+    fn fold(&mut self, earlier: usize, later: usize) {
+        let width = self.schema.column_count();
+        self.correction[later] = self.correction[earlier];
+        for (signal, spec) in self.schema.signals().iter().enumerate() {
+            if Quality::of(self.quality[later], signal) != Quality::Missing {
+                continue;
+            }
+            self.quality[later] |= Quality::of(self.quality[earlier], signal).at(signal);
+            for c in spec.column_range() {
+                self.values[later * width + c] = self.values[earlier * width + c];
+            }
+        }
+    }
+}
+
+fn collect_f64(len: usize, values: impl Iterator<Item = Option<f64>>) -> arrow_array::Float64Array {
+    let mut builder = Float64Builder::with_capacity(len);
+    builder.extend(values);
+    builder.finish()
+}
+
+fn collect_f32(len: usize, values: impl Iterator<Item = Option<f64>>) -> arrow_array::Float32Array {
+    let mut builder = Float32Builder::with_capacity(len);
+    #[allow(clippy::cast_possible_truncation, reason = "the column is real by configuration")]
+    builder.extend(values.map(|v| v.map(|v| v as f32)));
+    builder.finish()
+}
+
+fn bug(error: arrow_schema::ArrowError) -> Error {
+    Error::internal("the columns of a batch do not fit its schema").caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::Array;
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Float32Type, Int64Type, TimestampMicrosecondType};
+
+    use super::*;
+
+    const NONE: f64 = f64::NAN;
+
+    #[test]
+    fn rows_come_out_in_key_order_and_the_last_emission_counts_per_signal() {
+        let schema = Schema::default();
+        let mut builder = BatchBuilder::new(&schema);
+        let (a, b) = (VehicleId::new("a").unwrap(), VehicleId::new("b").unwrap());
+        let key_b = builder.vehicle(&b, 1);
+        let key_a = builder.vehicle(&a, 7);
+        let speed = Quality::Interpolated.at(1);
+        let fuel = Quality::Measured.at(2);
+        let row = |ts, values, quality, correction| Row { ts, values, quality, correction };
+        builder.push(key_a, row(20, &[NONE, NONE, 5.0, NONE, NONE], speed, false));
+        builder.push(key_b, row(10, &[NONE, NONE, 6.0, NONE, NONE], speed, false));
+        builder.push(key_a, row(10, &[NONE, NONE, 7.0, NONE, NONE], speed, true));
+        builder.push(key_a, row(20, &[NONE, NONE, NONE, 8.0, NONE], fuel, true));
+        let batch = builder.seal().unwrap();
+        assert_eq!(batch.sequence(), 1);
+        let ts = batch.record().column(0).as_primitive::<TimestampMicrosecondType>();
+        assert_eq!(ts.values(), &[10, 10, 20]);
+        let speeds = batch.record().column_by_name("speed_kmh").unwrap().as_primitive::<Float32Type>();
+        assert_eq!(speeds.iter().collect::<Vec<_>>(), [Some(6.0), Some(7.0), Some(5.0)]);
+        let fuels = batch.record().column_by_name("fuel_level_pct").unwrap().as_primitive::<Float32Type>();
+        assert_eq!(fuels.null_count(), 2);
+        let quality = batch.record().column_by_name("quality").unwrap().as_primitive::<Int64Type>();
+        assert_eq!(quality.value(2), speed | fuel);
+        assert_eq!(batch.corrections(), [false, true, false]);
+        assert_eq!(batch.vehicles()[1], BatchVehicle { id: a, epoch: 7 });
+
+        assert!(builder.is_empty());
+        let empty = builder.seal().unwrap();
+        assert!(empty.is_empty() && empty.sequence() == 2);
+    }
+}

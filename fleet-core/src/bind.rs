@@ -1,0 +1,77 @@
+//! Which vehicles are this worker's, and from where to replay.
+
+mod state;
+
+use std::future::Future;
+
+pub use state::{Claim, ClaimRequest, LatestRow, StateStore, Stored, VehicleState, plan};
+
+use crate::error::Result;
+use crate::ids::VehicleId;
+use crate::time::Micros;
+
+/// A vehicle that this worker holds from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// The claim's epoch.
+    pub epoch: i32,
+    /// Replay what was stored from this server time on.
+    pub start: Micros,
+    /// Rows up to this event time were emitted by an earlier holder and are merged.
+    pub floor: Option<Micros>,
+    /// Per signal of the schema: samples before this event time are not wanted again.
+    pub horizon: Vec<Option<Micros>>,
+}
+
+/// What happened to the bindings.
+#[derive(Debug)]
+pub enum BindEvent {
+    /// These are ours now.
+    Bound(Vec<Binding>),
+    /// Another worker has claimed these: drop them at once, without row, state or release.
+    Lost(Vec<VehicleId>),
+    /// The holder could not say for `ack_wait` that it still holds them: drop all bindings, before
+    /// anything else is written.
+    LostAll,
+    /// States given to [`Binder::save`] up to and with this ticket are stored.
+    Saved(u64),
+    /// The vehicle's release is complete; if it is on again, it is in the queue again.
+    Released(VehicleId),
+    /// The vehicle was switched on again before it was given back: it stays ours for a new trip.
+    Kept(VehicleId),
+}
+
+/// Binds vehicles to this worker and gives them back.
+///
+/// Commands return at once and are carried out behind; what comes of them is told by
+/// [`next`](Self::next).
+pub trait Binder: Send {
+    /// Waits for the next event. Cancel-safe. `free` is how many more vehicles may be bound now.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where only a person can help; what can
+    /// be tried again is, inside.
+    fn next(&mut self, free: usize) -> impl Future<Output = Result<BindEvent>> + Send;
+
+    /// Stores states whose rows are durable; answered by [`BindEvent::Saved`] with this ticket.
+    fn save(&mut self, ticket: u64, states: Vec<VehicleState>);
+
+    /// Gives a vehicle back for good: its rows are durable. Stores the state, acknowledges the
+    /// request and looks for a newer `on`. Answered by [`BindEvent::Released`] or
+    /// [`BindEvent::Kept`].
+    fn release(&mut self, state: VehicleState, off: Option<Micros>);
+
+    /// Whether we still hold what we hold. To be asked before every write; `false` once no sign of
+    /// holding could be sent for `ack_wait`.
+    fn holds(&self) -> bool;
+
+    /// On shutdown: takes no more vehicles, stores `states` and gives every vehicle back to the
+    /// queue at once.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::ErrorKind::Unavailable); the vehicles then come back to others after
+    /// `ack_wait`.
+    fn shut_down(&mut self, states: Vec<VehicleState>) -> impl Future<Output = Result<()>> + Send;
+}

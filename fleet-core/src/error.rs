@@ -1,0 +1,100 @@
+//! One error type for the edges. Its kind says what the caller can do; the detail is in the text.
+
+use std::fmt;
+
+/// What the caller of a failed operation can do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A server is unreachable, restarting or overloaded: try again later. Whether the operation
+    /// took effect is unknown; every operation of this crate may be repeated.
+    Unavailable,
+    /// The configuration, the credentials or the schema must be changed by a person first.
+    Configuration,
+    /// The input can't be used; trying again can't help, other input may be fine.
+    Data,
+    /// Another holder has claimed the vehicle since: drop it, write nothing more for it.
+    Superseded,
+    /// A bug here or in a server's answer.
+    Internal,
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unavailable => "unavailable",
+            Self::Configuration => "configuration",
+            Self::Data => "data",
+            Self::Superseded => "superseded",
+            Self::Internal => "internal",
+        })
+    }
+}
+
+type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// An error of a source, binder, sink or state store.
+///
+/// The text names what was tried and with what; it never holds a password or a token.
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    source: Option<Source>,
+}
+
+/// The result of an edge's operation.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind` with a lower-case `message` without a full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// [`ErrorKind::Unavailable`].
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Unavailable, message)
+    }
+
+    /// [`ErrorKind::Configuration`].
+    pub fn configuration(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Configuration, message)
+    }
+
+    /// [`ErrorKind::Data`].
+    pub fn data(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Data, message)
+    }
+
+    /// [`ErrorKind::Internal`].
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Internal, message)
+    }
+
+    /// The same error with its cause, which `Display` appends.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Source>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What the caller can do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,88 @@
+//! What a source delivers.
+
+use bytes::Bytes;
+
+use crate::ids::{SignalIndex, Slot, VehicleId};
+use crate::time::Micros;
+
+/// What a message is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    /// Samples of a signal.
+    Signal(SignalIndex),
+    /// The vehicle is on, or still on.
+    On,
+    /// The vehicle is off.
+    Off,
+}
+
+/// One message of a bound vehicle.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The vehicle, as the source's caller named it at `attach`.
+    pub slot: Slot,
+    /// What it is about.
+    pub topic: Topic,
+    /// The payload as it came.
+    pub payload: Bytes,
+    /// A server time at or before the one at which the message was stored: exact for what came from
+    /// the stream, a lower bound for what came live.
+    pub arrival: Micros,
+}
+
+/// Why a message, or one sample of it, was not used. Kept small: it becomes a metric's label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The payload does not parse.
+    Malformed,
+    /// The payload is empty.
+    Empty,
+    /// The subject's last token names no signal of the schema.
+    UnknownSignal,
+    /// A value is NaN or infinite.
+    NotFinite,
+    /// A value is outside the column's range.
+    OutOfRange,
+    /// A time is before 2000.
+    TooOld,
+    /// A time is further ahead of the server's clock than `max_future`.
+    InFuture,
+    /// A sample is older than the newest of its signal by more than the window.
+    Late,
+    /// A row that the database would not take.
+    Row,
+}
+
+impl Refusal {
+    /// The reason as a metric's label and a dead letter's header.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Empty => "empty",
+            Self::UnknownSignal => "unknown_signal",
+            Self::NotFinite => "not_finite",
+            Self::OutOfRange => "out_of_range",
+            Self::TooOld => "too_old",
+            Self::InFuture => "in_future",
+            Self::Late => "late",
+            Self::Row => "row",
+        }
+    }
+}
+
+/// A message that could not be used as a whole, or a row that could not be stored, for an operator
+/// to read.
+#[derive(Debug, Clone)]
+pub struct DeadLetter {
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// The subject's last token, or `row`.
+    pub signal: String,
+    /// Why.
+    pub refusal: Refusal,
+    /// In words, with the field and the value.
+    pub detail: String,
+    /// The message as it came, or the row as JSON.
+    pub payload: Bytes,
+}

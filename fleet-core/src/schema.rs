@@ -1,0 +1,187 @@
+//! The frozen list of signals of a deployment, and the tables that describe it in a configuration.
+
+mod config;
+
+use std::sync::Arc;
+
+pub use config::{ColumnConfig, Problem, RecordsConfig, SignalConfig, WireConfig};
+
+use crate::ids::SignalIndex;
+use crate::time::Micros;
+
+/// A signal's bits in `quality` are two, and the sign bit stays clear: 31 signals fit.
+pub const MAX_SIGNALS: usize = 31;
+
+/// How a column is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColumnType {
+    /// `double precision`, Arrow `Float64`.
+    Double,
+    /// `real`, Arrow `Float32`.
+    Real,
+}
+
+/// How a column's value travels in a frame: a little-endian integer times a scale.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Wire {
+    /// The integer.
+    pub integer: WireInteger,
+    /// What one count is worth, in the column's unit.
+    pub scale: f64,
+}
+
+/// The integers of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum WireInteger {
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+}
+
+impl WireInteger {
+    /// Bytes on the wire.
+    pub fn width(self) -> usize {
+        match self {
+            Self::U8 | Self::I8 => 1,
+            Self::U16 | Self::I16 => 2,
+            Self::U32 | Self::I32 => 4,
+        }
+    }
+}
+
+/// One measured number of a signal and one column of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// The column's name, an SQL identifier in lower case.
+    pub name: String,
+    /// The unit, as people write it: `deg`, `km/h`, `%`, `Cel`.
+    pub unit: String,
+    /// The smallest valid value.
+    pub min: f64,
+    /// The largest valid value.
+    pub max: f64,
+    /// How it is stored.
+    pub kind: ColumnType,
+    /// How it travels in a frame, where it can.
+    pub wire: Option<Wire>,
+}
+
+/// One measured quantity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Signal {
+    /// The last token of its subject.
+    pub name: String,
+    /// Its numbers, one or more.
+    pub columns: Vec<Column>,
+    /// The name of its interpolation method.
+    pub interpolation: String,
+    /// The longest gap that is bridged, microseconds of event time.
+    pub max_gap: Micros,
+    first_column: usize,
+}
+
+impl Signal {
+    /// Where this signal's columns lie among all of a record.
+    pub fn column_range(&self) -> std::ops::Range<usize> {
+        self.first_column..self.first_column + self.columns.len()
+    }
+}
+
+/// The signals of a deployment with the times that govern their alignment. Cheap to clone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Schema(Arc<Inner>);
+
+#[derive(Debug, PartialEq)]
+struct Inner {
+    interval: Micros,
+    window: Micros,
+    patience: Micros,
+    max_future: Micros,
+    max_samples: usize,
+    signals: Vec<Signal>,
+}
+
+impl Schema {
+    /// Microseconds between records.
+    pub fn interval(&self) -> Micros {
+        self.0.interval
+    }
+
+    /// How much older than the newest of its signal a sample may be, microseconds of event time.
+    pub fn window(&self) -> Micros {
+        self.0.window
+    }
+
+    /// How long a silent signal is waited for while others go on, microseconds of server time.
+    pub fn patience(&self) -> Micros {
+        self.0.patience
+    }
+
+    /// How far ahead of the server's clock a sample's time may be, microseconds.
+    pub fn max_future(&self) -> Micros {
+        self.0.max_future
+    }
+
+    /// How many samples of one signal are held at most.
+    pub fn max_samples(&self) -> usize {
+        self.0.max_samples
+    }
+
+    /// The signals, in the order of their bits in `quality`.
+    pub fn signals(&self) -> &[Signal] {
+        &self.0.signals
+    }
+
+    /// One signal.
+    pub fn signal(&self, index: SignalIndex) -> &Signal {
+        &self.0.signals[index.index()]
+    }
+
+    /// The signal of that name.
+    pub fn find(&self, name: &str) -> Option<SignalIndex> {
+        self.0.signals.iter().position(|s| s.name == name).map(index)
+    }
+
+    /// Every signal with its index.
+    pub fn indexed(&self) -> impl Iterator<Item = (SignalIndex, &Signal)> {
+        self.0.signals.iter().enumerate().map(|(i, s)| (index(i), s))
+    }
+
+    /// All columns of a record, signal by signal.
+    pub fn columns(&self) -> impl Iterator<Item = &Column> {
+        self.0.signals.iter().flat_map(|s| &s.columns)
+    }
+
+    /// How many columns a record has, without time, vehicle and quality.
+    pub fn column_count(&self) -> usize {
+        self.0.signals.last().map_or(0, |s| s.column_range().end)
+    }
+
+    /// The longest `max_gap` of any signal.
+    pub fn longest_gap(&self) -> Micros {
+        self.0.signals.iter().map(|s| s.max_gap).max().unwrap_or(0)
+    }
+
+    /// `window + 2 × max_gap + interval` of the longest gap: how much event time around an instant
+    /// can still change what is stored for it.
+    pub fn context(&self) -> Micros {
+        self.0.window + 2 * self.longest_gap() + self.0.interval
+    }
+}
+
+impl Default for Schema {
+    /// The scenario's four signals every 10 s.
+    fn default() -> Self {
+        #[allow(clippy::unwrap_used, reason = "a constant, checked by a test")]
+        RecordsConfig::default().build().unwrap()
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "at most MAX_SIGNALS")]
+fn index(position: usize) -> SignalIndex {
+    SignalIndex(position as u8)
+}

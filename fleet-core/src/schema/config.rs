@@ -1,0 +1,368 @@
+//! The `interval`, `window`, `patience` and `[[signal]]` tables, the same in every program.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Column, ColumnType, Inner, MAX_SIGNALS, Schema, Signal, Wire, WireInteger};
+use crate::time::{MINUTE, Micros, SECOND, parse_duration};
+
+/// One thing that is wrong with a configuration: the key, the value and the rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where, as `signal[2].columns[0].min`.
+    pub path: String,
+    /// What, with the value.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// How records are made, as written in a configuration file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordsConfig {
+    /// The grid, such as `"10s"`.
+    #[serde(default = "interval")]
+    pub interval: String,
+    /// How late a sample may come.
+    #[serde(default = "thirty_seconds")]
+    pub window: String,
+    /// How long a silent signal is waited for.
+    #[serde(default = "thirty_seconds")]
+    pub patience: String,
+    /// How far ahead of the server's clock a sample may be.
+    #[serde(default = "minute")]
+    pub max_future: String,
+    /// How many samples of one signal are held at most.
+    #[serde(default = "max_samples")]
+    pub max_samples: usize,
+    /// The signals; the scenario's four if there is none.
+    #[serde(default = "scenario")]
+    pub signal: Vec<SignalConfig>,
+}
+
+/// One `[[signal]]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignalConfig {
+    /// The last token of its subject.
+    pub name: String,
+    /// Its numbers.
+    pub columns: Vec<ColumnConfig>,
+    /// The method's name.
+    pub interpolation: String,
+    /// The longest gap that is bridged.
+    #[serde(default = "minute")]
+    pub max_gap: String,
+}
+
+/// One entry of `columns`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnConfig {
+    /// The column's name.
+    pub name: String,
+    /// Its unit.
+    pub unit: String,
+    /// The smallest valid value.
+    pub min: f64,
+    /// The largest valid value.
+    pub max: f64,
+    /// `double` or `real`; by default `double` for degrees of position and `real` for the rest.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    /// How it travels in a frame; by default by its unit.
+    #[serde(default)]
+    pub wire: Option<WireConfig>,
+}
+
+/// A column's `wire`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireConfig {
+    /// `u8`, `i8`, `u16`, `i16`, `u32` or `i32`.
+    pub integer: String,
+    /// What one count is worth.
+    pub scale: f64,
+}
+
+fn interval() -> String {
+    "10s".to_owned()
+}
+
+fn thirty_seconds() -> String {
+    "30s".to_owned()
+}
+
+fn minute() -> String {
+    "60s".to_owned()
+}
+
+fn max_samples() -> usize {
+    512
+}
+
+fn column(name: &str, unit: &str, min: f64, max: f64) -> ColumnConfig {
+    ColumnConfig { name: name.to_owned(), unit: unit.to_owned(), min, max, kind: None, wire: None }
+}
+
+fn scenario() -> Vec<SignalConfig> {
+    let signal = |name: &str, interpolation: &str, columns: Vec<ColumnConfig>| SignalConfig {
+        name: name.to_owned(),
+        columns,
+        interpolation: interpolation.to_owned(),
+        max_gap: minute(),
+    };
+    vec![
+        signal(
+            "position",
+            "great_circle",
+            vec![column("latitude", "deg", -90.0, 90.0), column("longitude", "deg", -180.0, 180.0)],
+        ),
+        signal("speed", "linear", vec![column("speed_kmh", "km/h", 0.0, 400.0)]),
+        signal("fuel", "linear", vec![column("fuel_level_pct", "%", 0.0, 100.0)]),
+        signal("brake", "linear", vec![column("brake_fluid_temp_c", "Cel", -60.0, 400.0)]),
+    ]
+}
+
+impl Default for RecordsConfig {
+    fn default() -> Self {
+        Self {
+            interval: interval(),
+            window: thirty_seconds(),
+            patience: thirty_seconds(),
+            max_future: minute(),
+            max_samples: max_samples(),
+            signal: scenario(),
+        }
+    }
+}
+
+impl RecordsConfig {
+    /// Checks everything and freezes it.
+    ///
+    /// # Errors
+    /// Every problem at once, never only the first.
+    pub fn build(&self) -> Result<Schema, Vec<Problem>> {
+        let mut check = Check::default();
+        let interval = check.duration("interval", &self.interval, 1_000..=24 * 60 * MINUTE);
+        let window = check.duration("window", &self.window, 0..=60 * MINUTE);
+        let patience = check.duration("patience", &self.patience, 0..=60 * MINUTE);
+        let max_future = check.duration("max_future", &self.max_future, 0..=24 * 60 * MINUTE);
+        if !(8..=65_536).contains(&self.max_samples) {
+            check.say("max_samples", format!("{} is not between 8 and 65536", self.max_samples));
+        }
+        if self.signal.is_empty() || self.signal.len() > MAX_SIGNALS {
+            check.say("signal", format!("there are {}; 1 to {MAX_SIGNALS} are possible", self.signal.len()));
+        }
+        let mut signals = Vec::with_capacity(self.signal.len());
+        let mut first_column = 0;
+        for (i, config) in self.signal.iter().enumerate() {
+            let signal = check.signal(&format!("signal[{i}]"), config, interval, first_column);
+            first_column = signal.column_range().end;
+            signals.push(signal);
+        }
+        check.duplicates(&signals);
+        if check.problems.is_empty() {
+            let max_samples = self.max_samples;
+            return Ok(Schema(Arc::new(Inner {
+                interval,
+                window,
+                patience,
+                max_future,
+                max_samples,
+                signals,
+            })));
+        }
+        Err(check.problems)
+    }
+}
+
+/// Words that a subject, or a column of the tables, already has.
+const TAKEN_SIGNALS: [&str; 2] = ["on", "off"];
+const TAKEN_COLUMNS: [&str; 9] =
+    ["ts", "vehicle", "vehicle_id", "vin", "quality", "epoch", "resume_at", "released_at", "floor"];
+
+#[derive(Default)]
+struct Check {
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn say(&mut self, path: &str, message: impl Into<String>) {
+        self.problems.push(Problem { path: path.to_owned(), message: message.into() });
+    }
+
+    fn duration(&mut self, path: &str, text: &str, range: std::ops::RangeInclusive<Micros>) -> Micros {
+        match parse_duration(text) {
+            Ok(micros) if range.contains(&micros) => return micros,
+            Ok(_) => {
+                let (low, high) = (seconds(*range.start()), seconds(*range.end()));
+                self.say(path, format!("{text:?} is not between {low} s and {high} s"));
+            }
+            Err(why) => self.say(path, format!("{text:?} is not a duration such as \"10s\": {why}")),
+        }
+        SECOND
+    }
+
+    fn name(&mut self, path: &str, name: &str, taken: &[&str]) {
+        let mut bytes = name.bytes();
+        let starts = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
+        if !starts
+            || name.len() > 48
+            || !bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        {
+            self.say(path, format!("{name:?} must be a letter and then up to 47 of a-z 0-9 _"));
+        } else if taken.contains(&name) {
+            self.say(path, format!("{name:?} is taken by fleet itself"));
+        }
+    }
+
+    fn signal(&mut self, path: &str, config: &SignalConfig, interval: Micros, first_column: usize) -> Signal {
+        self.name(&format!("{path}.name"), &config.name, &TAKEN_SIGNALS);
+        if config.interpolation.is_empty() {
+            self.say(&format!("{path}.interpolation"), "\"\" names no method");
+        }
+        let gap_path = format!("{path}.max_gap");
+        let max_gap = self.duration(&gap_path, &config.max_gap, 1_000..=24 * 60 * MINUTE);
+        if max_gap < interval {
+            let (gap, interval) = (seconds(max_gap), seconds(interval));
+            self.say(&gap_path, format!("{gap} s is shorter than the interval of {interval} s"));
+        }
+        if config.columns.is_empty() || config.columns.len() > 16 {
+            let count = config.columns.len();
+            self.say(&format!("{path}.columns"), format!("there are {count}; 1 to 16 are possible"));
+        }
+        let columns = config.columns.iter().enumerate();
+        let columns = columns.map(|(i, c)| self.column(&format!("{path}.columns[{i}]"), c)).collect();
+        let (name, interpolation) = (config.name.clone(), config.interpolation.clone());
+        Signal { name, columns, interpolation, max_gap, first_column }
+    }
+
+    fn column(&mut self, path: &str, config: &ColumnConfig) -> Column {
+        self.name(&format!("{path}.name"), &config.name, &TAKEN_COLUMNS);
+        let (min, max) = (config.min, config.max);
+        if !(min.is_finite() && max.is_finite() && min < max) {
+            self.say(path, format!("min {min} and max {max} must be finite, and min the smaller"));
+        }
+        let kind = match config.kind.as_deref() {
+            None if config.unit == "deg" => ColumnType::Double,
+            None | Some("real") => ColumnType::Real,
+            Some("double") => ColumnType::Double,
+            Some(other) => {
+                self.say(&format!("{path}.type"), format!("{other:?} is neither \"double\" nor \"real\""));
+                ColumnType::Double
+            }
+        };
+        let wire = match &config.wire {
+            None => wire_by_unit(&config.unit),
+            Some(wire) => self.wire(&format!("{path}.wire"), wire),
+        };
+        Column { name: config.name.clone(), unit: config.unit.clone(), min, max, kind, wire }
+    }
+
+    fn wire(&mut self, path: &str, config: &WireConfig) -> Option<Wire> {
+        if !(config.scale.is_finite() && config.scale > 0.0) {
+            self.say(&format!("{path}.scale"), format!("{} must be finite and above 0", config.scale));
+        }
+        let integer = match config.integer.as_str() {
+            "u8" => WireInteger::U8,
+            "i8" => WireInteger::I8,
+            "u16" => WireInteger::U16,
+            "i16" => WireInteger::I16,
+            "u32" => WireInteger::U32,
+            "i32" => WireInteger::I32,
+            other => {
+                self.say(&format!("{path}.integer"), format!("{other:?} is none of u8 i8 u16 i16 u32 i32"));
+                return None;
+            }
+        };
+        Some(Wire { integer, scale: config.scale })
+    }
+
+    fn duplicates(&mut self, signals: &[Signal]) {
+        let mut names: Vec<&str> = Vec::new();
+        let mut columns: Vec<&str> = Vec::new();
+        for (i, signal) in signals.iter().enumerate() {
+            if names.contains(&signal.name.as_str()) {
+                self.say(&format!("signal[{i}].name"), format!("{:?} is there twice", signal.name));
+            }
+            names.push(&signal.name);
+            for (j, column) in signal.columns.iter().enumerate() {
+                if columns.contains(&column.name.as_str()) {
+                    let path = format!("signal[{i}].columns[{j}].name");
+                    self.say(&path, format!("{:?} is there twice", column.name));
+                }
+                columns.push(&column.name);
+            }
+        }
+    }
+}
+
+/// The frame's integers of the scenario's units (DESIGN section 8).
+fn wire_by_unit(unit: &str) -> Option<Wire> {
+    let (integer, scale) = match unit {
+        "deg" => (WireInteger::I32, 1e-7),
+        "km/h" | "%" => (WireInteger::U16, 0.01),
+        "Cel" => (WireInteger::I16, 0.1),
+        _ => return None,
+    };
+    Some(Wire { integer, scale })
+}
+
+#[allow(clippy::cast_precision_loss, reason = "for people")]
+fn seconds(micros: Micros) -> f64 {
+    micros as f64 / SECOND as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_scenario() {
+        let schema = Schema::default();
+        let names: Vec<_> = schema.columns().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["latitude", "longitude", "speed_kmh", "fuel_level_pct", "brake_fluid_temp_c"]);
+        assert_eq!(schema.context(), 160 * SECOND);
+        assert_eq!(schema.signals()[0].columns[0].kind, ColumnType::Double);
+        assert_eq!(schema.signals()[1].columns[0].kind, ColumnType::Real);
+    }
+
+    #[test]
+    fn all_problems_come_at_once_and_name_field_and_value() {
+        let text = r#"
+            interval = "0s"
+            window = "soon"
+            [[signal]]
+            name = "on"
+            columns = [{ name = "Speed", unit = "km/h", min = 5, max = 1 }]
+            interpolation = "linear"
+            max_gap = "500ms"
+            [[signal]]
+            name = "on"
+            columns = []
+            interpolation = "linear"
+        "#;
+        let config: RecordsConfig = toml::from_str(text).unwrap();
+        let said: Vec<_> = config.build().unwrap_err().iter().map(ToString::to_string).collect();
+        for part in [
+            "interval: \"0s\" is not between",
+            "window: \"soon\" is not a duration",
+            "signal[0].name: \"on\" is taken",
+            "signal[0].columns[0].name: \"Speed\" must be",
+            "signal[0].columns[0]: min 5 and max 1",
+            "signal[0].max_gap: 0.5 s is shorter than the interval",
+            "signal[1].name: \"on\" is there twice",
+            "signal[1].columns: there are 0",
+        ] {
+            assert!(said.iter().any(|s| s.starts_with(part)), "{part} is missing in {said:#?}");
+        }
+    }
+}

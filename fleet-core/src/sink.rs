@@ -1,0 +1,56 @@
+//! Where records go.
+
+mod dynamic;
+pub mod memory;
+
+use std::future::Future;
+
+use bytes::Bytes;
+
+pub use dynamic::DynSink;
+
+use crate::batch::Batch;
+use crate::error::Result;
+use crate::ids::VehicleId;
+
+/// A row that a sink could not store and never will.
+#[derive(Debug, Clone)]
+pub struct RejectedRow {
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// Why, with the field and the value.
+    pub reason: String,
+    /// The row as JSON, so that an operator can mend and replay it.
+    pub row: Bytes,
+}
+
+/// What a sink says after it took something.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Every batch up to this sequence is durable: it survives the end of this process and the
+    /// restart of the server.
+    pub durable: u64,
+    /// Rows that were left out. They count as durable; the caller keeps them as dead letters.
+    pub rejected: Vec<RejectedRow>,
+}
+
+/// Stores batches. A write has two states: *accepted* and *durable*.
+///
+/// Batches come in the order of their sequence. Accepting the same rows again, in whatever grouping
+/// and order of batches, changes nothing: a value replaces, NULL never erases, and only rows of
+/// vehicles whose epoch is still the newest are changed. Not cancel-safe: a future that was dropped
+/// may have stored all, some or none of its batch; give the batch again.
+pub trait Sink: Send {
+    /// Takes a batch; on return it is accepted, and durable as far as the answer says.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::ErrorKind::Unavailable): nothing is known of this batch, give it
+    /// again. [`Configuration`](crate::ErrorKind::Configuration): stop and tell a person.
+    fn accept(&mut self, batch: &Batch) -> impl Future<Output = Result<Progress>> + Send;
+
+    /// Makes everything accepted durable.
+    ///
+    /// # Errors
+    /// As [`accept`](Self::accept); what was accepted and is not durable must be given again.
+    fn flush(&mut self) -> impl Future<Output = Result<Progress>> + Send;
+}

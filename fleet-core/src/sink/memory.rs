@@ -1,0 +1,117 @@
+//! A sink in memory: the reference for what the others store, and the end of examples and tests.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
+
+use super::{Progress, Sink};
+use crate::batch::{Batch, FIRST_VALUE_COLUMN, Quality};
+use crate::error::Result;
+use crate::ids::VehicleId;
+use crate::schema::Schema;
+use crate::time::Micros;
+
+/// A stored record: a value per column of the schema, and `quality`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// A value per column; `None` is NULL. A `real` column's value was rounded to `f32`.
+    pub values: Vec<Option<f64>>,
+    /// Two bits per signal, see [`Quality`].
+    pub quality: i64,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<(VehicleId, Micros), Stored>,
+    epochs: BTreeMap<VehicleId, i32>,
+}
+
+/// Keeps the table in memory; clones share it.
+#[derive(Debug, Clone)]
+pub struct MemorySink {
+    schema: Schema,
+    table: Arc<Mutex<Table>>,
+    durable: u64,
+}
+
+impl MemorySink {
+    /// An empty table.
+    pub fn new(schema: &Schema) -> Self {
+        Self { schema: schema.clone(), table: Arc::default(), durable: 0 }
+    }
+
+    /// Everything stored, by vehicle and time.
+    pub fn rows(&self) -> BTreeMap<(VehicleId, Micros), Stored> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).rows.clone()
+    }
+
+    fn merge(&self, row: &mut Stored, new: &Stored) {
+        for (i, signal) in self.schema.signals().iter().enumerate() {
+            let quality = Quality::of(new.quality, i);
+            if quality == Quality::Missing {
+                continue;
+            }
+            row.quality = (row.quality & !(3 << (2 * i))) | quality.at(i);
+            row.values[signal.column_range()].clone_from_slice(&new.values[signal.column_range()]);
+        }
+    }
+}
+
+impl Sink for MemorySink {
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        for vehicle in batch.vehicles() {
+            let newest = table.epochs.entry(vehicle.id.clone()).or_insert(vehicle.epoch);
+            *newest = vehicle.epoch.max(*newest);
+        }
+        for (key, ts, new) in rows(batch) {
+            let vehicle = &batch.vehicles()[key];
+            let current = table.epochs.get(&vehicle.id) == Some(&vehicle.epoch);
+            match table.rows.get_mut(&(vehicle.id.clone(), ts)) {
+                Some(row) if current => self.merge(row, &new),
+                Some(_) => {}
+                None => {
+                    table.rows.insert((vehicle.id.clone(), ts), new);
+                }
+            }
+        }
+        self.durable = batch.sequence();
+        Ok(Progress { durable: self.durable, rejected: Vec::new() })
+    }
+
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn flush(&mut self) -> Result<Progress> {
+        Ok(Progress { durable: self.durable, rejected: Vec::new() })
+    }
+}
+
+/// A batch's rows as plain values: the vehicle's key, the time, the record.
+pub fn rows(batch: &Batch) -> Vec<(usize, Micros, Stored)> {
+    let record = batch.record();
+    let ts = record.column(0).as_primitive::<TimestampMicrosecondType>();
+    let keys = record.column(1).as_dictionary::<arrow_array::types::Int32Type>();
+    let last = record.num_columns() - 1;
+    let quality = record.column(last).as_primitive::<Int64Type>();
+    let value = |column: usize, row: usize| {
+        let array = record.column(column);
+        if array.is_null(row) {
+            return None;
+        }
+        array
+            .as_primitive_opt::<Float64Type>()
+            .map(|a| a.value(row))
+            .or_else(|| array.as_primitive_opt::<Float32Type>().map(|a| f64::from(a.value(row))))
+    };
+    (0..record.num_rows())
+        .map(|row| {
+            let values = (FIRST_VALUE_COLUMN..last).map(|c| value(c, row)).collect();
+            #[allow(clippy::cast_sign_loss, reason = "keys are positions")]
+            let key = keys.keys().value(row) as usize;
+            (key, ts.value(row), Stored { values, quality: quality.value(row) })
+        })
+        .collect()
+}

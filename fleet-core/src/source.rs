@@ -1,0 +1,75 @@
+//! Where messages come from.
+
+use std::future::Future;
+
+use crate::error::Result;
+use crate::ids::{Slot, VehicleId};
+use crate::message::{DeadLetter, Message};
+use crate::time::Micros;
+
+/// A vehicle whose messages are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// How the caller names it from now on; free again only after [`Source::detach`].
+    pub slot: Slot,
+    /// The vehicle.
+    pub vehicle: VehicleId,
+    /// Deliver what was stored from this server time on.
+    pub from: Micros,
+}
+
+/// What a source has to say.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// A message.
+    Message(Message),
+    /// Everything stored up to some moment after `attach` (or after the disturbance that caused
+    /// this catch-up) was delivered; what follows is live.
+    CaughtUp(Vec<Slot>),
+    /// Everything that was stored for this vehicle when [`Source::settle`] was called was
+    /// delivered before this.
+    Settled(Slot),
+    /// A catch-up found that the stream no longer holds the beginning: from and to, server time.
+    /// Data between is gone, and somebody must know.
+    Gap {
+        /// The vehicle.
+        slot: Slot,
+        /// From where it was wanted.
+        wanted: Micros,
+        /// From where it is there.
+        found: Micros,
+    },
+}
+
+/// Delivers the messages of attached vehicles: each at least once, those of one vehicle and subject
+/// in the order in which they were stored, by one feed at a time (catch-up first, then live).
+///
+/// Commands return at once and are carried out behind.
+pub trait Source: Send {
+    /// Waits for the next event. Cancel-safe.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where only a person can help; what can
+    /// be tried again is, inside.
+    fn next(&mut self) -> impl Future<Output = Result<SourceEvent>> + Send;
+
+    /// Starts the delivery of a group of vehicles.
+    fn attach(&mut self, group: Vec<Attach>);
+
+    /// Ends the delivery of a vehicle; nothing of it comes after this returned.
+    fn detach(&mut self, slot: Slot);
+
+    /// Reads again what was stored from `from` (server time) on, for vehicles whose live messages
+    /// were dropped; answered by [`SourceEvent::CaughtUp`].
+    fn catch_up(&mut self, slots: &[(Slot, Micros)]);
+
+    /// Makes certain that all that is stored now is delivered; answered by
+    /// [`SourceEvent::Settled`].
+    fn settle(&mut self, slot: Slot);
+
+    /// Keeps what could not be used where an operator finds it; rate-limited per vehicle.
+    fn refuse(&mut self, letter: DeadLetter);
+
+    /// A lower bound of the server's clock for what is received at this moment.
+    fn now(&self) -> Micros;
+}

@@ -1,0 +1,77 @@
+//! Time as the whole crate knows it: UTC microseconds since 1970 in an `i64`.
+
+/// An instant (UTC microseconds since 1970) or a duration (microseconds).
+///
+/// Event time is a sensor's clock; server time is the NATS server's. Every field says which.
+pub type Micros = i64;
+
+/// One second.
+pub const SECOND: Micros = 1_000_000;
+
+/// One minute.
+pub const MINUTE: Micros = 60 * SECOND;
+
+/// Midnight of 1 January 2000: no sample is older.
+pub const YEAR_2000: Micros = 946_684_800 * SECOND;
+
+/// Midnight of 1 January 2200. No sample is newer, whatever a clock says: PostgreSQL takes the year
+/// 290000 and would make a chunk for it.
+pub const YEAR_2200: Micros = 7_258_118_400 * SECOND;
+
+/// The last grid instant `k × interval` at or before `t`; exact for negative times too.
+pub fn grid_at_or_before(t: Micros, interval: Micros) -> Micros {
+    t.saturating_sub(t.rem_euclid(interval))
+}
+
+/// The first grid instant `k × interval` at or after `t`.
+pub fn grid_at_or_after(t: Micros, interval: Micros) -> Micros {
+    match t.rem_euclid(interval) {
+        0 => t,
+        rest => t.saturating_add(interval - rest),
+    }
+}
+
+/// Parses `"10s"`, `"1 min 30s"`, `"250ms"` or `"PT10S"` to microseconds.
+///
+/// # Errors
+/// The parser's words when the text is no duration, is negative, or is finer than a microsecond.
+pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+    let micros = i64::try_from(span.as_micros()).map_err(|_| "too long".to_owned())?;
+    if micros < 0 {
+        return Err("negative".to_owned());
+    }
+    if span.subsec_nanos() % 1_000 != 0 {
+        return Err("finer than a microsecond".to_owned());
+    }
+    Ok(micros)
+}
+
+/// RFC 3339 with as many fractional digits as needed, for messages to people.
+pub fn display(t: Micros) -> String {
+    jiff::Timestamp::from_microsecond(t).map_or_else(|_| format!("{t} µs"), |t| t.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grid_is_epoch_aligned_also_before_1970() {
+        assert_eq!(grid_at_or_before(19, 10), 10);
+        assert_eq!(grid_at_or_before(-1, 10), -10);
+        assert_eq!(grid_at_or_after(-1, 10), 0);
+        assert_eq!(grid_at_or_after(20, 10), 20);
+        assert_eq!(grid_at_or_before(20, 10), 20);
+    }
+
+    #[test]
+    fn durations_read_as_people_write_them() {
+        assert_eq!(parse_duration("10s"), Ok(10 * SECOND));
+        assert_eq!(parse_duration("1m 30s"), Ok(90 * SECOND));
+        assert_eq!(parse_duration("250ms"), Ok(250_000));
+        assert!(parse_duration("10").is_err());
+        assert!(parse_duration("-3s").is_err());
+        assert!(parse_duration("5ns").is_err());
+    }
+}

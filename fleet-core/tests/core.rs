@@ -1,0 +1,3 @@
+//! The tests of fleet-core's public face, one binary.
+
+mod layering;
