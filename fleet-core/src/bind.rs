@@ -1,5 +1,6 @@
 //! Which vehicles are this worker's, and from where to replay.
 
+pub mod memory;
 mod state;
 
 use std::future::Future;
@@ -19,6 +20,8 @@ pub struct Binding {
     pub epoch: i32,
     /// Replay what was stored from this server time on.
     pub start: Micros,
+    /// When the `on` was stored that the binding began with (server time).
+    pub on_time: Micros,
     /// Rows up to this event time were emitted by an earlier holder and are merged.
     pub floor: Option<Micros>,
     /// Per signal of the schema: samples before this event time are not wanted again.
@@ -58,10 +61,15 @@ pub trait Binder: Send {
     /// Stores states whose rows are durable; answered by [`BindEvent::Saved`] with this ticket.
     fn save(&mut self, ticket: u64, states: Vec<VehicleState>);
 
-    /// Gives a vehicle back for good: its rows are durable. Stores the state, acknowledges the
+    /// Gives a vehicle back for good: its rows are durable and its trip ended at `ended_at` (the
+    /// server time of its `off`, or of its last sign of life). Stores the state, acknowledges the
     /// request and looks for a newer `on`. Answered by [`BindEvent::Released`] or
     /// [`BindEvent::Kept`].
-    fn release(&mut self, state: VehicleState, off: Option<Micros>);
+    fn release(&mut self, state: VehicleState, ended_at: Micros);
+
+    /// A vehicle that was off is on again before it was released: a new trip under the same binding
+    /// (server times).
+    fn next_trip(&mut self, vehicle: VehicleId, ended_at: Micros, started_at: Micros);
 
     /// Whether we still hold what we hold. To be asked before every write; `false` once no sign of
     /// holding could be sent for `ack_wait`.

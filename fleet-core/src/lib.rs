@@ -10,6 +10,7 @@
 //!
 //! [`lane`] is the heart: decode, align and batch without I/O, clock or `await`.
 //! [`pipeline`] drives it with the async edges [`Source`], [`Binder`] and [`Sink`].
+//! [`AnyDecoder`] reads every payload format that `docs/wire-format.md` describes.
 //! Every edge has an in-memory version beside its trait; the feature `nats` (default) adds the real
 //! source, binder and Vehicle Discovery.
 //!
@@ -43,7 +44,7 @@ pub use arrow_schema;
 pub use align::Interpolator;
 pub use batch::Batch;
 pub use bind::Binder;
-pub use decode::Decoder;
+pub use decode::{AnyDecoder, Decoder};
 pub use error::{Error, ErrorKind};
 pub use ids::{CellId, VehicleId};
 pub use schema::Schema;

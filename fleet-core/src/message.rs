@@ -10,10 +10,8 @@ use crate::time::Micros;
 pub enum Topic {
     /// Samples of a signal.
     Signal(SignalIndex),
-    /// The vehicle is on, or still on.
+    /// The vehicle is still on: a sign of life.
     On,
-    /// The vehicle is off.
-    Off,
 }
 
 /// One message of a bound vehicle.
@@ -25,9 +23,11 @@ pub struct Message {
     pub topic: Topic,
     /// The payload as it came.
     pub payload: Bytes,
-    /// A server time at or before the one at which the message was stored: exact for what came from
-    /// the stream, a lower bound for what came live.
+    /// When the message was stored (server time): exact for what was read from the stream, our
+    /// estimate of the server's clock at its receipt for what came live.
     pub arrival: Micros,
+    /// Whether it came live; otherwise it was read from the stream, perhaps not for the first time.
+    pub live: bool,
 }
 
 /// Why a message, or one sample of it, was not used. Kept small: it becomes a metric's label.

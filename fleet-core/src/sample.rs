@@ -35,6 +35,26 @@ impl Samples {
         self.values.extend_from_slice(values);
     }
 
+    /// Keeps the samples for which `keep` says so, in their order; allocates nothing.
+    pub fn retain(&mut self, mut keep: impl FnMut(Micros, &[f64]) -> bool) {
+        let stride = self.columns;
+        let mut kept = 0;
+        for i in 0..self.times.len() {
+            let row = i * stride..(i + 1) * stride;
+            let Some(values) = self.values.get(row.clone()) else { break };
+            if !keep(self.times[i], values) {
+                continue;
+            }
+            if kept < i {
+                self.times[kept] = self.times[i];
+                self.values.copy_within(row, kept * stride);
+            }
+            kept += 1;
+        }
+        self.times.truncate(kept);
+        self.values.truncate(kept * stride);
+    }
+
     /// How many samples there are.
     pub fn len(&self) -> usize {
         self.times.len()
@@ -53,5 +73,24 @@ impl Samples {
     /// Each sample's event time and values, in the order in which they were pushed.
     pub fn iter(&self) -> impl Iterator<Item = (Micros, &[f64])> {
         self.times.iter().copied().zip(self.values.chunks_exact(self.columns.max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retain_keeps_order_and_pairs() {
+        let mut samples = Samples::new(2);
+        for i in 0..6 {
+            samples.push(i, &[i as f64, -(i as f64)]);
+        }
+        samples.retain(|t, values| t % 2 == 1 && values[0] < 5.0);
+        let left: Vec<_> = samples.iter().map(|(t, v)| (t, v.to_vec())).collect();
+        assert_eq!(left, [(1, vec![1.0, -1.0]), (3, vec![3.0, -3.0])]);
+        samples.retain(|_, _| false);
+        assert!(samples.is_empty());
+        assert_eq!(samples.columns(), 2);
     }
 }

@@ -1,16 +1,21 @@
 //! The frozen list of signals of a deployment, and the tables that describe it in a configuration.
 
 mod config;
+mod wire;
 
 use std::sync::Arc;
 
 pub use config::{ColumnConfig, Problem, RecordsConfig, SignalConfig, WireConfig};
+pub use wire::{Wire, WireInteger};
 
 use crate::ids::SignalIndex;
 use crate::time::Micros;
 
 /// A signal's bits in `quality` are two, and the sign bit stays clear: 31 signals fit.
 pub const MAX_SIGNALS: usize = 31;
+
+/// How many columns one signal has at most.
+pub const MAX_COLUMNS: usize = 16;
 
 /// How a column is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,38 +24,6 @@ pub enum ColumnType {
     Double,
     /// `real`, Arrow `Float32`.
     Real,
-}
-
-/// How a column's value travels in a frame: a little-endian integer times a scale.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Wire {
-    /// The integer.
-    pub integer: WireInteger,
-    /// What one count is worth, in the column's unit.
-    pub scale: f64,
-}
-
-/// The integers of a frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum WireInteger {
-    U8,
-    I8,
-    U16,
-    I16,
-    U32,
-    I32,
-}
-
-impl WireInteger {
-    /// Bytes on the wire.
-    pub fn width(self) -> usize {
-        match self {
-            Self::U8 | Self::I8 => 1,
-            Self::U16 | Self::I16 => 2,
-            Self::U32 | Self::I32 => 4,
-        }
-    }
 }
 
 /// One measured number of a signal and one column of a record.

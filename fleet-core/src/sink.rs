@@ -2,12 +2,14 @@
 
 mod dynamic;
 pub mod memory;
+mod retry;
 
 use std::future::Future;
 
 use bytes::Bytes;
 
 pub use dynamic::DynSink;
+pub use retry::{Backoff, Retry};
 
 use crate::batch::Batch;
 use crate::error::Result;

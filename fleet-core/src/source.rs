@@ -1,5 +1,7 @@
 //! Where messages come from.
 
+pub mod memory;
+
 use std::future::Future;
 
 use crate::error::Result;
@@ -16,6 +18,9 @@ pub struct Attach {
     pub vehicle: VehicleId,
     /// Deliver what was stored from this server time on.
     pub from: Micros,
+    /// When the `on` of its trip was stored (server time): an `off` stored later ends the trip, even
+    /// if a newer `on` has followed it already.
+    pub on_time: Micros,
 }
 
 /// What a source has to say.
@@ -26,6 +31,20 @@ pub enum SourceEvent {
     /// Everything stored up to some moment after `attach` (or after the disturbance that caused
     /// this catch-up) was delivered; what follows is live.
     CaughtUp(Vec<Slot>),
+    /// The vehicle is off: its last `off` is stored later than its last `on`.
+    Off {
+        /// The vehicle.
+        slot: Slot,
+        /// When the `off` was stored, server time.
+        stored: Micros,
+    },
+    /// The vehicle is on again after [`SourceEvent::Off`].
+    On {
+        /// The vehicle.
+        slot: Slot,
+        /// When the new trip began: the `on`'s `since`, or when it was stored.
+        started_at: Micros,
+    },
     /// Everything that was stored for this vehicle when [`Source::settle`] was called was
     /// delivered before this.
     Settled(Slot),
@@ -70,6 +89,6 @@ pub trait Source: Send {
     /// Keeps what could not be used where an operator finds it; rate-limited per vehicle.
     fn refuse(&mut self, letter: DeadLetter);
 
-    /// A lower bound of the server's clock for what is received at this moment.
+    /// The server's clock, as far as known.
     fn now(&self) -> Micros;
 }

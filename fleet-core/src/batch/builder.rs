@@ -35,6 +35,7 @@ pub struct BatchBuilder {
     sequence: u64,
     vehicles: Vec<BatchVehicle>,
     keys: HashMap<VehicleId, i32>,
+    forgotten: Vec<i32>,
     key: Vec<i32>,
     ts: Vec<Micros>,
     values: Vec<f64>,
@@ -51,6 +52,7 @@ impl BatchBuilder {
             sequence: 0,
             vehicles: Vec::new(),
             keys: HashMap::new(),
+            forgotten: Vec::new(),
             key: Vec::new(),
             ts: Vec::new(),
             values: Vec::new(),
@@ -100,6 +102,19 @@ impl BatchBuilder {
         self.correction.push(row.correction);
     }
 
+    /// Drops the rows of a vehicle that somebody else computes now.
+    pub fn forget(&mut self, id: &VehicleId) {
+        // Its key stays with the forgotten rows; if it is bound again, it gets another.
+        if let Some(key) = self.keys.remove(id) {
+            self.forgotten.push(key);
+        }
+    }
+
+    /// Drops all rows that wait.
+    pub fn drop_rows(&mut self) {
+        self.clear();
+    }
+
     /// Takes the rows collected so far as a batch and starts the next; a batch may be empty.
     ///
     /// Of several emissions of one row the last counts, column by column: a later NULL erases
@@ -137,6 +152,7 @@ impl BatchBuilder {
     fn clear(&mut self) {
         self.vehicles.clear();
         self.keys.clear();
+        self.forgotten.clear();
         self.key.clear();
         self.ts.clear();
         self.values.clear();
@@ -148,6 +164,9 @@ impl BatchBuilder {
     /// the last one.
     fn order(&mut self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.ts.len()).collect();
+        if !self.forgotten.is_empty() {
+            order.retain(|&i| !self.forgotten.contains(&self.key[i]));
+        }
         order.sort_by_key(|&i| (self.key[i], self.ts[i], i));
         let mut kept: Vec<usize> = Vec::with_capacity(order.len());
         for row in order {
@@ -233,7 +252,15 @@ mod tests {
         assert_eq!(batch.vehicles()[1], BatchVehicle { id: a, epoch: 7 });
 
         assert!(builder.is_empty());
+        let key = builder.vehicle(&b, 1);
+        builder.push(key, row(10, &[1.0; 5], 0b01_01_01_01, false));
+        builder.forget(&b);
+        let key = builder.vehicle(&b, 2);
+        builder.push(key, row(20, &[1.0; 5], 0b01_01_01_01, false));
+        let batch = builder.seal().unwrap();
+        assert_eq!(batch.len(), 1, "the rows of a forgotten binding are gone");
+        assert_eq!(batch.record().column(0).as_primitive::<TimestampMicrosecondType>().values(), &[20]);
         let empty = builder.seal().unwrap();
-        assert!(empty.is_empty() && empty.sequence() == 2);
+        assert!(empty.is_empty() && empty.sequence() == 3);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Column, ColumnType, Inner, MAX_SIGNALS, Schema, Signal, Wire, WireInteger};
+use super::{Column, ColumnType, Inner, MAX_COLUMNS, MAX_SIGNALS, Schema, Signal, Wire, WireInteger};
 use crate::time::{MINUTE, Micros, SECOND, parse_duration};
 
 /// One thing that is wrong with a configuration: the key, the value and the rule.
@@ -186,8 +186,25 @@ impl RecordsConfig {
 
 /// Words that a subject, or a column of the tables, already has.
 const TAKEN_SIGNALS: [&str; 2] = ["on", "off"];
-const TAKEN_COLUMNS: [&str; 9] =
-    ["ts", "vehicle", "vehicle_id", "vin", "quality", "epoch", "resume_at", "released_at", "floor"];
+const TAKEN_COLUMNS: [&str; 17] = [
+    "ts",
+    "vehicle",
+    "vehicle_id",
+    "vin",
+    "quality",
+    "epoch",
+    "resume_at",
+    "released_at",
+    "floor",
+    "horizon",
+    "newest", // and PostgreSQL's own:
+    "tableoid",
+    "xmin",
+    "cmin",
+    "xmax",
+    "cmax",
+    "ctid",
+];
 
 #[derive(Default)]
 struct Check {
@@ -235,9 +252,12 @@ impl Check {
             let (gap, interval) = (seconds(max_gap), seconds(interval));
             self.say(&gap_path, format!("{gap} s is shorter than the interval of {interval} s"));
         }
-        if config.columns.is_empty() || config.columns.len() > 16 {
+        if config.columns.is_empty() || config.columns.len() > MAX_COLUMNS {
             let count = config.columns.len();
-            self.say(&format!("{path}.columns"), format!("there are {count}; 1 to 16 are possible"));
+            self.say(
+                &format!("{path}.columns"),
+                format!("there are {count}; 1 to {MAX_COLUMNS} are possible"),
+            );
         }
         let columns = config.columns.iter().enumerate();
         let columns = columns.map(|(i, c)| self.column(&format!("{path}.columns[{i}]"), c)).collect();
@@ -283,7 +303,7 @@ impl Check {
                 return None;
             }
         };
-        Some(Wire { integer, scale: config.scale })
+        Some(Wire::new(integer, config.scale))
     }
 
     fn duplicates(&mut self, signals: &[Signal]) {
@@ -313,7 +333,7 @@ fn wire_by_unit(unit: &str) -> Option<Wire> {
         "Cel" => (WireInteger::I16, 0.1),
         _ => return None,
     };
-    Some(Wire { integer, scale })
+    Some(Wire::new(integer, scale))
 }
 
 #[allow(clippy::cast_precision_loss, reason = "for people")]

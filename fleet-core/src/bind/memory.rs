@@ -1,0 +1,240 @@
+//! Bindings and states in memory, for examples and tests without a server.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::{BindEvent, Binder, Binding, Claim, ClaimRequest, StateStore, Stored, VehicleState, plan};
+use crate::error::Result;
+use crate::ids::VehicleId;
+use crate::time::Micros;
+
+/// A trip: when it began and, once it has, ended.
+pub type Trip = (Micros, Option<Micros>);
+
+#[derive(Debug, Clone, Default)]
+struct Row {
+    epoch: i32,
+    stored: Stored,
+    floor: Option<Micros>,
+    trips: BTreeMap<Micros, Option<Micros>>,
+}
+
+/// [`StateStore`] in memory; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryStates {
+    rows: Arc<Mutex<BTreeMap<VehicleId, Row>>>,
+}
+
+impl MemoryStates {
+    /// Without any vehicle.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn rows(&self) -> MutexGuard<'_, BTreeMap<VehicleId, Row>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A vehicle's trips, oldest first.
+    pub fn trips(&self, vehicle: &VehicleId) -> Vec<Trip> {
+        self.rows().get(vehicle).map_or_else(Vec::new, |r| r.trips.iter().map(|(s, e)| (*s, *e)).collect())
+    }
+}
+
+impl StateStore for MemoryStates {
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn claim(&self, requests: &[ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
+        let mut rows = self.rows();
+        let claims = requests.iter().map(|request| {
+            let row = rows.entry(request.vehicle.clone()).or_default();
+            row.epoch += 1;
+            let (start, horizon) = plan(&row.stored, request.on_time, now, context);
+            row.stored.resume_at = Some(start);
+            row.stored.released_at = None;
+            row.stored.horizon.clone_from(&horizon);
+            row.trips.entry(request.started_at).or_insert(None);
+            Claim { vehicle: request.vehicle.clone(), epoch: row.epoch, start, floor: row.floor, horizon }
+        });
+        Ok(claims.collect())
+    }
+
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn save(&self, states: &[VehicleState]) -> Result<()> {
+        let mut rows = self.rows();
+        for state in states {
+            if let Some(row) = rows.get_mut(&state.vehicle).filter(|row| row.epoch == state.epoch) {
+                row.stored = Stored {
+                    resume_at: Some(state.resume_at),
+                    released_at: state.released_at,
+                    horizon: state.horizon.clone(),
+                    newest: state.newest.clone(),
+                };
+                row.floor = state.floor;
+            }
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {
+        let mut rows = self.rows();
+        for (vehicle, end) in ends {
+            let open = rows.get_mut(vehicle).into_iter().flat_map(|row| row.trips.values_mut());
+            open.filter(|e| e.is_none()).for_each(|e| *e = Some(*end));
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
+        self.rows().entry(vehicle.clone()).or_default().trips.entry(started_at).or_insert(None);
+        Ok(())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    requests: VecDeque<ClaimRequest>,
+    now: Micros,
+}
+
+/// A queue of bind requests in memory; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryQueue {
+    queue: Arc<Mutex<Queue>>,
+    news: Arc<Notify>,
+}
+
+impl MemoryQueue {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers a vehicle whose `on` was stored at a server time.
+    pub fn offer(&self, vehicle: &VehicleId, on_time: Micros) {
+        let request = ClaimRequest { vehicle: vehicle.clone(), on_time, started_at: on_time };
+        let mut queue = self.queue();
+        queue.now = queue.now.max(on_time);
+        queue.requests.push_back(request);
+        drop(queue);
+        self.news.notify_waiters();
+    }
+}
+
+/// [`Binder`] on a [`MemoryQueue`], with any store of states.
+#[derive(Debug)]
+pub struct MemoryBinder<S> {
+    queue: MemoryQueue,
+    states: Arc<S>,
+    context: Micros,
+    ready: VecDeque<BindEvent>,
+    commands: VecDeque<Command>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Save(u64, Vec<VehicleState>),
+    Release(VehicleState, Micros),
+    NextTrip(VehicleId, Micros, Micros),
+}
+
+impl<S: StateStore> MemoryBinder<S> {
+    /// Binds what the queue offers. `context` is [`Schema::context`](crate::Schema::context).
+    pub fn new(queue: &MemoryQueue, states: Arc<S>, context: Micros) -> Self {
+        let (ready, commands) = (VecDeque::new(), VecDeque::new());
+        Self { queue: queue.clone(), states, context, ready, commands }
+    }
+
+    async fn carry_out(&mut self) -> Result<()> {
+        // Taken out only when it is done: this future may be dropped at any await.
+        while let Some(command) = self.commands.front() {
+            let event = match command {
+                Command::Save(ticket, states) => {
+                    self.states.save(states).await?;
+                    Some(BindEvent::Saved(*ticket))
+                }
+                Command::Release(state, ended_at) => {
+                    self.states.save(std::slice::from_ref(state)).await?;
+                    self.states.end_trips(&[(state.vehicle.clone(), *ended_at)]).await?;
+                    Some(BindEvent::Released(state.vehicle.clone()))
+                }
+                Command::NextTrip(vehicle, ended_at, started_at) => {
+                    self.states.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
+                    self.states.begin_trip(vehicle, *started_at).await?;
+                    None
+                }
+            };
+            self.commands.pop_front();
+            self.ready.extend(event);
+        }
+        Ok(())
+    }
+
+    async fn claim(&mut self, free: usize) -> Result<()> {
+        let (requests, now) = {
+            let queue = self.queue.queue();
+            (queue.requests.iter().take(free).cloned().collect::<Vec<_>>(), queue.now)
+        };
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let claims = self.states.claim(&requests, now, self.context).await?;
+        self.queue.queue().requests.drain(..requests.len());
+        let bound = claims.into_iter().zip(&requests).map(|(claim, request)| Binding {
+            vehicle: claim.vehicle,
+            epoch: claim.epoch,
+            start: claim.start,
+            on_time: request.on_time,
+            floor: claim.floor,
+            horizon: claim.horizon,
+        });
+        self.ready.push_back(BindEvent::Bound(bound.collect()));
+        Ok(())
+    }
+}
+
+impl<S: StateStore> Binder for MemoryBinder<S> {
+    async fn next(&mut self, free: usize) -> Result<BindEvent> {
+        loop {
+            let news = Arc::clone(&self.queue.news);
+            let mut notified = std::pin::pin!(news.notified());
+            notified.as_mut().enable();
+            self.carry_out().await?;
+            if self.ready.is_empty() {
+                self.claim(free).await?;
+            }
+            if let Some(event) = self.ready.pop_front() {
+                return Ok(event);
+            }
+            notified.await;
+        }
+    }
+
+    fn save(&mut self, ticket: u64, states: Vec<VehicleState>) {
+        self.commands.push_back(Command::Save(ticket, states));
+    }
+
+    fn release(&mut self, state: VehicleState, ended_at: Micros) {
+        self.commands.push_back(Command::Release(state, ended_at));
+    }
+
+    fn next_trip(&mut self, vehicle: VehicleId, ended_at: Micros, started_at: Micros) {
+        self.commands.push_back(Command::NextTrip(vehicle, ended_at, started_at));
+    }
+
+    fn holds(&self) -> bool {
+        true
+    }
+
+    async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {
+        self.carry_out().await?;
+        self.states.save(&states).await
+    }
+}

@@ -1,3 +1,0 @@
-//! The tests of fleet-core's public face, one binary.
-
-mod layering;

@@ -1,0 +1,9 @@
+//! The tests of fleet-core's public face, one binary.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod align;
+mod fuzz_corpus;
+mod layering;
+mod pipeline;
+mod reference;
+mod wire_format;
