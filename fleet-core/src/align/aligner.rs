@@ -1,0 +1,308 @@
+//! Joins the signals' rules to rows.
+
+use super::methods::Methods;
+use super::ring::{Merged, Ring};
+use super::rules::Rules;
+use super::track::{Inserted, Snapshot, Track};
+use crate::batch::Row;
+use crate::ids::SignalIndex;
+use crate::sample::Samples;
+use crate::schema::{Problem, Schema};
+use crate::time::{Micros, grid_at_or_after, grid_at_or_before};
+
+/// Makes rows of samples. Shared by all vehicles of a lane and immutable; what belongs to one vehicle
+/// is in its [`Track`].
+///
+/// The methods that emit give rows in the order of time within a call, corrections before new rows.
+/// A row that says `correction` may be stored already; a new one was never emitted and is later than
+/// the floor.
+#[derive(Debug, Clone)]
+pub struct Aligner {
+    schema: Schema,
+    rules: Box<[Rules]>,
+}
+
+/// The instants at which samples changed, collected so that a message corrects each row once. A frame
+/// has at most 64 samples; a longer message is taken in pieces.
+struct Changed {
+    times: [Micros; 64],
+    len: usize,
+}
+
+/// What is not waited for: rows up to `until`, and the signals in `signals` (a bit each).
+#[derive(Clone, Copy)]
+struct Unwaited {
+    until: Micros,
+    signals: u32,
+}
+
+impl Unwaited {
+    const NOTHING: Self = Self { until: Micros::MIN, signals: 0 };
+}
+
+impl Aligner {
+    /// An aligner for the schema's signals with the methods that they name.
+    ///
+    /// # Errors
+    /// Every signal whose method is unknown or can't work on its columns, all at once.
+    pub fn new(schema: &Schema, methods: &Methods) -> Result<Self, Vec<Problem>> {
+        let found = methods.resolve(schema)?;
+        let (interval, window) = (schema.interval(), schema.window());
+        let rules = found.into_iter().zip(schema.signals());
+        let rules = rules.map(|(m, s)| Rules::new(m, s.max_gap, interval, window, s.column_range()));
+        Ok(Self { schema: schema.clone(), rules: rules.collect() })
+    }
+
+    /// The schema.
+    pub fn schema(&self) -> &Schema {
+        &self.schema
+    }
+
+    /// The state of a vehicle from which nothing has arrived here.
+    ///
+    /// `floor` and `horizon` are those of the [`Snapshot`] of an earlier holder, if there was one:
+    /// rows up to `floor` come as corrections, and samples before their signal's `horizon` are not
+    /// taken. `horizon` may be shorter than the schema. Then every message with an arrival from the
+    /// snapshot's `resume_at` on must be inserted again, in the order of arrival.
+    pub fn track(&self, floor: Option<Micros>, horizon: &[Option<Micros>]) -> Track {
+        let known = horizon.iter().copied().chain(std::iter::repeat(None));
+        let rings = self.rules.iter().zip(known).map(|(r, horizon)| Ring::new(r.columns.len(), horizon));
+        Track {
+            rings: rings.collect(),
+            row: vec![f64::NAN; self.schema.column_count()].into(),
+            frontier: None,
+            floor,
+            patience_from: Micros::MIN,
+        }
+    }
+
+    /// Takes the samples of one message, whose ranges and times are checked already, and emits the
+    /// rows that became complete and those that changed. `arrival` is server time.
+    ///
+    /// Samples with another number of columns than the signal are not taken at all.
+    pub fn insert(
+        &self,
+        track: &mut Track,
+        signal: SignalIndex,
+        samples: &Samples,
+        arrival: Micros,
+        emit: &mut impl FnMut(Row<'_>),
+    ) -> Inserted {
+        let mut done = Inserted::default();
+        let s = signal.index();
+        match track.rings.get_mut(s) {
+            Some(ring) if ring.columns() == samples.columns() && s < self.rules.len() => ring.hear(arrival),
+            _ => return done,
+        }
+        let mut changed = Changed { times: [0; 64], len: 0 };
+        for (i, (time, values)) in samples.iter().enumerate() {
+            if changed.len == changed.times.len() {
+                self.settle(track, s, &mut changed, emit);
+            }
+            let ring = &mut track.rings[s];
+            let position = ring.view().count_before(time);
+            let known = ring.view().time(position) == Some(time);
+            let too_late = ring.newest().is_some_and(|n| time < n.saturating_sub(self.schema.window()));
+            if too_late && !(known && ring.says(position, values)) {
+                done.late.push(i);
+                continue;
+            }
+            if known {
+                let merged = ring.merge(position, values, arrival);
+                done.duplicates += 1;
+                done.conflicts += usize::from(merged != Merged::Same);
+                if merged == Merged::Replaced {
+                    changed.push(time);
+                }
+                continue;
+            }
+            if ring.horizon().is_some_and(|horizon| time < horizon) {
+                done.replayed += 1;
+                continue;
+            }
+            if ring.len() >= self.schema.max_samples() {
+                self.settle(track, s, &mut changed, emit);
+                if !self.make_room(track, s, time, &mut done, emit) {
+                    continue;
+                }
+            }
+            let ring = &mut track.rings[s];
+            let position = ring.view().count_before(time);
+            ring.insert(position, time, values, arrival);
+            changed.push(time);
+            done.taken += 1;
+        }
+        self.settle(track, s, &mut changed, emit);
+        done
+    }
+
+    /// Drops a full ring's oldest sample after the rows that need it; `false` if `time` would be the
+    /// oldest, so that it is the one to go.
+    fn make_room(
+        &self,
+        track: &mut Track,
+        s: usize,
+        time: Micros,
+        done: &mut Inserted,
+        emit: &mut impl FnMut(Row<'_>),
+    ) -> bool {
+        let ring = &mut track.rings[s];
+        if ring.len() < self.schema.max_samples() {
+            return true;
+        }
+        done.overflowed += 1;
+        if ring.oldest().is_none_or(|oldest| time < oldest) {
+            ring.raise_horizon(time.saturating_add(1));
+            return false;
+        }
+        let reach = self.rules[s].reach;
+        let free_from = ring.view().time(reach.before).or(ring.newest()).unwrap_or(time);
+        let until = free_from.saturating_add(reach.look_back).saturating_sub(1);
+        self.advance(track, Unwaited { until, ..Unwaited::NOTHING }, emit);
+        track.rings[s].drop_oldest();
+        true
+    }
+
+    /// Emits what the signal's changed samples change, then what became complete, and then forgets
+    /// the samples that nothing can need any more.
+    fn settle(&self, track: &mut Track, s: usize, changed: &mut Changed, emit: &mut impl FnMut(Row<'_>)) {
+        if changed.len == 0 {
+            return;
+        }
+        self.correct(track, s, changed.take(), emit);
+        self.advance(track, Unwaited::NOTHING, emit);
+        let ring = &mut track.rings[s];
+        if let Some(newest) = ring.newest() {
+            ring.prune(newest.saturating_sub(self.rules[s].span));
+        }
+    }
+
+    /// Emits each row up to the frontier that hangs on one of the samples at `times`, sorted, once.
+    fn correct(&self, track: &mut Track, s: usize, times: &[Micros], emit: &mut impl FnMut(Row<'_>)) {
+        let Some(frontier) = track.frontier else { return };
+        let interval = self.schema.interval();
+        let mut from = Micros::MIN;
+        for &time in times {
+            let ring = &track.rings[s];
+            let Some(touched) = self.rules[s].touched(ring, ring.view().count_before(time)) else { continue };
+            let mut t = grid_at_or_after((*touched.start()).max(from), interval);
+            while t <= frontier.min(*touched.end()) {
+                self.emit(track, t, true, emit);
+                from = t.saturating_add(1);
+                match t.checked_add(interval) {
+                    Some(next) => t = next,
+                    None => return,
+                }
+            }
+        }
+    }
+
+    /// Emits the rows after the frontier for as long as they wait for nothing.
+    fn advance(&self, track: &mut Track, unwaited: Unwaited, emit: &mut impl FnMut(Row<'_>)) {
+        let interval = self.schema.interval();
+        let (Some(oldest), Some(newest)) = (track.oldest(), track.newest()) else { return };
+        let limit = grid_at_or_before(newest, interval);
+        let pruned_soon = newest.saturating_sub(self.schema.window()).saturating_sub(interval);
+        let until = unwaited.until.max(pruned_soon);
+        let first = match track.frontier {
+            Some(frontier) => frontier.checked_add(interval),
+            None => Some(grid_at_or_after(oldest, interval)),
+        };
+        let mut next = first;
+        while let Some(t) = next.filter(|&t| t <= limit) {
+            if t > until && !self.is_complete(track, t, unwaited.signals) {
+                return;
+            }
+            track.frontier = Some(t);
+            next = t.checked_add(interval);
+            if self.emit(track, t, false, emit) {
+                continue;
+            }
+            // Nobody has a value: on to the next instant that matters to anybody.
+            let concerns = self.rules.iter().zip(&track.rings);
+            let concern = concerns.filter_map(|(r, ring)| r.next_concern(ring, t, until)).min();
+            let jump = concern.map_or(limit.saturating_add(1), |c| grid_at_or_after(c, interval));
+            if jump > limit {
+                track.frontier = Some(limit);
+                return;
+            }
+            track.frontier = Some(jump.saturating_sub(interval));
+            next = Some(jump);
+        }
+    }
+
+    fn is_complete(&self, track: &Track, t: Micros, unwaited: u32) -> bool {
+        let signals = self.rules.iter().zip(&track.rings).enumerate();
+        signals.into_iter().all(|(s, (rules, ring))| unwaited >> s & 1 == 1 || rules.is_complete(ring, t))
+    }
+
+    /// Emits the row at `t`, if any signal has a value there.
+    fn emit(&self, track: &mut Track, t: Micros, again: bool, emit: &mut impl FnMut(Row<'_>)) -> bool {
+        let mut quality = 0;
+        for (s, (rules, ring)) in self.rules.iter().zip(&track.rings).enumerate() {
+            let Some(out) = track.row.get_mut(rules.columns.clone()) else { continue };
+            match rules.value(ring, t, out) {
+                Some(how) => quality |= how.at(s),
+                None => out.fill(f64::NAN),
+            }
+        }
+        if quality == 0 {
+            return false;
+        }
+        let correction = again || track.floor.is_some_and(|floor| t <= floor);
+        emit(Row { ts: t, values: &track.row, quality, correction });
+        true
+    }
+
+    /// Emits the rows that wait only for signals from which nothing has arrived for `patience`,
+    /// while others went on. `now` is server time. Not to be called during a catch-up.
+    pub fn tick(&self, track: &mut Track, now: Micros, emit: &mut impl FnMut(Row<'_>)) {
+        let Some(latest) = track.rings.iter().filter_map(Ring::heard).max() else { return };
+        let since = now.saturating_sub(self.schema.patience());
+        let mut signals = 0_u32;
+        for (s, ring) in track.rings.iter().enumerate() {
+            let silent = ring.heard().is_some_and(|h| h < latest && h.max(track.patience_from) <= since);
+            signals |= u32::from(silent) << s;
+        }
+        if signals != 0 {
+            self.advance(track, Unwaited { until: Micros::MIN, signals }, emit);
+        }
+    }
+
+    /// Lets patience begin anew at `now`, server time; called after a catch-up.
+    pub fn touch(&self, track: &mut Track, now: Micros) {
+        track.patience_from = track.patience_from.max(now);
+    }
+
+    /// Emits all rows up to the last sample of any signal, waiting for nothing. The track stays
+    /// usable; later samples give further rows and corrections.
+    pub fn finish(&self, track: &mut Track, emit: &mut impl FnMut(Row<'_>)) {
+        self.advance(track, Unwaited { until: Micros::MAX, signals: 0 }, emit);
+    }
+
+    /// What another worker needs to go on from here.
+    pub fn snapshot(&self, track: &Track) -> Snapshot {
+        Snapshot {
+            resume_at: track.rings.iter().filter_map(Ring::earliest_arrival).min(),
+            floor: track.frontier.max(track.floor),
+            horizon: track.rings.iter().map(Ring::horizon).collect(),
+            newest: track.rings.iter().map(Ring::newest).collect(),
+        }
+    }
+}
+
+impl Changed {
+    /// There is room: it is settled when full.
+    fn push(&mut self, time: Micros) {
+        self.times[self.len] = time;
+        self.len += 1;
+    }
+
+    /// The instants, sorted; none is left.
+    fn take(&mut self) -> &[Micros] {
+        let taken = &mut self.times[..self.len];
+        self.len = 0;
+        taken.sort_unstable();
+        taken
+    }
+}

@@ -1,0 +1,153 @@
+//! One signal's part in rows: when it is complete, what its value is, which rows a sample changes.
+
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+
+use super::interpolator::{At, Interpolator, Reach};
+use super::ring::Ring;
+use crate::batch::Quality;
+use crate::time::Micros;
+
+/// What the aligner knows of a signal.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    method: Arc<dyn Interpolator>,
+    pub(super) reach: Reach,
+    keeps_hits: bool,
+    max_gap: Micros,
+    interval: Micros,
+    /// How long before its newest sample a signal's samples are kept.
+    pub(super) span: Micros,
+    /// Its columns among all of a row.
+    pub(super) columns: Range<usize>,
+}
+
+impl Rules {
+    pub(super) fn new(
+        method: Arc<dyn Interpolator>,
+        max_gap: Micros,
+        interval: Micros,
+        window: Micros,
+        columns: Range<usize>,
+    ) -> Self {
+        let reach = method.reach(interval);
+        // A late sample changes rows from `after` gaps before it on. These look back by `before`
+        // gaps, of which the row itself lies in the first if nothing else is looked back to.
+        let looks_back = usize::from(reach.look_back > 0);
+        let around = reach.before.saturating_add(reach.after).saturating_add(looks_back).saturating_sub(1);
+        let most = gaps(around.max(reach.before.saturating_add(1)).max(2));
+        let span = window.saturating_add(most.saturating_mul(max_gap)).saturating_add(interval);
+        let keeps_hits = method.keeps_hits();
+        Self { method, reach, keeps_hits, max_gap, interval, span, columns }
+    }
+
+    fn is_gap(&self, earlier: Option<Micros>, later: Option<Micros>) -> bool {
+        earlier.zip(later).is_some_and(|(earlier, later)| later.saturating_sub(earlier) > self.max_gap)
+    }
+
+    /// Whether no further sample is waited for at `t`: the ones after it are there, or a gap makes
+    /// them useless, or the signal is silent.
+    pub(super) fn is_complete(&self, ring: &Ring, t: Micros) -> bool {
+        let view = ring.view();
+        let Some(newest) = ring.newest() else { return true };
+        let next = view.count_before(t);
+        let after = view.len() - next;
+        if after >= self.reach.after || (self.keeps_hits && view.time(next) == Some(t)) {
+            return true;
+        }
+        if after == 0 {
+            return t.saturating_sub(newest) > self.max_gap;
+        }
+        next == 0 || (next..view.len()).any(|i| self.is_gap(view.time(i - 1), view.time(i)))
+    }
+
+    /// The value at `t`, or `None` where there is none or the ring no longer holds all it hangs on.
+    pub(super) fn value(&self, ring: &Ring, t: Micros, out: &mut [f64]) -> Option<Quality> {
+        let view = ring.view();
+        let next = view.count_before(t);
+        if self.keeps_hits
+            && let Some(hit) = view.get(next)
+            && hit.time == t
+        {
+            for (column, out) in out.iter_mut().enumerate() {
+                *out = hit.value(column);
+            }
+            return Some(Quality::Measured);
+        }
+        if !self.is_covered(ring, t, next) {
+            return None;
+        }
+        let at = At { t, max_gap: self.max_gap, interval: self.interval };
+        let quality = self.method.value(view, at, out)?;
+        (quality != Quality::Missing && !out.iter().any(|v| v.is_nan())).then_some(quality)
+    }
+
+    /// Whether every sample that the value at `t` may hang on is in the ring, even if the gap that
+    /// seems to end its context is bridged yet: in a replay its samples may be still to come.
+    fn is_covered(&self, ring: &Ring, t: Micros, next: usize) -> bool {
+        let Some(horizon) = ring.horizon() else { return true };
+        let view = ring.view();
+        let before = match self.reach.look_back {
+            0 => next,
+            back => view.count_before(t.saturating_sub(back).saturating_add(1)),
+        };
+        let Some(mut oldest) = before.checked_sub(1) else { return self.reach.before == 0 };
+        let mut missing = self.reach.before.saturating_sub(1);
+        while missing > 0 && oldest > 0 && !self.is_gap(view.time(oldest - 1), view.time(oldest)) {
+            oldest -= 1;
+            missing -= 1;
+        }
+        let reach = gaps(missing).saturating_mul(self.max_gap);
+        missing == 0 || view.time(oldest).is_some_and(|oldest| oldest.saturating_sub(reach) >= horizon)
+    }
+
+    /// The instants whose value may hang on the sample at `position`.
+    pub(super) fn touched(&self, ring: &Ring, position: usize) -> Option<RangeInclusive<Micros>> {
+        let view = ring.view();
+        let time = view.time(position)?;
+        let mut first = position;
+        for _ in 0..self.reach.after {
+            match first.checked_sub(1) {
+                Some(left) if !self.is_gap(view.time(left), view.time(first)) => first = left,
+                _ => break,
+            }
+        }
+        // From the sample `after` places before on, that one is needed no more.
+        let from = if first == position { time } else { view.time(first)?.saturating_add(1) };
+        let mut last = position;
+        for _ in 0..self.reach.before {
+            if last + 1 < view.len() && !self.is_gap(view.time(last), view.time(last + 1)) {
+                last += 1;
+                continue;
+            }
+            let end = view.time(last)?;
+            let held = if self.reach.after == 0 { self.max_gap } else { 0 };
+            return Some(from..=end.saturating_add(held).saturating_add(self.reach.look_back));
+        }
+        let end = view.time(last)?.max(time.saturating_add(1)).saturating_sub(1);
+        Some(from..=end.saturating_add(self.reach.look_back))
+    }
+
+    /// The first instant after `t` at which the signal may have a value, or be waited for if that
+    /// is after `forced`. Only asked where it has no value at `t`.
+    pub(super) fn next_concern(&self, ring: &Ring, t: Micros, forced: Micros) -> Option<Micros> {
+        let view = ring.view();
+        let soon = t.saturating_add(1);
+        let next = view.count_before(soon);
+        let following = view.time(next);
+        let Some(last) = next.checked_sub(1).and_then(|i| view.time(i)) else { return following };
+        let end = last.saturating_add(self.max_gap).saturating_add(self.reach.look_back);
+        if self.reach.after == 0 {
+            return if t < end { Some(soon) } else { following };
+        }
+        match following {
+            Some(_) if !self.is_gap(Some(last), following) => Some(soon),
+            Some(following) => Some(following),
+            None => Some(soon.max(forced.saturating_add(1))).filter(|&t| t <= end),
+        }
+    }
+}
+
+fn gaps(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
