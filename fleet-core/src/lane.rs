@@ -1,1 +1,312 @@
-//! The runtime-free heart.
+//! The heart: messages in, batches out. No I/O, no clock, no `await`; time and messages are handed to
+//! it, so that a run can be repeated to the byte.
+
+mod counters;
+mod vehicle;
+
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+pub use counters::LaneCounters;
+
+use self::vehicle::Vehicle;
+use crate::align::{Aligner, Methods, Track};
+use crate::batch::{Batch, BatchBuilder, Row};
+use crate::bind::{Binding, LatestRow, VehicleState};
+use crate::decode::{DecodeError, Decoder, check};
+use crate::error::Result;
+use crate::ids::{SignalIndex, Slot, VehicleId};
+use crate::message::{DeadLetter, Message, Refusal, Topic};
+use crate::sample::Samples;
+use crate::schema::{Problem, Schema};
+use crate::time::Micros;
+
+/// One single-threaded run of the pipeline's middle, with its own vehicles.
+#[derive(Debug)]
+pub struct Lane {
+    schema: Schema,
+    decoder: Arc<dyn Decoder>,
+    aligner: Aligner,
+    builder: BatchBuilder,
+    vehicles: Vec<Option<Vehicle>>,
+    free: Vec<Slot>,
+    by_id: HashMap<VehicleId, Slot>,
+    samples: Samples,
+    letters: Vec<DeadLetter>,
+    gaps: Vec<(Slot, Micros)>,
+    counters: LaneCounters,
+}
+
+impl Lane {
+    /// A lane without vehicles.
+    pub fn new(schema: &Schema, decoder: Arc<dyn Decoder>, aligner: Aligner) -> Self {
+        Self {
+            schema: schema.clone(),
+            decoder,
+            aligner,
+            builder: BatchBuilder::new(schema),
+            vehicles: Vec::new(),
+            free: Vec::new(),
+            by_id: HashMap::new(),
+            samples: Samples::default(),
+            letters: Vec::new(),
+            gaps: Vec::new(),
+            counters: LaneCounters::default(),
+        }
+    }
+
+    /// A lane with the built-in formats and methods.
+    ///
+    /// # Errors
+    /// Every signal whose method is unknown or can't work on its columns.
+    pub fn with_built_ins(schema: &Schema) -> std::result::Result<Self, Vec<Problem>> {
+        let aligner = Aligner::new(schema, &Methods::default())?;
+        Ok(Self::new(schema, Arc::new(crate::decode::AnyDecoder), aligner))
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> &LaneCounters {
+        &self.counters
+    }
+
+    /// How many vehicles are bound.
+    pub fn vehicles(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// The slot of a bound vehicle.
+    pub fn find(&self, vehicle: &VehicleId) -> Option<Slot> {
+        self.by_id.get(vehicle).copied()
+    }
+
+    /// The name of a bound vehicle.
+    pub fn name(&self, slot: Slot) -> Option<&VehicleId> {
+        self.vehicle(slot).map(|v| &v.id)
+    }
+
+    /// Every bound vehicle's slot.
+    pub fn slots(&self) -> Vec<Slot> {
+        self.by_id.values().copied().collect()
+    }
+
+    fn vehicle(&self, slot: Slot) -> Option<&Vehicle> {
+        self.vehicles.get(slot.index()).and_then(Option::as_ref)
+    }
+
+    /// Takes a vehicle in. It is catching up until [`caught_up`](Self::caught_up). One that is bound
+    /// already is dropped first, with its rows.
+    pub fn bind(&mut self, binding: &Binding) -> Slot {
+        if let Some(old) = self.find(&binding.vehicle) {
+            self.unbind(old, Rows::Drop);
+        }
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.vehicles.push(None);
+            #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
+            Slot((self.vehicles.len() - 1) as u32)
+        });
+        let track = self.aligner.track(binding.floor, &binding.horizon);
+        self.vehicles[slot.index()] = Some(Vehicle::new(binding, track, self.schema.signals().len()));
+        self.by_id.insert(binding.vehicle.clone(), slot);
+        slot
+    }
+
+    /// Lets a vehicle go. Its slot may be given to the next one at once.
+    pub fn unbind(&mut self, slot: Slot, rows: Rows) {
+        let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::take) else { return };
+        self.by_id.remove(&vehicle.id);
+        self.free.push(slot);
+        self.gaps.retain(|(s, _)| *s != slot);
+        if rows == Rows::Drop {
+            self.builder.forget(&vehicle.id);
+        }
+    }
+
+    /// Takes a message of a bound vehicle; `now` is the server's clock. What can't be used becomes a
+    /// dead letter; the rest of the message is used.
+    pub fn message(&mut self, message: &Message, now: Micros) {
+        let Topic::Signal(signal) = message.topic else { return };
+        let Some(vehicle) = self.vehicles.get_mut(message.slot.index()).and_then(Option::as_mut) else {
+            return;
+        };
+        let spec = self.schema.signal(signal);
+        self.counters.messages += 1;
+        if message.live
+            && let Some(from) =
+                vehicle.follow(signal, self.decoder.sequence(&message.payload), message.arrival)
+        {
+            self.counters.sequence_gaps += 1;
+            self.gaps.push((message.slot, from));
+        }
+        self.samples.reset(spec.columns.len());
+        if let Err(error) = self.decoder.decode(spec, &message.payload, &mut self.samples) {
+            return self.refuse(message, signal, error);
+        }
+        self.counters.samples += self.samples.len() as u64;
+        let refused = check(&self.schema, signal, &mut self.samples, now);
+        let key = self.builder.vehicle(&vehicle.id, vehicle.epoch);
+        let mut rows = Emission { builder: &mut self.builder, counters: &mut self.counters, key };
+        let latest = &mut vehicle.latest;
+        let inserted =
+            self.aligner.insert(&mut vehicle.track, signal, &self.samples, message.arrival, &mut |row| {
+                rows.emit(&row, latest)
+            });
+        vehicle.dirty = true;
+        self.counters.late += inserted.late.len() as u64;
+        self.counters.duplicates += inserted.duplicates as u64;
+        self.counters.overflowed += inserted.overflowed as u64;
+        if let Some(problem) = refused.first {
+            self.refuse(message, signal, problem);
+        } else if !inserted.late.is_empty() {
+            let detail = format!("{} of its samples came later than the window", inserted.late.len());
+            self.refuse(message, signal, DecodeError { refusal: Refusal::Late, detail });
+        }
+    }
+
+    fn refuse(&mut self, message: &Message, signal: SignalIndex, error: DecodeError) {
+        self.counters.refuse(error.refusal);
+        let Some(vehicle) = self.vehicle(message.slot) else { return };
+        self.letters.push(DeadLetter {
+            vehicle: vehicle.id.clone(),
+            signal: self.schema.signal(signal).name.clone(),
+            refusal: error.refusal,
+            detail: error.detail,
+            payload: message.payload.clone(),
+        });
+    }
+
+    /// The vehicle's catch-up is complete: patience begins now.
+    pub fn caught_up(&mut self, slot: Slot, now: Micros) {
+        if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
+            vehicle.catching_up = false;
+            vehicle.sequences.fill(None);
+            self.aligner.touch(&mut vehicle.track, now);
+        }
+    }
+
+    /// The vehicle is being caught up: patience does not run.
+    pub fn catching_up(&mut self, slot: Slot) {
+        if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
+            vehicle.catching_up = true;
+        }
+    }
+
+    /// Lets time pass: rows whose missing signals have been waited for long enough are emitted.
+    pub fn tick(&mut self, now: Micros) {
+        for vehicle in self.vehicles.iter_mut().flatten().filter(|v| !v.catching_up) {
+            emit(&mut self.builder, &mut self.counters, vehicle, |track, mut out| {
+                self.aligner.tick(track, now, &mut out);
+            });
+        }
+    }
+
+    /// Emits everything that a vehicle's samples give.
+    pub fn finish(&mut self, slot: Slot) {
+        if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
+            emit(&mut self.builder, &mut self.counters, vehicle, |track, mut out| {
+                self.aligner.finish(track, &mut out);
+            });
+            vehicle.dirty = true;
+        }
+    }
+
+    /// How many rows wait for the next batch.
+    pub fn rows(&self) -> usize {
+        self.builder.len()
+    }
+
+    /// The rows so far as a batch; it may be empty.
+    ///
+    /// # Errors
+    /// As [`BatchBuilder::seal`].
+    pub fn seal(&mut self) -> Result<Batch> {
+        self.counters.batches += 1;
+        self.builder.seal()
+    }
+
+    /// Drops the rows that wait.
+    pub fn drop_rows(&mut self) {
+        self.builder.drop_rows();
+    }
+
+    /// The state of one vehicle, true once the rows emitted so far are durable. `margin` is taken off
+    /// the arrival times, whose live ones are estimates.
+    pub fn snapshot(&mut self, slot: Slot, margin: Micros) -> Option<VehicleState> {
+        let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut)?;
+        vehicle.dirty = false;
+        let snapshot = self.aligner.snapshot(&vehicle.track);
+        let resume_at = snapshot.resume_at.map_or(vehicle.start, |at| (at - margin).max(vehicle.start));
+        Some(VehicleState {
+            vehicle: vehicle.id.clone(),
+            epoch: vehicle.epoch,
+            resume_at,
+            floor: snapshot.floor,
+            horizon: snapshot.horizon,
+            newest: snapshot.newest,
+            released_at: None,
+            latest: vehicle.latest.clone(),
+        })
+    }
+
+    /// The states of all vehicles of which something came since their last snapshot.
+    pub fn snapshots(&mut self, margin: Micros) -> Vec<VehicleState> {
+        let dirty: Vec<Slot> = self
+            .by_id
+            .values()
+            .copied()
+            .filter(|slot| self.vehicle(*slot).is_some_and(|v| v.dirty && !v.catching_up))
+            .collect();
+        dirty.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
+    }
+
+    /// Takes the dead letters since the last call.
+    pub fn take_letters(&mut self) -> Vec<DeadLetter> {
+        std::mem::take(&mut self.letters)
+    }
+
+    /// Takes the vehicles whose frames' counters have jumped, with the server time from which
+    /// something may be missing.
+    pub fn take_gaps(&mut self) -> Vec<(Slot, Micros)> {
+        std::mem::take(&mut self.gaps)
+    }
+}
+
+/// What becomes of a vehicle's rows that wait for the next batch when it is let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// They are stored.
+    Keep,
+    /// They are dropped: somebody else computes them.
+    Drop,
+}
+
+/// Where the aligner's rows go.
+struct Emission<'a> {
+    builder: &'a mut BatchBuilder,
+    counters: &'a mut LaneCounters,
+    key: i32,
+}
+
+impl Emission<'_> {
+    fn emit(&mut self, row: &Row<'_>, latest: &mut Option<LatestRow>) {
+        self.counters.rows += 1;
+        self.counters.corrections += u64::from(row.correction);
+        vehicle::keep_latest(latest, row);
+        self.builder.push(self.key, *row);
+    }
+}
+
+fn emit(
+    builder: &mut BatchBuilder,
+    counters: &mut LaneCounters,
+    vehicle: &mut Vehicle,
+    run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)),
+) {
+    let Vehicle { id, epoch, track, latest, .. } = vehicle;
+    // The vehicle enters the batch only when it has a row.
+    let mut key = None;
+    run(track, &mut |row| {
+        let key = *key.get_or_insert_with(|| builder.vehicle(id, *epoch));
+        Emission { builder, counters, key }.emit(&row, latest);
+    });
+}

@@ -1,1 +1,327 @@
-//! The Tokio driver.
+//! The Tokio driver: joins a source, a binder and a sink around a [`Lane`].
+
+mod counters;
+mod durable;
+mod phase;
+mod sinking;
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub use counters::Counters;
+
+use self::durable::Checkpoint;
+use self::phase::{Held, Phase};
+use self::sinking::Sinking;
+use crate::bind::{BindEvent, Binder, Binding};
+use crate::error::{Error, Result};
+use crate::ids::Slot;
+use crate::lane::{Lane, Rows};
+use crate::sink::Sink;
+use crate::source::{Attach, Source, SourceEvent};
+use crate::time::Micros;
+
+/// Choices of a pipeline.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// Vehicles at most.
+    pub max_vehicles: usize,
+    /// A batch is sealed when it has this many rows …
+    pub batch_rows: usize,
+    /// … or its oldest row is this old.
+    pub batch_age: Duration,
+    /// Rows that wait for a sink at most; beyond, live messages are left to the stream.
+    pub max_waiting_rows: usize,
+    /// How often states are saved.
+    pub save_interval: Duration,
+    /// How long after its `off` a vehicle's samples are waited for.
+    pub patience: Duration,
+    /// Without any sign of life for this long a vehicle counts as off.
+    pub idle_timeout: Duration,
+    /// What is taken off estimated arrival times in saved states.
+    pub resume_margin: Duration,
+    /// How long the last batch may take on shutdown.
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            max_vehicles: 10_000,
+            batch_rows: 20_000,
+            batch_age: Duration::from_secs(1),
+            max_waiting_rows: 200_000,
+            save_interval: Duration::from_secs(30),
+            patience: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(15 * 60),
+            resume_margin: Duration::from_secs(30),
+            shutdown_deadline: Duration::from_secs(25),
+        }
+    }
+}
+
+/// How long a jump of a frame's counter may turn out to be a mere change of order.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How often time is let pass.
+const TICK: Duration = Duration::from_millis(250);
+
+/// A source, a binder and a sink around a lane.
+#[derive(Debug)]
+pub struct Pipeline<S, B> {
+    source: S,
+    binder: B,
+    sinking: Sinking,
+    lane: Lane,
+    options: PipelineOptions,
+    counters: Arc<Counters>,
+    held: Vec<Option<Held>>,
+    /// What becomes due when a batch is durable, oldest first.
+    checkpoints: VecDeque<Checkpoint>,
+    /// Counter jumps within their grace.
+    gaps: VecDeque<(Instant, Slot, Micros)>,
+    /// A save that the store has not confirmed.
+    saving: Option<u64>,
+    last_save: Instant,
+    oldest_row: Option<Instant>,
+    /// The next batch must go soon: somebody waits for its durability.
+    urgent: bool,
+    behind: bool,
+}
+
+impl<S: Source, B: Binder> Pipeline<S, B> {
+    /// Joins the parts; nothing runs yet. Wrap the sink in [`Retry`](crate::sink::Retry) unless it
+    /// repeats by itself.
+    pub fn new(
+        source: S,
+        binder: B,
+        sink: impl Sink + 'static,
+        lane: Lane,
+        options: PipelineOptions,
+    ) -> Self {
+        Self {
+            source,
+            binder,
+            sinking: Sinking::new(sink),
+            lane,
+            options,
+            counters: Arc::default(),
+            held: Vec::new(),
+            checkpoints: VecDeque::new(),
+            gaps: VecDeque::new(),
+            saving: None,
+            last_save: Instant::now(),
+            oldest_row: None,
+            urgent: false,
+            behind: false,
+        }
+    }
+
+    /// What it does, readable while it runs.
+    pub fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Runs until `stop` is ready, then makes durable what is at hand, gives all vehicles back and
+    /// returns. Dropping the future instead is safe for what is stored, and others get the vehicles
+    /// after `ack_wait`.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) or
+    /// [`Internal`](crate::ErrorKind::Internal) of an edge; what can be tried again is, inside.
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+        let mut stop = std::pin::pin!(stop);
+        let mut ticker = tokio::time::interval(TICK);
+        ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let free = if self.behind {
+                0
+            } else {
+                self.options.max_vehicles - self.lane.vehicles().min(self.options.max_vehicles)
+            };
+            tokio::select! {
+                biased;
+                () = &mut stop => return self.shut_down().await,
+                sunk = self.sinking.done() => self.on_sunk(sunk?)?,
+                event = self.binder.next(free) => self.on_bind(event?),
+                _ = ticker.tick() => self.on_tick(),
+                event = self.source.next() => self.on_source(event?),
+            }
+            self.seal_if_due()?;
+        }
+    }
+
+    fn on_source(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Message(message) => {
+                let now = self.source.now();
+                let Some(held) = self.held.get_mut(message.slot.index()).and_then(Option::as_mut) else {
+                    return;
+                };
+                held.last_sign = held.last_sign.max(message.arrival);
+                if self.behind {
+                    held.miss(message.arrival);
+                } else {
+                    self.lane.message(&message, now);
+                }
+            }
+            SourceEvent::CaughtUp(slots) => {
+                let now = self.source.now();
+                for slot in slots {
+                    let Some(held) = self.held.get_mut(slot.index()).and_then(Option::as_mut) else {
+                        continue;
+                    };
+                    held.last_sign = held.last_sign.max(now);
+                    if held.missed.is_none() {
+                        self.lane.caught_up(slot, now);
+                    }
+                }
+            }
+            SourceEvent::Off { slot, stored } => self.on_off(slot, stored),
+            SourceEvent::On { slot, started_at } => self.on_again(slot, started_at),
+            SourceEvent::Settled(slot) => self.on_settled(slot),
+            SourceEvent::Gap { slot, wanted, found } => {
+                Counters::add(&self.counters.unreachable, 1);
+                if let Some(vehicle) = self.lane.name(slot) {
+                    let (wanted, found) = (crate::time::display(wanted), crate::time::display(found));
+                    tracing::error!(%vehicle, wanted, found, "the stream no longer holds what must be caught up");
+                }
+            }
+        }
+    }
+
+    fn on_bind(&mut self, event: BindEvent) {
+        match event {
+            BindEvent::Bound(bindings) => self.on_bound(&bindings),
+            BindEvent::Lost(vehicles) => {
+                Counters::add(&self.counters.lost, vehicles.len() as u64);
+                for vehicle in vehicles {
+                    if let Some(slot) = self.lane.find(&vehicle) {
+                        self.let_go(slot, Rows::Drop);
+                    }
+                }
+            }
+            BindEvent::LostAll => {
+                Counters::add(&self.counters.lost, self.lane.vehicles() as u64);
+                for slot in self.lane.slots() {
+                    self.let_go(slot, Rows::Drop);
+                }
+                self.lane.drop_rows();
+                self.checkpoints.clear();
+                self.saving = None;
+            }
+            BindEvent::Saved(ticket) => {
+                if self.saving == Some(ticket) {
+                    self.saving = None;
+                }
+            }
+            BindEvent::Released(vehicle) => {
+                Counters::add(&self.counters.released, 1);
+                if let Some(slot) = self.lane.find(&vehicle) {
+                    self.let_go(slot, Rows::Keep);
+                }
+            }
+            BindEvent::Kept(vehicle) => {
+                if let Some(held) = self.lane.find(&vehicle).and_then(|slot| self.held_mut(slot)) {
+                    held.phase = Phase::On;
+                }
+            }
+        }
+        Counters::set(&self.counters.bound, self.lane.vehicles() as u64);
+    }
+
+    fn on_bound(&mut self, bindings: &[Binding]) {
+        let now = self.source.now();
+        Counters::add(&self.counters.bindings, bindings.len() as u64);
+        let mut group = Vec::with_capacity(bindings.len());
+        for binding in bindings {
+            if let Some(old) = self.lane.find(&binding.vehicle) {
+                self.let_go(old, Rows::Drop);
+            }
+            let slot = self.lane.bind(binding);
+            if self.held.len() <= slot.index() {
+                self.held.resize_with(slot.index() + 1, || None);
+            }
+            self.held[slot.index()] = Some(Held::new(now));
+            let (vehicle, on_time) = (binding.vehicle.clone(), binding.on_time);
+            group.push(Attach { slot, vehicle, from: binding.start, on_time });
+        }
+        self.source.attach(group);
+    }
+
+    fn let_go(&mut self, slot: Slot, rows: Rows) {
+        self.source.detach(slot);
+        self.lane.unbind(slot, rows);
+        if let Some(held) = self.held.get_mut(slot.index()) {
+            *held = None;
+        }
+        self.gaps.retain(|(_, s, _)| *s != slot);
+        for checkpoint in &mut self.checkpoints {
+            checkpoint.forget(slot);
+        }
+    }
+
+    fn held_mut(&mut self, slot: Slot) -> Option<&mut Held> {
+        self.held.get_mut(slot.index()).and_then(Option::as_mut)
+    }
+
+    fn on_tick(&mut self) {
+        let now = self.source.now();
+        if !self.behind {
+            self.lane.tick(now);
+        }
+        for letter in self.lane.take_letters() {
+            self.source.refuse(letter);
+        }
+        let instant = Instant::now();
+        for (slot, from) in self.lane.take_gaps() {
+            self.gaps.push_back((instant + GRACE, slot, from));
+        }
+        let mut due = Vec::new();
+        while let Some((_, slot, from)) = self.gaps.pop_front_if(|(at, ..)| *at <= instant) {
+            due.push((slot, from));
+        }
+        if !due.is_empty() {
+            Counters::add(&self.counters.catch_ups, due.len() as u64);
+            self.source.catch_up(&due);
+        }
+        self.advance_phases(now, instant);
+        self.counters.publish(self.lane.counters());
+    }
+
+    async fn shut_down(mut self) -> Result<()> {
+        tracing::info!(vehicles = self.lane.vehicles(), "shutting down");
+        let deadline = Instant::now() + self.options.shutdown_deadline;
+        let mut last = None;
+        while self.binder.holds() {
+            if !self.sinking.is_busy() {
+                if last.is_some() {
+                    break;
+                }
+                last = Some(self.seal(true)?);
+            }
+            match tokio::time::timeout_at(deadline, self.sinking.done()).await {
+                Ok(sunk) => self.on_sunk(sunk?)?,
+                Err(_) => {
+                    tracing::warn!(
+                        "the sink did not finish in time; the vehicles' next holder repeats what is missing"
+                    );
+                    break;
+                }
+            }
+        }
+        let wait = tokio::time::timeout_at(
+            deadline.max(Instant::now() + Duration::from_secs(2)),
+            self.binder.shut_down(Vec::new()),
+        );
+        wait.await.unwrap_or_else(|_| {
+            Err(Error::unavailable(
+                "the vehicles could not be given back in time; they come to others after ack_wait",
+            ))
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! The life of a held vehicle from its `off` to its release.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Pipeline;
+use crate::bind::Binder;
+use crate::ids::Slot;
+use crate::source::Source;
+use crate::time::Micros;
+
+/// Where a vehicle is in its life with us.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Phase {
+    /// It is on.
+    On,
+    /// It is off since then (server time); its samples are waited for, since each sensor is its own
+    /// client and `off` overtakes samples.
+    Ending { ended_at: Micros, since: Instant },
+    /// The source makes certain that all that is stored was delivered.
+    Settling { ended_at: Micros },
+    /// Its last rows are on their way; it is released once the batch is durable.
+    Finishing { ended_at: Micros, batch: Option<u64> },
+    /// The binder gives it back.
+    Releasing,
+}
+
+/// What the driver keeps of a vehicle.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub phase: Phase,
+    /// Server time of the last message or `on`.
+    pub last_sign: Micros,
+    /// Messages since this server time were left to the stream.
+    pub missed: Option<Micros>,
+}
+
+impl Held {
+    pub(super) fn new(now: Micros) -> Self {
+        Self { phase: Phase::On, last_sign: now, missed: None }
+    }
+
+    pub(super) fn miss(&mut self, arrival: Micros) {
+        self.missed = Some(self.missed.map_or(arrival, |m| m.min(arrival)));
+    }
+}
+
+impl<S: Source, B: Binder> Pipeline<S, B> {
+    pub(super) fn on_off(&mut self, slot: Slot, stored: Micros) {
+        if let Some(held) = self.held_mut(slot)
+            && held.phase == Phase::On
+        {
+            held.phase = Phase::Ending { ended_at: stored, since: Instant::now() };
+        }
+    }
+
+    /// On again before the release: a new trip. A release that is under way finds the `on` itself.
+    pub(super) fn on_again(&mut self, slot: Slot, started_at: Micros) {
+        let Some(held) = self.held_mut(slot) else { return };
+        let ended_at = match held.phase {
+            Phase::Ending { ended_at, .. }
+            | Phase::Settling { ended_at }
+            | Phase::Finishing { ended_at, .. } => ended_at,
+            Phase::On | Phase::Releasing => return,
+        };
+        held.phase = Phase::On;
+        if let Some(vehicle) = self.lane.name(slot).cloned() {
+            self.binder.next_trip(vehicle, ended_at, started_at);
+        }
+    }
+
+    pub(super) fn on_settled(&mut self, slot: Slot) {
+        let Some(held) = self.held_mut(slot) else { return };
+        let Phase::Settling { ended_at } = held.phase else { return };
+        if held.missed.is_some() {
+            // What settled never reached the heart.
+            held.phase = Phase::Ending { ended_at, since: Instant::now() };
+            return;
+        }
+        held.phase = Phase::Finishing { ended_at, batch: None };
+        self.lane.finish(slot);
+        self.urgent = true;
+    }
+
+    /// Moves on every vehicle whose time has come.
+    pub(super) fn advance_phases(&mut self, now: Micros, instant: Instant) {
+        let idle = micros(self.options.idle_timeout);
+        let mut settle = Vec::new();
+        for slot in self.lane.slots() {
+            let patience = self.options.patience;
+            let Some(held) = self.held_mut(slot) else { continue };
+            match held.phase {
+                Phase::On if now - held.last_sign >= idle => {
+                    let ended_at = held.last_sign;
+                    held.phase = Phase::Settling { ended_at };
+                    settle.push(slot);
+                }
+                Phase::Ending { ended_at, since } if instant - since >= patience && held.missed.is_none() => {
+                    held.phase = Phase::Settling { ended_at };
+                    settle.push(slot);
+                }
+                _ => {}
+            }
+        }
+        for slot in settle {
+            self.source.settle(slot);
+        }
+    }
+}
+
+pub(super) fn micros(duration: Duration) -> Micros {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
