@@ -1,1 +1,35 @@
-//! NATS.
+//! The edges on NATS with JetStream: source, binder and Vehicle Discovery.
+//!
+//! Live messages come by a core subscription per bound vehicle, and JetStream is read only to catch
+//! up. Which vehicles are ours says a work queue of bind requests, each un-acknowledged for as long
+//! as its vehicle is held.
+
+mod binder;
+mod clock;
+mod connect;
+mod dead_letters;
+mod discovery;
+mod fence;
+mod lifecycle;
+mod names;
+mod payloads;
+mod queue;
+mod source;
+mod streams;
+
+pub use binder::{BinderOptions, NatsBinder};
+pub use clock::ServerClock;
+pub use connect::{Auth, NatsOptions, connect};
+pub use discovery::{Bindings, Discovery, DiscoveryCounters};
+pub use names::Names;
+pub use payloads::{BindRequest, InvalidPayload, OnPayload};
+pub use source::{NatsSource, SourceCounters, SourceOptions};
+pub use streams::{StreamOptions, set_up};
+
+use crate::time::Micros;
+
+/// A JetStream time as microseconds, rounded down.
+fn stored_at(time: async_nats::datetime::DateTime) -> Micros {
+    let nanos = time.unix_timestamp_nanos();
+    i64::try_from(nanos.div_euclid(1_000)).unwrap_or(i64::MAX)
+}

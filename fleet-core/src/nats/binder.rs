@@ -1,0 +1,191 @@
+//! The binder on NATS: bind requests from one pull consumer, un-acknowledged while a vehicle is held.
+
+mod claims;
+mod held;
+mod pull;
+mod release;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::Context;
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::Config;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use self::held::Held;
+use self::release::Command;
+use super::clock::ServerClock;
+use super::streams::jetstream;
+use super::{Names, NatsOptions, connect};
+use crate::bind::{BindEvent, Binder, StateStore, VehicleState};
+use crate::error::{Error, Result};
+use crate::ids::VehicleId;
+use crate::time::Micros;
+
+/// Choices of a binder.
+#[derive(Debug, Clone)]
+pub struct BinderOptions {
+    /// Vehicles that this worker holds at most.
+    pub max_vehicles: usize,
+    /// How long a request stays ours without a sign; [`NatsBinder::connect`] takes the consumer's.
+    pub ack_wait: Duration,
+    /// [`Schema::context`](crate::Schema::context).
+    pub context: Micros,
+}
+
+impl Default for BinderOptions {
+    /// 10,000 vehicles of the default schema.
+    fn default() -> Self {
+        let context = crate::schema::Schema::default().context();
+        Self { max_vehicles: 10_000, ack_wait: Duration::from_secs(30), context }
+    }
+}
+
+/// What all parts of a binder share.
+struct Shared<S> {
+    names: Names,
+    options: BinderOptions,
+    client: Client,
+    js: Context,
+    store: Arc<S>,
+    clock: ServerClock,
+    held: Held,
+    /// How many more the caller can take.
+    free: AtomicUsize,
+    events: mpsc::UnboundedSender<Result<BindEvent>>,
+}
+
+impl<S> Shared<S> {
+    fn tell(&self, event: BindEvent) {
+        // The receiver is gone only when the binder is.
+        let _ = self.events.send(Ok(event));
+    }
+}
+
+/// [`Binder`] on NATS, with the states in `S`.
+pub struct NatsBinder<S> {
+    shared: Arc<Shared<S>>,
+    events: mpsc::UnboundedReceiver<Result<BindEvent>>,
+    commands: mpsc::UnboundedSender<Command>,
+    puller: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+    tasks: JoinSet<()>,
+}
+
+impl<S> std::fmt::Debug for NatsBinder<S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NatsBinder").field("held", &self.shared.held.len()).finish_non_exhaustive()
+    }
+}
+
+impl<S: StateStore> NatsBinder<S> {
+    /// Connects and begins to take bind requests as soon as [`Binder::next`] says that there is room.
+    /// `clock` is the source's.
+    ///
+    /// # Errors
+    /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no consumer yet.
+    pub async fn connect(
+        nats: &NatsOptions,
+        names: &Names,
+        store: Arc<S>,
+        clock: ServerClock,
+        options: BinderOptions,
+    ) -> Result<Self> {
+        let client = connect(nats, "fleet-binder", |_| {}).await?;
+        let js = jetstream(&client);
+        // The consumer's `ack_wait` is the one that counts, whatever our configuration says.
+        let consumer: PullConsumer = js
+            .get_consumer_from_stream::<Config, _, _>(Names::WORKERS, names.bind_stream())
+            .await
+            .map_err(|e| {
+                let (name, stream) = (Names::WORKERS, names.bind_stream());
+                Error::unavailable(format!("no consumer {name} on {stream}: run `setup` first")).caused_by(e)
+            })?;
+        let ack_wait = consumer.cached_info().config.ack_wait;
+        let options = BinderOptions { ack_wait, ..options };
+        let (event_sender, events) = mpsc::unbounded_channel();
+        let (commands, queue) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            names: names.clone(),
+            held: Held::new(options.ack_wait),
+            options,
+            js,
+            client,
+            store,
+            clock,
+            free: AtomicUsize::new(0),
+            events: event_sender,
+        });
+        let claims = shared
+            .client
+            .subscribe(names.claim())
+            .await
+            .map_err(|e| Error::unavailable("no subscription to claims").caused_by(e))?;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(held::hold(Arc::clone(&shared)));
+        tasks.spawn(claims::listen(Arc::clone(&shared), claims));
+        tasks.spawn(release::work(Arc::clone(&shared), queue));
+        let (stop, stopped) = oneshot::channel();
+        let puller = tokio::spawn(pull::pull(Arc::clone(&shared), stopped));
+        Ok(Self { shared, events, commands, puller: Some((stop, puller)), tasks })
+    }
+
+    fn command(&self, command: Command) {
+        // The receiver is gone only when the binder is.
+        let _ = self.commands.send(command);
+    }
+}
+
+impl<S: StateStore> Binder for NatsBinder<S> {
+    async fn next(&mut self, free: usize) -> Result<BindEvent> {
+        self.shared.free.store(free, Ordering::Relaxed);
+        match self.events.recv().await {
+            Some(event) => event,
+            None => Err(Error::internal("the binder's tasks ended")),
+        }
+    }
+
+    fn save(&mut self, ticket: u64, states: Vec<VehicleState>) {
+        self.command(Command::Save { ticket, states });
+    }
+
+    fn release(&mut self, state: VehicleState, ended_at: Micros) {
+        self.command(Command::Release { state, ended_at });
+    }
+
+    fn next_trip(&mut self, vehicle: VehicleId, ended_at: Micros, started_at: Micros) {
+        self.command(Command::NextTrip { vehicle, ended_at, started_at });
+    }
+
+    fn holds(&self) -> bool {
+        self.shared.held.holds()
+    }
+
+    async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {
+        if let Some((stop, puller)) = self.puller.take() {
+            let _ = stop.send(());
+            let _ = puller.await;
+        }
+        // What is saved and released so far comes first.
+        let (sender, done) = oneshot::channel();
+        self.command(Command::Flush(sender));
+        let _ = done.await;
+        if self.shared.held.holds() && !states.is_empty() {
+            self.shared.store.save(&states).await?;
+        }
+        let given_back = self.shared.give_back().await;
+        self.tasks.abort_all();
+        given_back
+    }
+}
+
+impl<S> Drop for NatsBinder<S> {
+    fn drop(&mut self) {
+        if let Some((_, puller)) = self.puller.take() {
+            puller.abort();
+        }
+    }
+}

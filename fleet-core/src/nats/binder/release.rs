@@ -1,0 +1,204 @@
+//! Saves and releases, in the order in which they were commanded, many at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::message::Acker;
+use futures_util::{StreamExt, stream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::sleep;
+
+use super::Shared;
+use crate::bind::{BindEvent, StateStore, VehicleState};
+use crate::error::{ErrorKind, Result};
+use crate::ids::VehicleId;
+use crate::nats::lifecycle::{self, Signal};
+use crate::nats::payloads::BindRequest;
+use crate::nats::queue::enqueue;
+use crate::time::Micros;
+
+/// What the caller wants of the store and the queue.
+pub(super) enum Command {
+    Save {
+        ticket: u64,
+        states: Vec<VehicleState>,
+    },
+    Release {
+        state: VehicleState,
+        ended_at: Micros,
+    },
+    NextTrip {
+        vehicle: VehicleId,
+        ended_at: Micros,
+        started_at: Micros,
+    },
+    /// Answered when everything before it is done.
+    Flush(oneshot::Sender<()>),
+}
+
+/// Direct gets and acks that are under way at once.
+const AT_ONCE: usize = 64;
+
+/// Commands that are taken together.
+const GROUP: usize = 1024;
+
+pub(super) async fn work<S: StateStore>(
+    shared: Arc<Shared<S>>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+) {
+    let mut group = Vec::with_capacity(GROUP);
+    while commands.recv_many(&mut group, GROUP).await > 0 {
+        let mut releases = Vec::new();
+        for command in group.drain(..) {
+            match command {
+                Command::Save { ticket, states } => {
+                    release(&shared, std::mem::take(&mut releases)).await;
+                    if persist(&shared, Change::States(states)).await {
+                        shared.tell(BindEvent::Saved(ticket));
+                    }
+                }
+                Command::Release { state, ended_at } => releases.push((state, ended_at)),
+                Command::NextTrip { vehicle, ended_at, started_at } => {
+                    persist(&shared, Change::Trip { vehicle, ended_at, started_at }).await;
+                }
+                Command::Flush(done) => {
+                    release(&shared, std::mem::take(&mut releases)).await;
+                    let _ = done.send(());
+                }
+            }
+        }
+        release(&shared, releases).await;
+    }
+}
+
+/// A change of the store.
+enum Change {
+    States(Vec<VehicleState>),
+    Releases(Vec<VehicleState>, Vec<(VehicleId, Micros)>),
+    Trip { vehicle: VehicleId, ended_at: Micros, started_at: Micros },
+}
+
+impl Change {
+    async fn apply(&self, store: &impl StateStore) -> Result<()> {
+        match self {
+            Self::States(states) => store.save(states).await,
+            Self::Releases(states, ends) => {
+                store.save(states).await?;
+                store.end_trips(ends).await
+            }
+            Self::Trip { vehicle, ended_at, started_at } => {
+                store.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
+                store.begin_trip(vehicle, *started_at).await
+            }
+        }
+    }
+}
+
+/// Repeats a change until it is made, unless we lose everything meanwhile: then it must not be made
+/// any more. Says whether it was.
+async fn persist<S: StateStore>(shared: &Shared<S>, change: Change) -> bool {
+    while shared.held.holds() {
+        match change.apply(&*shared.store).await {
+            Ok(()) => return true,
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                tracing::warn!(cell = %shared.names.cell(), %error, "states are not saved yet");
+                sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => {
+                let _ = shared.events.send(Err(error));
+                return false;
+            }
+        }
+    }
+    false
+}
+
+/// Gives vehicles back whose rows are durable.
+async fn release<S: StateStore>(shared: &Shared<S>, releases: Vec<(VehicleState, Micros)>) {
+    if releases.is_empty() {
+        return;
+    }
+    let mut going = Vec::with_capacity(releases.len());
+    // An `on` before the ack keeps the binding for a new trip.
+    let looks: Vec<_> = releases.into_iter().map(|(state, ended_at)| look(shared, state, ended_at)).collect();
+    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+    while let Some((state, ended_at, on)) = looks.next().await {
+        match on {
+            Some(on) => {
+                let vehicle = state.vehicle.clone();
+                let started_at = on.since.unwrap_or(on.stored);
+                persist(shared, Change::Trip { vehicle, ended_at, started_at }).await;
+                shared.tell(BindEvent::Kept(state.vehicle));
+            }
+            None => going.push((state, ended_at)),
+        }
+    }
+    drop(looks);
+    let states: Vec<VehicleState> = going.iter().map(|(state, _)| state.clone()).collect();
+    let ends: Vec<_> = going.iter().map(|(state, ended_at)| (state.vehicle.clone(), *ended_at)).collect();
+    let saved = persist(shared, Change::Releases(states, ends)).await;
+    if !saved {
+        return;
+    }
+    let acks: Vec<_> =
+        going.into_iter().map(|(state, ended_at)| finish(shared, state.vehicle, ended_at)).collect();
+    let mut acks = stream::iter(acks).buffer_unordered(AT_ONCE);
+    while let Some(vehicle) = acks.next().await {
+        shared.tell(BindEvent::Released(vehicle));
+    }
+}
+
+async fn look<S: StateStore>(
+    shared: &Shared<S>,
+    state: VehicleState,
+    ended_at: Micros,
+) -> (VehicleState, Micros, Option<Signal>) {
+    let on = newer_on(shared, &state.vehicle, ended_at).await;
+    (state, ended_at, on)
+}
+
+/// The confirmed ack, then one more look: an `on` that came too late to keep the binding enqueues the
+/// vehicle again.
+async fn finish<S: StateStore>(shared: &Shared<S>, vehicle: VehicleId, ended_at: Micros) -> VehicleId {
+    let request = shared.held.requests().remove(&vehicle);
+    let Some(request) = request else { return vehicle };
+    let acker = Acker::new(shared.js.clone(), Some(request.reply));
+    for _ in 0..5 {
+        // A plain ack was unknown to the server in 15 of 300 tries.
+        match acker.double_ack().await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::debug!(%error, %vehicle, "the ack is not confirmed yet");
+                sleep(Duration::from_millis(250)).await;
+            }
+        }
+    }
+    if let Some(on) = newer_on(shared, &vehicle, ended_at).await {
+        let request = BindRequest {
+            vehicle: vehicle.clone(),
+            on_sequence: on.sequence,
+            on_time: on.stored,
+            since: on.since,
+        };
+        while let Err(error) = enqueue(&shared.client, &shared.names, &request).await {
+            tracing::warn!(%error, %vehicle, "not enqueued again yet");
+            sleep(Duration::from_millis(500)).await;
+        }
+    }
+    vehicle
+}
+
+/// The `on` that is stored later than the last `off` and than the end of the trip.
+async fn newer_on<S: StateStore>(
+    shared: &Shared<S>,
+    vehicle: &VehicleId,
+    ended_at: Micros,
+) -> Option<Signal> {
+    loop {
+        match lifecycle::read(&shared.js, &shared.names, vehicle).await {
+            Ok(life) => return life.on_still().filter(|on| on.stored > ended_at),
+            Err(error) => tracing::debug!(%error, %vehicle, "lifecycle not read yet"),
+        }
+        sleep(Duration::from_millis(250)).await;
+    }
+}

@@ -1,0 +1,141 @@
+//! Connections to NATS.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+
+use crate::error::{Error, Result};
+
+/// How a connection identifies itself.
+#[derive(Clone, Default)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Auth {
+    /// Not at all.
+    #[default]
+    None,
+    /// User and password.
+    Password { user: String, password: String },
+    /// A token.
+    Token(String),
+    /// An nkey's seed.
+    Nkey(String),
+    /// A `.creds` file.
+    Credentials(PathBuf),
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Password { .. } => "Password(***)",
+            Self::Token(_) => "Token(***)",
+            Self::Nkey(_) => "Nkey(***)",
+            Self::Credentials(_) => "Credentials(…)",
+        })
+    }
+}
+
+/// Where the server is and who we are.
+#[derive(Debug, Clone)]
+pub struct NatsOptions {
+    /// `nats://host:port` or `tls://host:port`, several with commas between. A user and password
+    /// in it are used too.
+    pub url: String,
+    /// How to identify.
+    pub auth: Auth,
+    /// Root certificates beside the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// How long the first connection may take.
+    pub timeout: Duration,
+}
+
+impl NatsOptions {
+    /// A server without authentication, 10 s to reach it.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), auth: Auth::None, ca_file: None, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// Connects, and stays connected: after the first time the client reconnects by itself for ever.
+/// `on_event` is told of the connection's ups and downs.
+///
+/// # Errors
+/// [`Configuration`](crate::ErrorKind::Configuration) for a bad URL, credentials or certificate,
+/// [`Unavailable`](crate::ErrorKind::Unavailable) where no server answers in time.
+pub async fn connect(
+    options: &NatsOptions,
+    name: &str,
+    on_event: impl Fn(Event) + Send + Sync + Clone + 'static,
+) -> Result<Client> {
+    let mut connect = ConnectOptions::new()
+        .name(name)
+        .ping_interval(Duration::from_secs(10))
+        .reconnect_delay_callback(|attempt| {
+            Duration::from_millis(match attempt {
+                0 | 1 => 50,
+                2..=5 => 250,
+                _ => 1_000,
+            })
+        })
+        .event_callback(move |event| {
+            on_event(event);
+            async {}
+        });
+    connect = match &options.auth {
+        Auth::None => connect,
+        Auth::Password { user, password } => connect.user_and_password(user.clone(), password.clone()),
+        Auth::Token(token) => connect.token(token.clone()),
+        Auth::Nkey(seed) => connect.nkey(seed.clone()),
+        Auth::Credentials(path) => connect.credentials_file(path).await.map_err(|e| {
+            Error::configuration(format!("nats.creds: {} can't be read", path.display())).caused_by(e)
+        })?,
+    };
+    if let Some(ca) = &options.ca_file {
+        connect = connect.add_root_certificates(ca.clone());
+    }
+    let shown = without_password(&options.url);
+    let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();
+    let connecting = connect.connect(servers);
+    match tokio::time::timeout(options.timeout, connecting).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(classify(&shown, error)),
+        Err(_) => Err(Error::unavailable(format!("no NATS server answers at {shown}"))),
+    }
+}
+
+fn classify(shown: &str, error: async_nats::ConnectError) -> Error {
+    use async_nats::ConnectErrorKind as Kind;
+    match error.kind() {
+        Kind::Authentication | Kind::AuthorizationViolation => {
+            Error::configuration(format!("the NATS server at {shown} refuses these credentials"))
+        }
+        Kind::ServerParse => Error::configuration(format!("{shown} is no NATS URL")).caused_by(error),
+        Kind::Tls => {
+            Error::configuration(format!("TLS to the NATS server at {shown} fails")).caused_by(error)
+        }
+        _ => Error::unavailable(format!("no NATS server answers at {shown}")).caused_by(error),
+    }
+}
+
+/// The URL as it may be shown: `nats://user:***@host`.
+fn without_password(url: &str) -> String {
+    let hide = |one: &str| match (one.find("://"), one.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}://***{}", &one[..scheme], &one[at..]),
+        _ => one.to_owned(),
+    };
+    url.split(',').map(|one| hide(one.trim())).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_secret_is_shown() {
+        assert_eq!(without_password("nats://u:p@h:4222, nats://t@i"), "nats://***@h:4222,nats://***@i");
+        assert_eq!(without_password("nats://h:4222"), "nats://h:4222");
+        let auth = Auth::Password { user: "u".into(), password: "hunter2".into() };
+        assert!(!format!("{auth:?}").contains("hunter2"));
+    }
+}

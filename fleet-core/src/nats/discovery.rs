@@ -1,0 +1,219 @@
+//! Vehicle Discovery: turns `on` signals into bind requests, one per vehicle.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::Client;
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::{AckKind, Context, Message};
+use futures_util::StreamExt;
+
+use super::connect::{NatsOptions, connect};
+use super::payloads::{BindRequest, OnPayload};
+use super::queue::{Enqueued, enqueue};
+use super::streams::jetstream;
+use super::{Names, lifecycle, stored_at};
+use crate::error::{Error, Result};
+use crate::ids::VehicleId;
+
+/// What discovery has done.
+#[derive(Debug, Default)]
+pub struct DiscoveryCounters {
+    /// `on` signals read, repeats included.
+    pub on: AtomicU64,
+    /// Bind requests made.
+    pub enqueued: AtomicU64,
+    /// `on` signals of vehicles that wait or are bound already.
+    pub already: AtomicU64,
+    /// `on` signals that an `off` has overtaken.
+    pub off: AtomicU64,
+    /// `on` signals that do not parse.
+    pub refused: AtomicU64,
+    /// Messages on subjects with fewer or more than four tokens, which no stream keeps.
+    pub strays: AtomicU64,
+}
+
+/// The state of a cell's bind queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Bindings {
+    /// Requests that no worker has taken.
+    pub waiting: u64,
+    /// Requests that a worker holds.
+    pub bound: u64,
+    /// Both: the number of active vehicles.
+    pub active: u64,
+}
+
+/// Reads a cell's `on` signals and enqueues bind requests. Several may run at once; the queue takes
+/// each vehicle once.
+#[derive(Debug, Clone)]
+pub struct Discovery {
+    client: Client,
+    js: Context,
+    names: Names,
+    counters: Arc<DiscoveryCounters>,
+}
+
+/// `on` signals that are looked at together.
+const AT_ONCE: usize = 64;
+
+impl Discovery {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub async fn connect(nats: &NatsOptions, names: &Names) -> Result<Self> {
+        let client = connect(nats, "fleet-discovery", |_| {}).await?;
+        Ok(Self { js: jetstream(&client), client, names: names.clone(), counters: Arc::default() })
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Arc<DiscoveryCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Runs until `stop` is ready; `beat` is called whenever the loop turns.
+    ///
+    /// # Errors
+    /// [`Configuration`](crate::ErrorKind::Configuration) where only a person can help; a server
+    /// that is away is waited for.
+    pub async fn run(
+        &self,
+        stop: impl Future<Output = ()> + Send,
+        beat: impl Fn() + Send + Sync,
+    ) -> Result<()> {
+        let mut stop = std::pin::pin!(stop);
+        let mut strays = std::pin::pin!(self.watch_strays());
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok(()),
+                error = &mut strays => return Err(error),
+                result = self.read(&beat) => {
+                    let error = result.err();
+                    tracing::warn!(error = error.map(tracing::field::display), "reading the `on` signals broke off, trying again");
+                    tokio::select! {
+                        () = &mut stop => return Ok(()),
+                        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says which subjects under `fleet.<cell>.` have the wrong number of tokens: no stream keeps
+    /// them and no worker hears them, so that their sender must be told of by somebody. Never ready
+    /// but with an error.
+    async fn watch_strays(&self) -> Error {
+        let cell = self.names.cell();
+        let failed = |e| Error::unavailable("no subscription to stray subjects").caused_by(e);
+        let long = self.client.subscribe(format!("fleet.{cell}.*.*.*.>")).await.map_err(failed);
+        let five = self.client.subscribe(format!("fleet.{cell}.*.*.*")).await.map_err(failed);
+        let short = self.client.subscribe(format!("fleet.{cell}.*")).await.map_err(failed);
+        let (long, five, short) = match (long, five, short) {
+            (Ok(long), Ok(five), Ok(short)) => (long, five, short),
+            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return error,
+        };
+        let mut strays = futures_util::stream::select(long, futures_util::stream::select(five, short));
+        while let Some(message) = strays.next().await {
+            DiscoveryCounters::add(&self.counters.strays);
+            let subject: String = message.subject.chars().take(120).collect();
+            tracing::warn!(%cell, subject, "a subject must have four tokens, fleet.<cell>.<vehicle>.<signal>; this message is kept nowhere");
+        }
+        Error::unavailable("the subscription to stray subjects ended")
+    }
+
+    async fn read(&self, beat: &(impl Fn() + Send + Sync)) -> Result<()> {
+        let consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(AT_ONCE * 4)
+            .expires(Duration::from_secs(5))
+            .heartbeat(Duration::from_secs(1))
+            .messages()
+            .await
+            .map_err(|e| Error::unavailable("no `on` signals").caused_by(e))?;
+        let mut handled = messages.map(|message| self.handle(message)).buffer_unordered(AT_ONCE);
+        let mut ticker = tokio::time::interval(Duration::from_secs(1));
+        loop {
+            tokio::select! {
+                next = handled.next() => match next {
+                    Some(Ok(())) => beat(),
+                    Some(Err(error)) => return Err(error),
+                    None => return Ok(()),
+                },
+                _ = ticker.tick() => beat(),
+            }
+        }
+    }
+
+    async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer> {
+        self.js.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await.map_err(|e| {
+            Error::unavailable(format!("no consumer {name} on {stream}: run `setup`")).caused_by(e)
+        })
+    }
+
+    /// One `on`. An error ends the reading and is tried again; a bad message is not an error.
+    async fn handle<E>(&self, message: std::result::Result<Message, E>) -> Result<()>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        let message = message.map_err(|e| Error::unavailable("reading `on` signals").caused_by(e))?;
+        DiscoveryCounters::add(&self.counters.on);
+        let Some(request) = self.request(&message) else {
+            DiscoveryCounters::add(&self.counters.refused);
+            return ack(&message, AckKind::Term).await;
+        };
+        let life = lifecycle::read(&self.js, &self.names, &request.vehicle).await?;
+        if life.off.is_some_and(|off| off.sequence > request.on_sequence) {
+            DiscoveryCounters::add(&self.counters.off);
+            return ack(&message, AckKind::Ack).await;
+        }
+        match enqueue(&self.client, &self.names, &request).await? {
+            Enqueued::Yes => {
+                DiscoveryCounters::add(&self.counters.enqueued);
+                tracing::debug!(cell = %self.names.cell(), vehicle = %request.vehicle, "enqueued");
+            }
+            Enqueued::Already => DiscoveryCounters::add(&self.counters.already),
+        }
+        ack(&message, AckKind::Ack).await
+    }
+
+    fn request(&self, message: &Message) -> Option<BindRequest> {
+        let (vehicle, _) = self.names.parse(&message.subject)?;
+        let complain = |why: &dyn std::fmt::Display| {
+            tracing::warn!(cell = %self.names.cell(), subject = %message.subject, "an `on` was refused: {why}");
+        };
+        let vehicle = VehicleId::new(vehicle).inspect_err(|e| complain(e)).ok()?;
+        let payload = OnPayload::parse(&message.payload).inspect_err(|e| complain(e)).ok()?;
+        let info = message.info().inspect_err(|e| complain(e)).ok()?;
+        Some(BindRequest {
+            vehicle,
+            on_sequence: info.stream_sequence,
+            on_time: stored_at(info.published),
+            since: payload.since,
+        })
+    }
+
+    /// How many vehicles wait and are bound.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::ErrorKind::Unavailable).
+    pub async fn bindings(&self) -> Result<Bindings> {
+        let mut consumer = self.consumer(&self.names.bind_stream(), Names::WORKERS).await?;
+        let info = consumer.info().await.map_err(|e| Error::unavailable("the bind queue").caused_by(e))?;
+        let (waiting, bound) = (info.num_pending, info.num_ack_pending as u64);
+        Ok(Bindings { waiting, bound, active: waiting + bound })
+    }
+}
+
+async fn ack(message: &Message, kind: AckKind) -> Result<()> {
+    message.ack_with(kind).await.map_err(|e| Error::unavailable("an ack").caused_by(e))
+}
+
+impl DiscoveryCounters {
+    fn add(counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}

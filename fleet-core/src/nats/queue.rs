@@ -1,0 +1,72 @@
+//! The queue of bind requests: at most one of each vehicle, waiting or bound.
+
+use async_nats::Client;
+use serde::Deserialize;
+
+use super::Names;
+use super::payloads::BindRequest;
+use crate::error::{Error, Result};
+
+/// What the queue said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enqueued {
+    /// The request waits now.
+    Yes,
+    /// The vehicle waits or is bound already.
+    Already,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    error: Option<ApiError>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    err_code: u32,
+    #[serde(default)]
+    description: String,
+}
+
+/// Puts a request into the queue.
+///
+/// # Errors
+/// [`Unavailable`](crate::ErrorKind::Unavailable) if the server does not answer or the queue is
+/// full, which gives the same code as "already there" and another text.
+pub(super) async fn enqueue(client: &Client, names: &Names, request: &BindRequest) -> Result<Enqueued> {
+    let subject = names.bind(&request.vehicle);
+    let answer = client
+        .request(subject, request.to_json().into())
+        .await
+        .map_err(|e| Error::unavailable("the bind queue does not answer").caused_by(e))?;
+    judge(&answer.payload)
+}
+
+fn judge(payload: &[u8]) -> Result<Enqueued> {
+    let answer: Answer = serde_json::from_slice(payload)
+        .map_err(|e| Error::internal("the bind queue gave no publish ack").caused_by(e))?;
+    match answer.error {
+        None => Ok(Enqueued::Yes),
+        Some(e) if e.err_code == 10_077 && e.description.contains("maximum messages per subject") => {
+            Ok(Enqueued::Already)
+        }
+        Some(e) => {
+            Err(Error::unavailable(format!("the bind queue refuses: {} ({})", e.description, e.err_code)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_is_not_taken_for_a_bound_vehicle() {
+        assert_eq!(judge(br#"{"stream":"BINDINGS_0","seq":3}"#).unwrap(), Enqueued::Yes);
+        let already = br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages per subject exceeded"}}"#;
+        assert_eq!(judge(already).unwrap(), Enqueued::Already);
+        let full = br#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#;
+        assert!(judge(full).is_err());
+        assert!(judge(b"{").is_err());
+    }
+}

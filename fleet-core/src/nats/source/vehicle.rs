@@ -1,0 +1,64 @@
+//! What the source keeps of an attached vehicle.
+
+use futures_util::stream::AbortHandle;
+
+use super::super::dead_letters::Fnv;
+use super::feed::Feed;
+use crate::ids::VehicleId;
+use crate::message::{Message, Topic};
+use crate::source::Attach;
+use crate::time::Micros;
+
+/// How far the comparison with what is stored has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settling {
+    No,
+    /// The last stored messages are being read.
+    Comparing,
+    /// Something was missing, or a catch-up was under way: its end settles.
+    CatchingUp,
+}
+
+#[derive(Debug)]
+pub(super) struct Attached {
+    /// Distinguishes this attachment from an older one of the same slot.
+    pub token: u64,
+    pub id: VehicleId,
+    /// Nothing stored before this server time is wanted.
+    pub from: Micros,
+    pub feed: Feed,
+    pub subscription: Option<AbortHandle>,
+    /// When the last `off` of the trip was stored, if no later `on` is.
+    pub off: Option<Micros>,
+    /// When the trip's `on` was stored.
+    pub on_time: Micros,
+    /// Per signal: the hash of the last payload and its arrival, to compare with what is stored.
+    pub seen: Box<[Option<(u64, Micros)>]>,
+    pub settling: Settling,
+}
+
+impl Attached {
+    pub(super) fn new(token: u64, attach: Attach, signals: usize) -> Self {
+        let Attach { vehicle: id, from, on_time, .. } = attach;
+        Self {
+            token,
+            id,
+            from,
+            feed: Feed::catching_up(),
+            subscription: None,
+            off: None,
+            on_time,
+            seen: vec![None; signals].into(),
+            settling: Settling::No,
+        }
+    }
+
+    /// Takes note of a message that goes to the heart.
+    pub(super) fn saw(&mut self, message: &Message) {
+        if let Topic::Signal(signal) = message.topic
+            && let Some(seen) = self.seen.get_mut(signal.index())
+        {
+            *seen = Some((Fnv::of(&message.payload), message.arrival));
+        }
+    }
+}
