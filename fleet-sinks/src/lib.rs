@@ -1,1 +1,4 @@
-//! x
+//! Where fleet-core's records go, each kind of sink behind a feature of its name.
+
+#[cfg(feature = "timescale")]
+pub mod timescale;

@@ -1,0 +1,26 @@
+//! PostgreSQL, with TimescaleDB where the server has it.
+//!
+//! [`setup`] makes the tables, [`TimescaleSink`] stores records and [`TimescaleStates`] keeps the
+//! states of the vehicles. All of them reach the database by a [`Connector`].
+
+mod connect;
+mod encode;
+mod fault;
+mod layout;
+mod migrate;
+mod partition;
+mod reject;
+mod session;
+mod sink;
+mod sql;
+mod state;
+mod tls;
+mod value;
+mod vehicles;
+
+pub use connect::{ConnectOptions, Connector};
+pub use layout::{Edition, check};
+pub use migrate::{SetupOptions, setup};
+pub use partition::make_partitions;
+pub use sink::{SinkCounters, TimescaleSink};
+pub use state::TimescaleStates;

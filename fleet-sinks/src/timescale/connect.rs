@@ -1,0 +1,295 @@
+//! Connections to the database.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fleet_core::{Error, error::Result};
+use tokio::task::AbortHandle;
+use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::fault::{self, Verdict};
+use super::tls;
+
+/// Where the database is and whom it trusts.
+#[derive(Clone)]
+pub struct ConnectOptions {
+    /// `postgres://user:password@host:5432/database?sslmode=require`; the special characters of the
+    /// password percent-encoded.
+    ///
+    /// `sslmode` is `disable`, `prefer` (the default) or `require`, or `verify-full`, which is the
+    /// same as `require`: whatever is encrypted is verified, the host's name included. With `prefer` a
+    /// server without TLS, or with a certificate that can't be verified, is spoken to in the clear.
+    pub url: String,
+    /// Trust the PEM certificates in this file instead of the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// How long one try to connect may take.
+    pub connect_timeout: Duration,
+}
+
+impl ConnectOptions {
+    /// The options for a URL: the platform's certificates, 10 s to connect.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), ca_file: None, connect_timeout: Duration::from_secs(10) }
+    }
+}
+
+impl fmt::Debug for ConnectOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url: _, ca_file, connect_timeout } = self;
+        f.debug_struct("ConnectOptions")
+            .field("ca_file", ca_file)
+            .field("connect_timeout", connect_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes connections to one database. Cheap to clone; does nothing before it is used.
+#[derive(Clone)]
+pub struct Connector {
+    config: Config,
+    tls: Option<MakeRustlsConnect>,
+    timeout: Duration,
+    target: String,
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("target", &self.target).finish_non_exhaustive()
+    }
+}
+
+/// What a URL should look like; the parser's own words could quote a part of the password.
+const SHAPE: &str = "the database's URL must read \
+    postgres://user:password@host:5432/database?sslmode=disable|prefer|require|verify-full, with special \
+    characters percent-encoded; root certificates are not part of it but the option ca_file";
+
+impl Connector {
+    /// Parses the URL and reads the certificates.
+    ///
+    /// # Errors
+    /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a URL that can't be parsed and for
+    /// certificates that can't be read.
+    pub fn new(options: &ConnectOptions) -> Result<Self> {
+        let url = options.url.trim();
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err(Error::configuration(SHAPE));
+        }
+        let mut config: Config =
+            verified_is_required(url).parse().map_err(|_| Error::configuration(SHAPE))?;
+        let target = target(&config).ok_or_else(|| Error::configuration(SHAPE))?;
+        config.connect_timeout(options.connect_timeout);
+        if config.get_application_name().is_none() {
+            config.application_name("fleet");
+        }
+        notice_lost_links(&mut config);
+        let tls = match config.get_ssl_mode() {
+            SslMode::Disable => None,
+            _ => Some(tls::connector(options.ca_file.as_deref())?),
+        };
+        Ok(Self { config, tls, timeout: options.connect_timeout, target })
+    }
+
+    /// Host, port and database, for messages.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    pub(super) async fn connect(&self) -> Result<Connection> {
+        let failed = match self.attempt(&self.config).await {
+            Ok(connection) => return Ok(connection),
+            Err(failed) => failed,
+        };
+        if !(failed.certificate && self.config.get_ssl_mode() == SslMode::Prefer) {
+            return Err(failed.error);
+        }
+        tracing::warn!(
+            error = %failed.error,
+            "connecting without TLS, because sslmode is prefer and the certificate could not be verified"
+        );
+        let mut plain = self.config.clone();
+        plain.ssl_mode(SslMode::Disable);
+        self.attempt(&plain).await.map_err(|failed| failed.error)
+    }
+
+    async fn attempt(&self, config: &Config) -> std::result::Result<Connection, Failed> {
+        let connecting = Box::pin(async {
+            match &self.tls {
+                Some(tls) => {
+                    let (client, driver) = config.connect(tls.clone()).await?;
+                    Ok((client, drive(driver)))
+                }
+                None => {
+                    let (client, driver) = config.connect(NoTls).await?;
+                    Ok((client, drive(driver)))
+                }
+            }
+        });
+        match tokio::time::timeout(self.timeout, connecting).await {
+            Ok(Ok((client, driver))) => Ok(Connection { client, driver, target: self.target.clone() }),
+            Ok(Err(error)) => Err(self.failed(&error)),
+            Err(_) => {
+                let (target, seconds) = (&self.target, self.timeout.as_secs_f64());
+                let text = format!("the database at {target} did not answer within {seconds} s");
+                Err(Failed { error: Error::unavailable(text), certificate: false })
+            }
+        }
+    }
+
+    fn failed(&self, error: &tokio_postgres::Error) -> Failed {
+        let certificate = fault::io_cause(error)
+            .and_then(|io| io.get_ref())
+            .is_some_and(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
+        let what = format!("could not connect to the database at {}", self.target);
+        let why = fault::describe(error);
+        let error = if certificate {
+            Error::configuration(format!("{what}: {why}; name the server's root certificate as ca_file"))
+        } else if error.code().is_none() && !error.is_closed() && fault::io_cause(error).is_none() {
+            // No server's word and no I/O: a missing password or TLS that the server lacks.
+            Error::configuration(format!("{what}: {why}; check the database's URL"))
+        } else {
+            match fault::verdict(error, true) {
+                Verdict::Unavailable => Error::unavailable(format!("{what}: {why}")),
+                Verdict::Configuration => Error::configuration(format!("{what}: {why}")),
+                _ => Error::internal(format!("{what}: {why}")),
+            }
+        };
+        Failed { error, certificate }
+    }
+}
+
+struct Failed {
+    error: Error,
+    certificate: bool,
+}
+
+fn drive<S, T>(driver: tokio_postgres::Connection<S, T>) -> AbortHandle
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let task = tokio::spawn(async move {
+        if let Err(error) = driver.await {
+            tracing::debug!(error = %fault::describe(&error), "a connection to the database ended");
+        }
+    });
+    task.abort_handle()
+}
+
+/// An open connection; dropping it closes it at once, whatever is under way.
+pub(super) struct Connection {
+    client: Client,
+    driver: AbortHandle,
+    target: String,
+}
+
+impl Connection {
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+
+    /// Maps an error of this connection, for `map_err`; `what` reads after "could not".
+    pub(super) fn failed(&self, what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
+        let closed = self.is_closed();
+        move |error| fault::error(what, &self.target, &error, closed)
+    }
+
+    pub(super) fn error(&self, what: &str, error: &tokio_postgres::Error) -> Error {
+        fault::error(what, &self.target, error, self.is_closed())
+    }
+
+    pub(super) fn verdict(&self, error: &tokio_postgres::Error) -> Verdict {
+        fault::verdict(error, self.is_closed())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// tokio-postgres knows `require` at most; what it encrypts, we verify.
+fn verified_is_required(url: &str) -> String {
+    let Some((address, query)) = url.rsplit_once('?') else { return url.to_owned() };
+    let query = query.split('&').map(|pair| match pair {
+        "sslmode=verify-full" | "sslmode=verify-ca" => "sslmode=require",
+        other => other,
+    });
+    format!("{address}?{}", query.collect::<Vec<_>>().join("&"))
+}
+
+/// `host:port/database`, or nothing if the host holds an `@`: then it holds a part of the password.
+fn target(config: &Config) -> Option<String> {
+    let mut hosts = Vec::new();
+    for (i, host) in config.get_hosts().iter().enumerate() {
+        let host = match host {
+            Host::Tcp(host) if host.contains('@') => return None,
+            Host::Tcp(host) => host.clone(),
+            Host::Unix(path) => path.display().to_string(),
+        };
+        let ports = config.get_ports();
+        let port = ports.get(i).or(ports.first()).copied().unwrap_or(5432);
+        hosts.push(format!("{host}:{port}"));
+    }
+    let database = config.get_dbname().or(config.get_user()).unwrap_or_default();
+    (!hosts.is_empty()).then(|| format!("{}/{database}", hosts.join(",")))
+}
+
+/// A peer that vanished without a word is noticed within 30 s, unless the URL says otherwise.
+fn notice_lost_links(config: &mut Config) {
+    let default_idle = Config::new().get_keepalives_idle();
+    if config.get_keepalives_idle() == default_idle {
+        config.keepalives_idle(Duration::from_secs(15));
+        config.keepalives_interval(Duration::from_secs(5));
+        config.keepalives_retries(3);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(Duration::from_secs(30));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connector(url: &str) -> Result<Connector> {
+        Connector::new(&ConnectOptions::new(url))
+    }
+
+    #[test]
+    fn sslmodes_are_those_of_libpq() {
+        let mode =
+            |query: &str| connector(&format!("postgres://u:p@h/db{query}")).unwrap().config.get_ssl_mode();
+        assert_eq!(mode(""), SslMode::Prefer);
+        assert_eq!(mode("?sslmode=disable"), SslMode::Disable);
+        assert_eq!(mode("?sslmode=require"), SslMode::Require);
+        assert_eq!(mode("?application_name=x&sslmode=verify-full"), SslMode::Require);
+    }
+
+    #[test]
+    fn nothing_shows_the_password() {
+        let good = connector("postgres://u:sesame@h:1/db?sslmode=disable").unwrap();
+        assert_eq!(good.target(), "h:1/db");
+        let shown = format!("{good:?} {:?}", ConnectOptions::new("postgres://u:sesame@h/db"));
+        assert!(!shown.contains("sesame"), "{shown}");
+        for bad in [
+            "postgres://u:open@sesame@h/db",
+            "postgres://u:open/sesame",
+            "postgres://h/db?sesame=1",
+            "host=h password=sesame",
+            "sesame",
+            "postgres://",
+        ] {
+            let said = connector(bad).unwrap_err();
+            assert_eq!(said.kind(), fleet_core::ErrorKind::Configuration, "{bad}");
+            assert!(!said.to_string().contains("sesame"), "{bad}: {said}");
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Makes the tables and brings older ones up to date.
+
+use std::time::Duration;
+
+use fleet_core::schema::Signal;
+use fleet_core::{Error, Schema, error::Result};
+
+use super::connect::{Connection, Connector};
+use super::layout::{self, Edition, Later, edition};
+use super::partition;
+use super::sql::{KeyOrder, definition};
+
+/// Whoever changes tables holds this advisory lock until its transaction ends: the letters `fleet`.
+pub(super) const LOCK: i64 = 0x66_6c_65_65_74;
+
+/// What the tables depend on beside the signals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetupOptions {
+    /// How many vehicles are expected in this database: it sets the length of a chunk.
+    pub vehicles: u32,
+    /// Compress chunks this much older than now; longer than any catch-up reaches back.
+    pub compress_after: Duration,
+    /// Without TimescaleDB: how many days of partitions to make ahead.
+    pub partitions_ahead: u16,
+}
+
+impl Default for SetupOptions {
+    /// 2,000 vehicles, compressed after 12 h, partitions for a week.
+    fn default() -> Self {
+        Self { vehicles: 2_000, compress_after: Duration::from_secs(12 * 60 * 60), partitions_ahead: 7 }
+    }
+}
+
+impl SetupOptions {
+    /// The open chunk should fit a quarter of the server's memory.
+    fn chunk_interval(&self) -> &'static str {
+        match self.vehicles {
+            0..=2_000 => "1 day",
+            2_001..=10_000 => "6 hours",
+            _ => "1 hour",
+        }
+    }
+}
+
+/// Makes or updates the tables for these signals. May be repeated, and run by several processes at
+/// once. Signals that are new at the end of the configuration get their columns.
+///
+/// # Errors
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) when a table or the stored list of signals
+/// does not fit (nothing is changed then), or when rights are missing;
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when the server is.
+pub async fn setup(connector: &Connector, schema: &Schema, options: &SetupOptions) -> Result<Edition> {
+    let connection = connector.connect().await?;
+    // NOTICEs of "if not exists" are no news.
+    run(&connection, "set client_min_messages = warning").await?;
+    install_extension(&connection).await?;
+    let edition = edition(&connection).await?;
+    run(&connection, "begin").await?;
+    migrate(&connection, schema, edition, options).await?;
+    run(&connection, "commit").await?;
+    if edition == Edition::Community && !layout::is_partitioned(&connection).await? {
+        compress(&connection, options).await?;
+    }
+    Ok(edition)
+}
+
+async fn run(connection: &Connection, statements: &str) -> Result<()> {
+    connection.client().batch_execute(statements).await.map_err(connection.failed("set up the tables"))
+}
+
+/// Creates the extension where the server offers it; without the right to it, says so and goes on.
+async fn install_extension(connection: &Connection) -> Result<()> {
+    // The loader's settings show that it was preloaded; creating the extension without it is fatal.
+    let offered = connection
+        .client()
+        .query_one(
+            "select exists (select from pg_available_extensions \
+                where name = 'timescaledb' and installed_version is null) \
+             and current_setting('timescaledb.max_background_workers', true) is not null",
+            &[],
+        )
+        .await
+        .map_err(connection.failed("look for TimescaleDB"))?;
+    if !offered.get::<_, bool>(0) {
+        return Ok(());
+    }
+    let create = format!(
+        "begin; select pg_advisory_xact_lock({LOCK}); create extension if not exists timescaledb; commit"
+    );
+    if let Err(error) = connection.client().batch_execute(&create).await {
+        if connection.is_closed() {
+            return Err(connection.error("create the extension timescaledb", &error));
+        }
+        let error = connection.error("create the extension timescaledb", &error);
+        tracing::warn!(%error, "going on without TimescaleDB, although the server offers it");
+        run(connection, "rollback").await?;
+    }
+    Ok(())
+}
+
+/// A change of the tables that is made once.
+struct Step {
+    version: i32,
+    statements: fn(&Schema, Edition, &SetupOptions) -> String,
+}
+
+/// Only ever appended to. Columns of signals are no steps: they follow the configuration.
+const STEPS: &[Step] = &[Step { version: 1, statements: tables }];
+
+async fn migrate(
+    connection: &Connection,
+    schema: &Schema,
+    edition: Edition,
+    options: &SetupOptions,
+) -> Result<()> {
+    let lock = format!("select pg_advisory_xact_lock({LOCK})");
+    run(connection, &lock).await?;
+    run(
+        connection,
+        "create table if not exists fleet_migration \
+         (version int primary key, applied_at timestamptz not null default now())",
+    )
+    .await?;
+    let row = connection
+        .client()
+        .query_one("select coalesce(max(version), 0) from fleet_migration", &[])
+        .await
+        .map_err(connection.failed("read the version of the tables"))?;
+    let version: i32 = row.get(0);
+    let newest = STEPS.last().map_or(0, |s| s.version);
+    if version > newest {
+        let text = format!("the tables have version {version}, this program knows them up to {newest}");
+        return Err(Error::configuration(text));
+    }
+    for step in STEPS.iter().filter(|s| s.version > version) {
+        run(connection, &(step.statements)(schema, edition, options)).await?;
+        let noted = format!("insert into fleet_migration (version) values ({})", step.version);
+        run(connection, &noted).await?;
+    }
+    for signal in layout::compare(connection, schema, Later::Refused).await? {
+        add(connection, schema, signal).await?;
+    }
+    // Once more: what was there before must fit too.
+    layout::compare(connection, schema, Later::Refused).await?;
+    if layout::is_partitioned(connection).await? {
+        let made = async {
+            let days = partition::around_now(connection.client(), options.partitions_ahead).await?;
+            partition::make_within(connection.client(), days).await
+        };
+        return made.await.map_err(connection.failed("make partitions"));
+    }
+    if edition == Edition::Plain {
+        return Ok(());
+    }
+    let interval = options.chunk_interval();
+    run(connection, &format!("select set_chunk_time_interval('telemetry', interval '{interval}')")).await
+}
+
+fn tables(schema: &Schema, edition: Edition, options: &SetupOptions) -> String {
+    let values: String = schema.columns().map(|c| definition(c) + ", ").collect();
+    let key = match edition {
+        Edition::Community => KeyOrder::TimeFirst,
+        Edition::Apache | Edition::Plain => KeyOrder::VehicleFirst,
+    };
+    let key = key.columns();
+    let (partitioned, hypertable) = match edition {
+        Edition::Plain => (" partition by range (ts)", String::new()),
+        Edition::Community | Edition::Apache => {
+            let interval = options.chunk_interval();
+            let create = format!(
+                "select create_hypertable('telemetry', 'ts', chunk_time_interval => interval '{interval}', \
+                 create_default_indexes => false, if_not_exists => true);"
+            );
+            ("", create)
+        }
+    };
+    format!(
+        "create table if not exists fleet_signal (position int primary key, name text unique not null, \
+           columns text[] not null); \
+         create table if not exists vehicle (vehicle_id int generated always as identity primary key, \
+           vin text unique not null, first_seen timestamptz not null default now()); \
+         create table if not exists trip (vehicle_id int not null, started_at timestamptz not null, \
+           ended_at timestamptz, primary key (vehicle_id, started_at)); \
+         create table if not exists telemetry (ts timestamptz not null, vehicle_id int not null, \
+           {values}quality bigint not null, unique ({key})){partitioned}; \
+         create table if not exists vehicle_latest (vehicle_id int primary key, epoch int not null, \
+           resume_at timestamptz, released_at timestamptz, floor timestamptz, \
+           horizon timestamptz[], newest timestamptz[], ts timestamptz, {values}quality bigint) \
+           with (fillfactor = 50); \
+         {hypertable}"
+    )
+}
+
+/// Appends a signal to the list and its columns to the tables, unless they were made with it.
+async fn add(connection: &Connection, schema: &Schema, signal: &Signal) -> Result<()> {
+    for column in &signal.columns {
+        let definition = definition(column);
+        let statements = format!(
+            "alter table telemetry add column if not exists {definition}; \
+             alter table vehicle_latest add column if not exists {definition}"
+        );
+        run(connection, &statements).await?;
+    }
+    let position = schema.signals().iter().position(|s| s == signal).unwrap_or_default();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "at most 31")]
+    let position = position as i32;
+    let columns: Vec<_> = signal.columns.iter().map(|c| c.name.as_str()).collect();
+    connection
+        .client()
+        .execute(
+            "insert into fleet_signal (position, name, columns) values ($1, $2, $3)",
+            &[&position, &signal.name, &columns],
+        )
+        .await
+        .map_err(connection.failed("add a signal"))?;
+    tracing::info!(signal = %signal.name, "added a signal to the tables");
+    Ok(())
+}
+
+/// Turns compression and its policy on. A server that can't run policies is no error: rows are stored
+/// all the same.
+async fn compress(connection: &Connection, options: &SetupOptions) -> Result<()> {
+    let seconds = options.compress_after.as_secs();
+    let statements = format!(
+        "begin; select pg_advisory_xact_lock({LOCK}); \
+         do $$ begin \
+           if exists (select from timescaledb_information.hypertables \
+               where hypertable_name = 'telemetry' and not compression_enabled) then \
+             alter table telemetry set (timescaledb.compress, \
+               timescaledb.compress_segmentby = 'vehicle_id', timescaledb.compress_orderby = 'ts'); \
+           end if; end $$; \
+         select add_compression_policy('telemetry', interval '{seconds} s', if_not_exists => true); commit"
+    );
+    if let Err(error) = connection.client().batch_execute(&statements).await {
+        let error = connection.error("turn compression on", &error);
+        if connection.is_closed() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "chunks will not be compressed by the server itself");
+        run(connection, "rollback").await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_get_shorter_as_the_fleet_grows() {
+        let interval = |vehicles| SetupOptions { vehicles, ..SetupOptions::default() }.chunk_interval();
+        assert_eq!(interval(2_000), "1 day");
+        assert_eq!(interval(10_000), "6 hours");
+        assert_eq!(interval(100_000), "1 hour");
+    }
+
+    #[test]
+    fn steps_are_numbered_upwards() {
+        assert!(STEPS.is_sorted_by(|a, b| a.version < b.version));
+    }
+}

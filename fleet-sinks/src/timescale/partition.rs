@@ -1,0 +1,101 @@
+//! Native partitions of `telemetry`, one for each UTC day.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use fleet_core::error::Result;
+use fleet_core::time::{self, MINUTE, Micros};
+use tokio_postgres::Client;
+
+use super::connect::{Connection, Connector};
+use super::layout::is_partitioned;
+use super::migrate::LOCK;
+
+const DAY: Micros = 24 * 60 * MINUTE;
+
+/// Makes the partitions from yesterday to `days_ahead` days from now, where `telemetry` is partitioned
+/// natively; does nothing elsewhere. To be called daily; a missing one is made on demand too, but then
+/// writers wait for it.
+///
+/// # Errors
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable), or
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) where the rights are missing.
+pub async fn make_partitions(connector: &Connector, days_ahead: u16) -> Result<()> {
+    let connection = connector.connect().await?;
+    if !is_partitioned(&connection).await? {
+        return Ok(());
+    }
+    let days = around_now(connection.client(), days_ahead).await;
+    let days = days.map_err(connection.failed("ask for the day"))?;
+    make(&connection, days).await
+}
+
+/// Makes the partitions that are missing, in a transaction of its own; drop the connection after an
+/// error.
+pub(super) async fn make(connection: &Connection, days: impl IntoIterator<Item = i64> + Send) -> Result<()> {
+    let days: Vec<i64> = days.into_iter().collect();
+    let made = async {
+        connection.client().batch_execute("begin").await?;
+        make_within(connection.client(), days).await?;
+        connection.client().batch_execute("commit").await
+    };
+    made.await.map_err(connection.failed("make partitions"))
+}
+
+/// Yesterday to so many days ahead, by the server's clock, in days since 1970.
+pub(super) async fn around_now(
+    client: &Client,
+    days_ahead: u16,
+) -> std::result::Result<RangeInclusive<i64>, tokio_postgres::Error> {
+    let row = client.query_one("select (extract(epoch from now()) / 86400)::float8", &[]).await?;
+    #[allow(clippy::cast_possible_truncation, reason = "a count of days")]
+    let today = row.get::<_, f64>(0).floor() as i64;
+    Ok(today - 1..=today + i64::from(days_ahead))
+}
+
+/// The days of these times, in days since 1970.
+pub(super) fn days(times: impl Iterator<Item = Micros>) -> BTreeSet<i64> {
+    times.map(|t| t.div_euclid(DAY)).collect()
+}
+
+/// Makes the partitions that are missing, within the caller's transaction.
+pub(super) async fn make_within(
+    client: &Client,
+    days: impl IntoIterator<Item = i64, IntoIter: Send> + Send,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    client.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    for day in days {
+        let name = name(day);
+        let there = client.query_one("select to_regclass($1) is not null", &[&name]).await?;
+        if there.get(0) {
+            continue;
+        }
+        let (from, to) = (time::display(day * DAY), time::display((day + 1) * DAY));
+        // Attaching locks readers and writers out less than creating as a partition does.
+        let statements = format!(
+            "create table {name} (like telemetry including all); \
+             alter table telemetry attach partition {name} for values from ('{from}') to ('{to}')"
+        );
+        client.batch_execute(&statements).await?;
+    }
+    Ok(())
+}
+
+/// `telemetry_p20260131`.
+fn name(day: i64) -> String {
+    let date: String = time::display(day * DAY).chars().take(10).filter(char::is_ascii_digit).collect();
+    format!("telemetry_p{date}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_a_utc_day() {
+        let noon = 20_484 * DAY + DAY / 2;
+        assert_eq!(days([noon, noon + 1, noon + DAY].into_iter()).len(), 2);
+        assert_eq!(name(20_484), "telemetry_p20260131");
+        assert_eq!(name(20_485), "telemetry_p20260201");
+    }
+}

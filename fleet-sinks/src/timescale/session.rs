@@ -1,0 +1,227 @@
+//! One connection of a sink with its prepared statements: what can be done to `telemetry`.
+
+use std::hash::{BuildHasher, Hasher};
+use std::pin::pin;
+
+use bytes::{Bytes, BytesMut};
+use fleet_core::batch::BatchVehicle;
+use fleet_core::{Error, Schema, error::Result};
+use futures_util::SinkExt;
+use hashbrown::HashMap;
+use tokio_postgres::{CopyInSink, Statement};
+
+use super::connect::{Connection, Connector};
+use super::encode::{self, Rows};
+use super::fault::{self, Verdict};
+use super::layout::{self, Later, Layout};
+use super::sql::{self, KeyOrder};
+use super::{layout::layout, partition};
+
+/// Rows that are handed to the connection at once: the server takes them while the next are encoded.
+const PIECE: usize = 1_024;
+
+pub(super) struct Session {
+    connection: Connection,
+    layout: Layout,
+    schema: Schema,
+    copy: Statement,
+    staging: Option<Staging>,
+    buffer: BytesMut,
+}
+
+struct Staging {
+    copy: Statement,
+    merge: Statement,
+}
+
+/// Why rows were not stored. The session is still good, but for [`Fault::Lost`].
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Some row is there already.
+    Duplicate,
+    /// There is no partition for some row, or it breaks a check.
+    NoPartition(String),
+    /// Some row can't be stored, and why.
+    Data(String),
+    /// Anything else; drop the session.
+    Lost(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Lost(error)
+    }
+}
+
+/// What a merge did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Merged {
+    /// Rows that were inserted or changed.
+    pub(super) changed: u64,
+    /// Rows that a newer claim forbids.
+    pub(super) stale: u64,
+}
+
+/// Rows of a batch on their way: `ids` and `vehicles` are those of the batch.
+#[derive(Clone, Copy)]
+pub(super) struct Load<'a> {
+    pub(super) rows: &'a Rows<'a>,
+    pub(super) vehicles: &'a [BatchVehicle],
+    pub(super) ids: &'a [i32],
+}
+
+impl Session {
+    pub(super) async fn open(connector: &Connector, schema: &Schema) -> Result<Self> {
+        let connection = connector.connect().await?;
+        layout::require(&connection, schema, Later::Ignored).await?;
+        let layout = layout(&connection).await?;
+        // By way of pg_settings, because only TimescaleDB has it, and not every version.
+        connection
+            .client()
+            .batch_execute(
+                "select set_config(name, '0', false) from pg_settings \
+                 where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'",
+            )
+            .await
+            .map_err(connection.failed("set the session up"))?;
+        let copy = sql::copy_into("telemetry", schema);
+        let copy = connection.client().prepare(&copy).await.map_err(connection.failed("prepare a COPY"))?;
+        Ok(Self { connection, layout, schema: schema.clone(), copy, staging: None, buffer: BytesMut::new() })
+    }
+
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(super) fn key(&self) -> KeyOrder {
+        self.layout.key
+    }
+
+    /// Whether a row may lack its partition.
+    pub(super) fn partitioned(&self) -> bool {
+        self.layout.partitioned
+    }
+
+    /// Stores rows that are new, all or none.
+    pub(super) async fn copy(&mut self, load: Load<'_>, order: &[u32]) -> Result<u64, Fault> {
+        let sink = self.connection.client().copy_in(&self.copy).await;
+        let sink = sink.map_err(|e| self.connection.error("store records", &e))?;
+        send(sink, load, order, &mut self.buffer).await.map_err(|e| self.fault("store records", &e))
+    }
+
+    /// Stores rows that may be there already, all or none of those whose vehicle was not claimed anew.
+    pub(super) async fn merge(&mut self, load: Load<'_>, order: &[u32]) -> Result<Merged, Fault> {
+        const WHAT: &str = "merge records";
+        if self.staging.is_none() {
+            self.staging = Some(self.make_staging().await?);
+        }
+        self.run("begin").await?;
+        let current = match self.epochs(load, order).await {
+            Ok(current) => current,
+            Err(fault) => return Err(self.roll_back(fault).await),
+        };
+        let fresh = |row: &&u32| {
+            let vehicle = load.rows.vehicle(**row as usize);
+            current.get(&load.ids[vehicle]).is_none_or(|&epoch| epoch <= load.vehicles[vehicle].epoch)
+        };
+        let fresh: Vec<u32> = order.iter().filter(fresh).copied().collect();
+        let mut merged = Merged { changed: 0, stale: (order.len() - fresh.len()) as u64 };
+        if !fresh.is_empty() {
+            let Some(staging) = &self.staging else {
+                return Err(Fault::Lost(Error::internal("the staging table was not prepared")));
+            };
+            let sink = self.connection.client().copy_in(&staging.copy).await;
+            let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
+            let stored = match send(sink, load, &fresh, &mut self.buffer).await {
+                Ok(_) => self.connection.client().execute(&staging.merge, &[]).await,
+                Err(error) => Err(error),
+            };
+            match stored {
+                Ok(changed) => merged.changed = changed,
+                Err(error) => {
+                    let fault = self.fault(WHAT, &error);
+                    return Err(self.roll_back(fault).await);
+                }
+            }
+        }
+        self.run("commit").await?;
+        Ok(merged)
+    }
+
+    /// Makes the partitions that these rows need.
+    pub(super) async fn make_partitions(&self, load: Load<'_>, order: &[u32]) -> Result<()> {
+        let days = partition::days(order.iter().map(|&row| load.rows.ts(row as usize)));
+        partition::make(&self.connection, days).await
+    }
+
+    /// The newest claims of these rows' vehicles. Locked until the transaction ends, so that no claim
+    /// comes between this look and what is written; in key order, as all who lock these rows do.
+    async fn epochs(&self, load: Load<'_>, order: &[u32]) -> Result<HashMap<i32, i32>, Fault> {
+        let mut ids: Vec<i32> = order.iter().map(|&row| load.ids[load.rows.vehicle(row as usize)]).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let select = "select vehicle_id, epoch from vehicle_latest where vehicle_id = any($1) \
+                      order by vehicle_id for share";
+        let found = self.connection.client().query(select, &[&ids]).await;
+        let found = found.map_err(|e| self.fault("look at the claims", &e))?;
+        Ok(found.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    async fn make_staging(&self) -> Result<Staging> {
+        // The name is unique, because there are servers on which connections share temporary tables.
+        let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+        let name = format!("fleet_staging_{random:016x}");
+        self.run(&sql::staging(&name, &self.schema)).await?;
+        let client = self.connection.client();
+        let prepared = async {
+            let copy = client.prepare(&sql::copy_into(&name, &self.schema)).await?;
+            let merge = client.prepare(&sql::merge(&name, self.layout.key, &self.schema)).await?;
+            Ok(Staging { copy, merge })
+        };
+        prepared.await.map_err(|e| self.connection.error("prepare a merge", &e))
+    }
+
+    async fn run(&self, statement: &str) -> Result<()> {
+        let done = self.connection.client().batch_execute(statement).await;
+        done.map_err(self.connection.failed("merge records"))
+    }
+
+    async fn roll_back(&self, fault: Fault) -> Fault {
+        match fault {
+            Fault::Lost(_) => fault,
+            _ => match self.run("rollback").await {
+                Ok(()) => fault,
+                Err(error) => Fault::Lost(error),
+            },
+        }
+    }
+
+    fn fault(&self, what: &str, error: &tokio_postgres::Error) -> Fault {
+        match self.connection.verdict(error) {
+            Verdict::Duplicate => Fault::Duplicate,
+            Verdict::NoPartition => Fault::NoPartition(fault::describe(error)),
+            Verdict::Data => Fault::Data(fault::describe(error)),
+            _ => Fault::Lost(self.connection.error(what, error)),
+        }
+    }
+}
+
+/// Errors from here on leave the connection usable; those of `copy_in` itself do not, because
+/// tokio-postgres 0.7.18 then takes each reply for that of the statement before.
+async fn send(
+    sink: CopyInSink<Bytes>,
+    load: Load<'_>,
+    order: &[u32],
+    buffer: &mut BytesMut,
+) -> Result<u64, tokio_postgres::Error> {
+    let mut sink = pin!(sink);
+    buffer.clear();
+    encode::begin(buffer);
+    for piece in order.chunks(PIECE) {
+        load.rows.encode(piece, load.ids, buffer);
+        sink.feed(buffer.split().freeze()).await?;
+    }
+    encode::end(buffer);
+    sink.feed(buffer.split().freeze()).await?;
+    sink.finish().await
+}

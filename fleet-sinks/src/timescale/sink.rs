@@ -1,0 +1,215 @@
+//! The sink: optimistic `COPY`, merge where rows are there already, bisection where one is bad.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fleet_core::batch::Batch;
+use fleet_core::error::Result;
+use fleet_core::sink::{Progress, RejectedRow, Sink};
+use fleet_core::{Error, Schema, VehicleId};
+
+use super::connect::Connector;
+use super::encode::Rows;
+use super::reject::reject;
+use super::session::{Fault, Load, Session};
+use super::sql::KeyOrder;
+use super::vehicles::VehicleIds;
+
+/// What a sink has done since it was made.
+#[derive(Debug, Default)]
+pub struct SinkCounters {
+    /// Connections opened.
+    pub connections: AtomicU64,
+    /// Rows stored by `COPY`.
+    pub copied: AtomicU64,
+    /// Rows inserted or changed by a merge.
+    pub merged: AtomicU64,
+    /// How often a `COPY` met rows that were stored already.
+    pub conflicts: AtomicU64,
+    /// Rows left out because another holder has claimed their vehicle since.
+    pub stale: AtomicU64,
+    /// Rows left out because they can't be stored.
+    pub rejected: AtomicU64,
+}
+
+/// Stores records in `telemetry`. Every accepted batch is durable on return.
+///
+/// It connects when it must, and again after an error, so that making one needs no server.
+/// Corrections, and rows that are stored already, change only vehicles whose epoch in
+/// `vehicle_latest` is not newer than the batch's; a vehicle without a row there is anyone's.
+pub struct TimescaleSink {
+    connector: Connector,
+    schema: Schema,
+    session: Option<Session>,
+    ids: VehicleIds,
+    durable: u64,
+    counters: Arc<SinkCounters>,
+}
+
+impl std::fmt::Debug for TimescaleSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TimescaleSink")
+            .field("connector", &self.connector)
+            .field("connected", &self.session.is_some())
+            .field("durable", &self.durable)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Rows `from..to` of the order, and how they go in.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    from: usize,
+    to: usize,
+    merge: bool,
+    partitions_made: bool,
+}
+
+impl TimescaleSink {
+    /// A sink for records of this schema; it needs [`setup`](super::setup) to be done before its first
+    /// batch.
+    pub fn new(connector: Connector, schema: &Schema) -> Self {
+        Self {
+            connector,
+            schema: schema.clone(),
+            session: None,
+            ids: VehicleIds::default(),
+            durable: 0,
+            counters: Arc::default(),
+        }
+    }
+
+    /// Connects now, to learn at the start whether server, rights and tables are fit for use.
+    ///
+    /// # Errors
+    /// As [`accept`](Sink::accept).
+    pub async fn connect(&mut self) -> Result<()> {
+        let session = self.take_session().await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    /// Counters that go on counting while the sink is owned elsewhere.
+    pub fn counters(&self) -> Arc<SinkCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// The session leaves `self` while it is used, so that an error or a dropped future closes it.
+    async fn take_session(&mut self) -> Result<Session> {
+        if let Some(session) = self.session.take().filter(|s| !s.connection().is_closed()) {
+            return Ok(session);
+        }
+        self.ids.clear();
+        let session = Box::pin(Session::open(&self.connector, &self.schema)).await?;
+        self.counters.connections.fetch_add(1, Ordering::Relaxed);
+        Ok(session)
+    }
+
+    async fn store(&mut self, session: &mut Session, batch: &Batch) -> Result<Vec<RejectedRow>> {
+        let rows = Rows::of(batch)?;
+        let vehicles: Vec<(&VehicleId, i32)> = batch.vehicles().iter().map(|v| (&v.id, v.epoch)).collect();
+        let ids = self.ids.resolve(session.connection(), &vehicles).await?;
+        let load = Load { rows: &rows, vehicles: batch.vehicles(), ids: &ids };
+
+        let mut rejected = Vec::new();
+        let (mut order, mut corrections) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (row, &correction) in (0_u32..).zip(batch.corrections()) {
+            match rows.refused(row as usize) {
+                Some(why) => rejected.push(reject(batch, &rows, &self.schema, row as usize, why)),
+                None if correction => corrections.push(row),
+                None => order.push(row),
+            }
+        }
+        sort(&mut order, load, session.key());
+        sort(&mut corrections, load, session.key());
+        let new = order.len();
+        order.append(&mut corrections);
+
+        let task = |from, to, merge| Task { from, to, merge, partitions_made: false };
+        let mut tasks = vec![task(new, order.len(), true), task(0, new, false)];
+        while let Some(task) = tasks.pop() {
+            let part = &order[task.from..task.to];
+            if part.is_empty() {
+                continue;
+            }
+            match self.attempt(session, load, part, task.merge).await {
+                Ok(()) => {}
+                Err(Fault::Lost(error)) => return Err(error),
+                Err(Fault::Duplicate) if !task.merge => {
+                    self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
+                    tasks.push(Task { merge: true, ..task });
+                }
+                Err(Fault::NoPartition(_)) if session.partitioned() && !task.partitions_made => {
+                    session.make_partitions(load, part).await?;
+                    tasks.push(Task { partitions_made: true, ..task });
+                }
+                Err(fault) if part.len() == 1 => {
+                    rejected.push(reject(batch, &rows, &self.schema, part[0] as usize, why(fault)));
+                }
+                Err(_) => {
+                    let middle = task.from + part.len() / 2;
+                    tasks.push(Task { from: middle, ..task });
+                    tasks.push(Task { to: middle, ..task });
+                }
+            }
+        }
+        self.counters.rejected.fetch_add(rejected.len() as u64, Ordering::Relaxed);
+        Ok(rejected)
+    }
+
+    async fn attempt(
+        &self,
+        session: &mut Session,
+        load: Load<'_>,
+        part: &[u32],
+        merge: bool,
+    ) -> Result<(), Fault> {
+        if merge {
+            let merged = session.merge(load, part).await?;
+            self.counters.merged.fetch_add(merged.changed, Ordering::Relaxed);
+            self.counters.stale.fetch_add(merged.stale, Ordering::Relaxed);
+        } else {
+            let copied = session.copy(load, part).await?;
+            self.counters.copied.fetch_add(copied, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// In key order: rows lie together in the index, and two writers never wait for each other in a circle.
+fn sort(order: &mut [u32], load: Load<'_>, key: KeyOrder) {
+    let id = |row: u32| load.ids[load.rows.vehicle(row as usize)];
+    let ts = |row: u32| load.rows.ts(row as usize);
+    match key {
+        KeyOrder::TimeFirst => order.sort_by_key(|&row| (ts(row), id(row))),
+        KeyOrder::VehicleFirst => order.sort_by_key(|&row| (id(row), ts(row))),
+    }
+}
+
+fn why(fault: Fault) -> String {
+    match fault {
+        Fault::NoPartition(why) | Fault::Data(why) => why,
+        Fault::Duplicate => "another row has what a unique index of the table allows once".to_owned(),
+        Fault::Lost(error) => error.to_string(),
+    }
+}
+
+impl Sink for TimescaleSink {
+    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+        let mut rejected = Vec::new();
+        if !batch.is_empty() {
+            if batch.record().num_columns() != self.schema.column_count() + 3 {
+                return Err(Error::internal("a batch has another schema than its sink"));
+            }
+            let mut session = self.take_session().await?;
+            rejected = self.store(&mut session, batch).await?;
+            self.session = Some(session);
+        }
+        self.durable = batch.sequence();
+        Ok(Progress { durable: self.durable, rejected })
+    }
+
+    async fn flush(&mut self) -> Result<Progress> {
+        Ok(Progress { durable: self.durable, rejected: Vec::new() })
+    }
+}

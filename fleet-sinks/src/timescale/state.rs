@@ -1,0 +1,318 @@
+//! The states of the vehicles, in `vehicle_latest`, and their trips.
+
+use fleet_core::bind::{Claim, ClaimRequest, LatestRow, StateStore, Stored, VehicleState, plan};
+use fleet_core::error::Result;
+use fleet_core::schema::ColumnType;
+use fleet_core::time::{Micros, YEAR_2000, YEAR_2200};
+use fleet_core::{Error, Schema, VehicleId};
+use hashbrown::{HashMap, HashSet};
+use tokio::sync::Mutex;
+use tokio_postgres::Statement;
+use tokio_postgres::types::ToSql;
+
+use super::connect::{Connection, Connector};
+use super::layout::{self, Later};
+use super::sql;
+use super::value::{Time, micros, times};
+use super::vehicles::{VehicleIds, look_up};
+
+/// Vehicles of one statement. Its arrays are cut into pieces by the server, which costs the more the
+/// longer they are.
+const GROUP: usize = 256;
+
+/// Keeps states in `vehicle_latest` and trips in `trip`, over a connection of its own.
+///
+/// It connects when it must, and again after an error. A call that is dropped half-way closes the
+/// connection; nothing of it, or all of it, is stored, and it may be repeated.
+pub struct TimescaleStates {
+    connector: Connector,
+    schema: Schema,
+    link: Mutex<Option<Link>>,
+}
+
+impl std::fmt::Debug for TimescaleStates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TimescaleStates").field("connector", &self.connector).finish_non_exhaustive()
+    }
+}
+
+struct Link {
+    connection: Connection,
+    ids: VehicleIds,
+    raise: Statement,
+    plan: Statement,
+    begin: Statement,
+    save: Statement,
+    end: Statement,
+}
+
+/// Gives the state as it was; its row lock holds off other claims, and merges, until the plan is stored.
+const RAISE: &str = "insert into vehicle_latest as old (vehicle_id, epoch) \
+    select id, 1 from unnest($1::int[]) id order by id \
+    on conflict (vehicle_id) do update set epoch = old.epoch + 1 \
+    returning vehicle_id, epoch, resume_at, released_at, floor, horizon, newest";
+
+const PLAN: &str = "update vehicle_latest as l set resume_at = u.resume_at, released_at = null, \
+      horizon = ($3::timestamptz[])[u.first : u.first + u.many - 1] \
+    from unnest($1::int[], $2::timestamptz[], $4::int[], $5::int[]) u(id, resume_at, first, many) \
+    where l.vehicle_id = u.id";
+
+const BEGIN: &str = "insert into trip (vehicle_id, started_at) \
+    select id, at from unnest($1::int[], $2::timestamptz[]) u(id, at) order by id, at \
+    on conflict do nothing";
+
+const END: &str = "with open as ( \
+      select t.vehicle_id, t.started_at, u.at \
+      from unnest($1::text[], $2::timestamptz[]) u(vin, at) \
+      join vehicle v on v.vin = u.vin join trip t on t.vehicle_id = v.vehicle_id \
+      where t.ended_at is null and t.started_at <= u.at \
+      order by t.vehicle_id, t.started_at for update of t) \
+    update trip t set ended_at = open.at from open \
+    where t.vehicle_id = open.vehicle_id and t.started_at = open.started_at";
+
+impl Link {
+    async fn open(connector: &Connector, schema: &Schema) -> Result<Self> {
+        let connection = connector.connect().await?;
+        layout::require(&connection, schema, Later::Ignored).await?;
+        let client = connection.client();
+        let save = sql::save(schema);
+        let prepared = async {
+            tokio::try_join!(
+                client.prepare(RAISE),
+                client.prepare(PLAN),
+                client.prepare(BEGIN),
+                client.prepare(&save),
+                client.prepare(END)
+            )
+        };
+        let prepared = Box::pin(prepared).await;
+        let (raise, plan, begin, save, end) =
+            prepared.map_err(connection.failed("prepare the statements of the states"))?;
+        Ok(Self { connection, ids: VehicleIds::default(), raise, plan, begin, save, end })
+    }
+
+    async fn claim(&mut self, group: &[&ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
+        let names: Vec<_> = group.iter().map(|r| r.vehicle.as_str()).collect();
+        let found = look_up(&self.connection, &names).await?;
+        let id = |r: &ClaimRequest| found.get(r.vehicle.as_str()).copied();
+        let ids = group.iter().map(|r| id(r)).collect::<Option<Vec<i32>>>().ok_or_else(no_row)?;
+
+        let client = self.connection.client();
+        let claimed = async {
+            client.batch_execute("begin").await?;
+            let raised = client.query(&self.raise, &[&ids]).await?;
+            let raised: HashMap<i32, Raised> = raised.iter().map(|r| (r.get(0), Raised::of(r))).collect();
+            let mut claims = Vec::with_capacity(group.len());
+            let mut plans = Plans::default();
+            for (request, id) in group.iter().zip(&ids) {
+                let Some(Raised { epoch, floor, stored }) = raised.get(id) else { continue };
+                let (start, horizon) = plan(stored, request.on_time, now, context);
+                plans.push(*id, start, &horizon);
+                let vehicle = request.vehicle.clone();
+                claims.push(Claim { vehicle, epoch: *epoch, start, floor: *floor, horizon });
+            }
+            let Plans { ids: planned, resume_at, horizons, first, many } = &plans;
+            client.execute(&self.plan, &[planned, resume_at, horizons, first, many]).await?;
+            let started: Vec<_> = group.iter().map(|r| Time(trip_start(r))).collect();
+            client.execute(&self.begin, &[&ids, &started]).await?;
+            client.batch_execute("commit").await?;
+            Ok(claims)
+        };
+        let claims = claimed.await.map_err(|e| self.connection.error("claim vehicles", &e))?;
+        if claims.len() < group.len() {
+            return Err(no_row());
+        }
+        for (claim, id) in claims.iter().zip(ids) {
+            self.ids.insert(&claim.vehicle, claim.epoch, id);
+        }
+        Ok(claims)
+    }
+
+    async fn save(&mut self, schema: &Schema, states: &[&VehicleState]) -> Result<()> {
+        let vehicles: Vec<_> = states.iter().map(|s| (&s.vehicle, s.epoch)).collect();
+        let ids = self.ids.resolve(&self.connection, &vehicles).await?;
+        let mut states: Vec<_> = ids.into_iter().zip(states.iter().copied()).collect();
+        // In key order over all groups too, so that it does not matter how they are cut.
+        states.sort_unstable_by_key(|(id, _)| *id);
+        for group in states.chunks(GROUP) {
+            let rows = saved(schema, group);
+            let rows: Vec<&(dyn ToSql + Sync)> = rows.iter().map(|p| &**p as _).collect();
+            let saved = self.connection.client().execute(&self.save, &rows).await;
+            saved.map_err(self.connection.failed("save states"))?;
+        }
+        Ok(())
+    }
+}
+
+fn no_row() -> Error {
+    Error::unavailable("a vehicle was deleted from the database while it was claimed")
+}
+
+/// A trip's start may be the vehicle's own word; what no clock can say is not believed.
+fn trip_start(request: &ClaimRequest) -> Micros {
+    let believed = (YEAR_2000..YEAR_2200).contains(&request.started_at);
+    if believed { request.started_at } else { request.on_time }
+}
+
+/// A row that [`RAISE`] returned.
+struct Raised {
+    epoch: i32,
+    floor: Option<Micros>,
+    stored: Stored,
+}
+
+impl Raised {
+    fn of(row: &tokio_postgres::Row) -> Self {
+        let time = |column: usize| row.get::<_, Option<Time>>(column).map(|t| t.0);
+        let list = |column: usize| micros(row.get::<_, Option<Vec<_>>>(column).unwrap_or_default());
+        let stored = Stored { resume_at: time(2), released_at: time(3), horizon: list(5), newest: list(6) };
+        Self { epoch: row.get(1), floor: time(4), stored }
+    }
+}
+
+/// The parameters of [`PLAN`], column by column: the horizons end to end, with where each begins.
+#[derive(Default)]
+struct Plans {
+    ids: Vec<i32>,
+    resume_at: Vec<Time>,
+    horizons: Vec<Option<Time>>,
+    first: Vec<i32>,
+    many: Vec<i32>,
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "256 vehicles, 31 signals")]
+impl Plans {
+    fn push(&mut self, id: i32, resume_at: Micros, horizon: &[Option<Micros>]) {
+        self.ids.push(id);
+        self.resume_at.push(Time(resume_at));
+        self.first.push(self.horizons.len() as i32 + 1);
+        self.many.push(horizon.len() as i32);
+        self.horizons.extend(times(horizon));
+    }
+}
+
+type Parameter = Box<dyn ToSql + Sync + Send>;
+
+/// The parameters of [`sql::save`], column by column.
+fn saved(schema: &Schema, group: &[(i32, &VehicleState)]) -> Vec<Parameter> {
+    let states = || group.iter().map(|(_, state)| *state);
+    let signals = schema.signals().len();
+    let per_signal = |of: fn(&VehicleState) -> &Vec<Option<Micros>>| {
+        let padded = move |state| {
+            let list: &Vec<_> = of(state);
+            (0..signals).map(|i| list.get(i).copied().flatten().map(Time))
+        };
+        states().flat_map(padded).collect::<Vec<_>>()
+    };
+    // A time that no sample can have would be the newest for ever.
+    let latest = |state: &VehicleState| -> Option<LatestRow> {
+        state.latest.clone().filter(|row| (YEAR_2000..YEAR_2200).contains(&row.ts))
+    };
+    let latest: Vec<Option<LatestRow>> = states().map(latest).collect();
+    let many = i32::try_from(signals).unwrap_or_default();
+    let mut parameters: Vec<Parameter> = vec![
+        Box::new(group.iter().map(|(id, _)| *id).collect::<Vec<i32>>()),
+        Box::new(states().map(|s| s.epoch).collect::<Vec<i32>>()),
+        Box::new(states().map(|s| Time(s.resume_at)).collect::<Vec<_>>()),
+        Box::new(states().map(|s| s.released_at.map(Time)).collect::<Vec<_>>()),
+        Box::new(states().map(|s| s.floor.map(Time)).collect::<Vec<_>>()),
+        Box::new(per_signal(|s| &s.horizon)),
+        Box::new(per_signal(|s| &s.newest)),
+        Box::new(many),
+        Box::new(latest.iter().map(|l| l.as_ref().map(|l| Time(l.ts))).collect::<Vec<_>>()),
+        Box::new(latest.iter().map(|l| l.as_ref().map(|l| l.quality)).collect::<Vec<_>>()),
+    ];
+    for (c, column) in schema.columns().enumerate() {
+        let values = latest
+            .iter()
+            .map(|l| l.as_ref().and_then(|l| l.values.get(c)).copied().filter(|value| !value.is_nan()));
+        #[allow(clippy::cast_possible_truncation, reason = "the column is real by configuration")]
+        parameters.push(match column.kind {
+            ColumnType::Double => Box::new(values.collect::<Vec<Option<f64>>>()),
+            ColumnType::Real => Box::new(values.map(|v| v.map(|v| v as f32)).collect::<Vec<_>>()),
+        });
+    }
+    parameters
+}
+
+impl TimescaleStates {
+    /// A store for vehicles of this schema; it needs [`setup`](super::setup) to be done before it is
+    /// used.
+    pub fn new(connector: Connector, schema: &Schema) -> Self {
+        Self { connector, schema: schema.clone(), link: Mutex::new(None) }
+    }
+
+    /// The open link, or a new one. It is taken out, so that an error or a dropped future closes it.
+    async fn take(&self, slot: &mut Option<Link>) -> Result<Link> {
+        match slot.take().filter(|link| !link.connection.is_closed()) {
+            Some(link) => Ok(link),
+            None => Box::pin(Link::open(&self.connector, &self.schema)).await,
+        }
+    }
+}
+
+impl StateStore for TimescaleStates {
+    async fn claim(&self, requests: &[ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
+        let mut slot = self.link.lock().await;
+        let mut link = self.take(&mut slot).await?;
+        let mut claims = Vec::with_capacity(requests.len());
+        for round in rounds(requests, |r| &r.vehicle) {
+            for group in round.chunks(GROUP) {
+                claims.extend(link.claim(group, now, context).await?);
+            }
+        }
+        *slot = Some(link);
+        Ok(claims)
+    }
+
+    async fn save(&self, states: &[VehicleState]) -> Result<()> {
+        let mut slot = self.link.lock().await;
+        let mut link = self.take(&mut slot).await?;
+        for round in rounds(states, |s| &s.vehicle) {
+            link.save(&self.schema, &round).await?;
+        }
+        *slot = Some(link);
+        Ok(())
+    }
+
+    async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {
+        let mut slot = self.link.lock().await;
+        let link = self.take(&mut slot).await?;
+        for round in rounds(ends, |(vehicle, _)| vehicle) {
+            let names: Vec<_> = round.iter().map(|(vehicle, _)| vehicle.as_str()).collect();
+            let at: Vec<_> = round.iter().map(|(_, at)| Time(*at)).collect();
+            let ended = link.connection.client().execute(&link.end, &[&names, &at]).await;
+            ended.map_err(link.connection.failed("end trips"))?;
+        }
+        *slot = Some(link);
+        Ok(())
+    }
+
+    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
+        let mut slot = self.link.lock().await;
+        let link = self.take(&mut slot).await?;
+        let name = vehicle.as_str();
+        let ids = look_up(&link.connection, &[name]).await?;
+        let id: Vec<i32> = ids.get(name).copied().into_iter().collect();
+        let begun = link.connection.client().execute(&link.begin, &[&id, &vec![Time(started_at)]]).await;
+        begun.map_err(link.connection.failed("begin a trip"))?;
+        *slot = Some(link);
+        Ok(())
+    }
+}
+
+/// Splits items so that each vehicle is in a round once, because a statement changes a row once.
+fn rounds<'a, T>(items: &'a [T], vehicle: impl Fn(&'a T) -> &'a VehicleId) -> Vec<Vec<&'a T>> {
+    let mut rounds: Vec<(HashSet<&VehicleId>, Vec<&'a T>)> = Vec::new();
+    for item in items {
+        let name: &VehicleId = vehicle(item);
+        match rounds.iter_mut().find(|(seen, _)| !seen.contains(name)) {
+            Some((seen, round)) => {
+                seen.insert(name);
+                round.push(item);
+            }
+            None => rounds.push((HashSet::from([name]), vec![item])),
+        }
+    }
+    rounds.into_iter().map(|(_, round)| round).collect()
+}

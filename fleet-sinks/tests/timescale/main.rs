@@ -1,0 +1,12 @@
+//! The TimescaleDB sink and states against real servers.
+
+#![allow(clippy::unwrap_used, clippy::future_not_send, reason = "tests, their helpers included")]
+
+mod faults;
+mod fixture;
+mod server;
+mod setup;
+mod sink;
+mod speed;
+mod states;
+mod tls;

@@ -1,0 +1,150 @@
+//! The tables: made once, by however many at once, and checked against the configuration.
+
+use fleet_core::batch::BatchBuilder;
+use fleet_core::schema::{ColumnConfig, RecordsConfig, Schema, SignalConfig};
+use fleet_core::{ErrorKind, Sink};
+use fleet_sinks::timescale::{Edition, SetupOptions, TimescaleSink, check, make_partitions, setup};
+
+use crate::fixture::{Fixture, NOON, seal, speed};
+use crate::server::Server;
+
+fn tyre() -> SignalConfig {
+    let column =
+        ColumnConfig { name: "order".into(), unit: "bar".into(), min: 0.0, max: 9.0, kind: None, wire: None };
+    SignalConfig {
+        name: "tyre".into(),
+        columns: vec![column],
+        interpolation: "linear".into(),
+        max_gap: "60s".into(),
+    }
+}
+
+fn changed(change: impl FnOnce(&mut RecordsConfig)) -> Schema {
+    let mut config = RecordsConfig::default();
+    change(&mut config);
+    config.build().unwrap()
+}
+
+#[tokio::test]
+async fn plain_postgres() {
+    let server = Server::plain().await;
+    everything(&server, Edition::Plain).await;
+    partitions_are_made_ahead_and_on_demand(Server::plain().await).await;
+}
+
+#[tokio::test]
+async fn timescale() {
+    let server = Server::timescale().await;
+    everything(&server, Edition::Community).await;
+    let client = server.client().await;
+    let row = client
+        .query_one(
+            "select compression_enabled, (select count(*) from timescaledb_information.jobs \
+               where proc_name = 'policy_compression' and hypertable_name = 'telemetry') \
+             from timescaledb_information.hypertables where hypertable_name = 'telemetry'",
+            &[],
+        )
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, bool>(0), row.get::<_, i64>(1)), (true, 1));
+    let interval = "select time_interval::text from timescaledb_information.dimensions \
+                    where hypertable_name = 'telemetry'";
+    let seen = async || client.query_one(interval, &[]).await.unwrap().get::<_, String>(0);
+    assert_eq!(seen().await, "1 day");
+    let options = SetupOptions { vehicles: 10_000, ..SetupOptions::default() };
+    let schema = changed(|c| c.signal.push(tyre()));
+    setup(&server.connector(), &schema, &options).await.unwrap();
+    assert_eq!(seen().await, "06:00:00");
+}
+
+async fn everything(server: &Server, edition: Edition) {
+    let (connector, schema) = (server.connector(), Schema::default());
+    let options = SetupOptions::default();
+
+    // Before the setup everything says what to do.
+    let mut sink = TimescaleSink::new(connector.clone(), &schema);
+    let batch = seal(&mut BatchBuilder::new(&schema), &[speed(1, NOON, 1.0)]);
+    for error in [sink.accept(&batch).await.unwrap_err(), check(&connector, &schema).await.unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(error.to_string().ends_with("run the setup of the database"), "{error}");
+    }
+
+    let both = tokio::join!(
+        setup(&connector, &schema, &options),
+        setup(&connector, &schema, &options),
+        setup(&connector, &schema, &options)
+    );
+    assert_eq!((both.0.unwrap(), both.1.unwrap(), both.2.unwrap()), (edition, edition, edition));
+    assert_eq!(setup(&connector, &schema, &options).await.unwrap(), edition);
+    assert_eq!(check(&connector, &schema).await.unwrap(), edition);
+    sink.accept(&batch).await.unwrap();
+
+    // A signal at the end is added, with a name that SQL keeps to itself.
+    let more = changed(|c| c.signal.push(tyre()));
+    let error = check(&connector, &more).await.unwrap_err();
+    assert_eq!(error.to_string(), "signal \"tyre\" is not in the database yet: run the setup");
+    setup(&connector, &more, &options).await.unwrap();
+    check(&connector, &more).await.unwrap();
+    let mut wider = TimescaleSink::new(connector.clone(), &more);
+    wider.connect().await.unwrap();
+    // A worker that does not know it yet goes on, also after a reconnect.
+    let mut narrow = TimescaleSink::new(connector.clone(), &schema);
+    narrow.accept(&batch).await.unwrap();
+
+    // Anything else is refused, by name, and changes nothing.
+    let refused = async |schema: &Schema, part: &str| {
+        for error in [
+            setup(&connector, schema, &options).await.unwrap_err(),
+            check(&connector, schema).await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::Configuration);
+            assert!(error.to_string().contains(part), "{error}");
+        }
+    };
+    refused(&schema, "signal \"tyre\" is in the database but not in the configuration").await;
+    let reordered = changed(|c| {
+        c.signal.push(tyre());
+        c.signal.swap(1, 2);
+    });
+    refused(&reordered, "signal 2 is \"speed\" in the database and \"fuel\" in the configuration").await;
+    let other_type = changed(|c| {
+        c.signal.push(tyre());
+        c.signal[1].columns[0].kind = Some("double".into());
+    });
+    refused(&other_type, "column telemetry.speed_kmh is real, but must be double precision").await;
+    let client = server.client().await;
+    client.batch_execute("alter table vehicle_latest drop column speed_kmh").await.unwrap();
+    refused(&more, "column vehicle_latest.speed_kmh is missing, it must be real").await;
+    client.batch_execute("alter table vehicle_latest add column speed_kmh real").await.unwrap();
+    check(&connector, &more).await.unwrap();
+
+    // Tables of a newer program.
+    client.batch_execute("insert into fleet_migration (version) values (999)").await.unwrap();
+    let error = setup(&connector, &more, &options).await.unwrap_err();
+    assert!(error.to_string().starts_with("the tables have version 999"), "{error}");
+    client.batch_execute("delete from fleet_migration where version = 999").await.unwrap();
+}
+
+async fn partitions_are_made_ahead_and_on_demand(server: Server) {
+    const COUNT: &str = "select count(*) from pg_inherits where inhparent = 'telemetry'::regclass";
+    let mut f = Fixture::on(server).await;
+    let count = async |f: &Fixture| f.client.query_one(COUNT, &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(count(&f).await, 9, "yesterday, today and a week");
+    make_partitions(&f.server.connector(), 9).await.unwrap();
+    assert_eq!(count(&f).await, 11);
+
+    const DAY: i64 = 86_400_000_000;
+    let years_ago = NOON - 3_000 * DAY;
+    f.store(&[speed(1, years_ago, 1.0), speed(2, years_ago + 5 * DAY, 2.0)]).await;
+    f.store(&[speed(2, years_ago + 9 * DAY, 3.0).correction()]).await;
+    assert_eq!(count(&f).await, 14);
+    assert_eq!(f.table().await.len(), 3);
+
+    // Two writers that need the same partition at once.
+    let mut other = TimescaleSink::new(f.server.connector(), &f.schema);
+    let batch = seal(&mut f.builder, &[speed(3, years_ago + 20 * DAY, 1.0)]);
+    let second = seal(&mut f.builder, &[speed(4, years_ago + 20 * DAY, 1.0)]);
+    let (one, two) = tokio::join!(f.sink.accept(&batch), other.accept(&second));
+    assert!(one.unwrap().rejected.is_empty() && two.unwrap().rejected.is_empty());
+    assert_eq!(count(&f).await, 15);
+}
