@@ -1,0 +1,10 @@
+//! The wall clock, read in one place.
+
+use fleet_core::Micros;
+
+/// This machine's time, UTC microseconds since 1970.
+#[allow(clippy::disallowed_methods, reason = "programs that publish need the time")]
+pub fn now() -> Micros {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,84 @@
+//! A fleet of simulated vehicles, or a recording played back.
+
+mod ledger;
+mod publish;
+mod recording;
+mod sensor;
+mod vehicle;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fleet_core::{CellId, Schema};
+
+pub use ledger::{Ledger, Sampled};
+pub use publish::{Simulation, Summary};
+pub use recording::{Recording, RecordingError};
+
+/// What to simulate.
+#[derive(Debug, Clone)]
+pub struct SimulationOptions {
+    /// Into which cell.
+    pub cell: CellId,
+    /// Which signals.
+    pub schema: Schema,
+    /// How many vehicles; ignored with a recording.
+    pub vehicles: usize,
+    /// What their names begin with.
+    pub prefix: String,
+    /// The same seed gives the same vehicles.
+    pub seed: u64,
+    /// How long they publish; for ever, or until the recording ends, if `None`.
+    pub duration: Option<Duration>,
+    /// Over how long their starts are spread.
+    pub ramp: Duration,
+    /// A recording to play back instead.
+    pub recording: Option<PathBuf>,
+    /// How many times faster than recorded.
+    pub speed: f64,
+    /// Keep what was acknowledged, to compare the table with.
+    pub ledger: bool,
+}
+
+impl Default for SimulationOptions {
+    fn default() -> Self {
+        Self {
+            cell: CellId::default(),
+            schema: Schema::default(),
+            vehicles: 100,
+            prefix: "SIM".to_owned(),
+            seed: 1,
+            duration: None,
+            ramp: Duration::from_secs(2),
+            recording: None,
+            speed: 1.0,
+            ledger: false,
+        }
+    }
+}
+
+/// How far a simulation is, readable while it runs.
+#[derive(Debug, Default)]
+pub struct Progress {
+    published: AtomicU64,
+    acknowledged: AtomicU64,
+    retried: AtomicU64,
+}
+
+impl Progress {
+    /// Messages sent, repeats not counted.
+    pub fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+
+    /// Messages that JetStream has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Messages that were sent again.
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,387 @@
+//! Publishes what vehicles send, with a window of awaited acks.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
+use bytes::Bytes;
+use fleet_core::decode::frame::quantise;
+use fleet_core::error::{Error, Result};
+use fleet_core::ids::SignalIndex;
+use fleet_core::nats::{Names, NatsOptions, connect};
+use fleet_core::sample::Samples;
+use fleet_core::time::{MINUTE, SECOND};
+use fleet_core::{Micros, VehicleId};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+
+use super::ledger::{Ledger, Sampled};
+use super::recording::Recording;
+use super::sensor::Sensor;
+use super::vehicle::{Dice, Vehicle};
+use super::{Progress, SimulationOptions};
+use crate::clock::now;
+
+/// Acks that are awaited at once.
+const WINDOW: usize = 1024;
+
+/// What a simulation came to.
+#[derive(Debug)]
+pub struct Summary {
+    /// How many vehicles there were.
+    pub vehicles: usize,
+    /// Messages with samples that were acknowledged.
+    pub acknowledged: u64,
+    /// Messages that had to be sent again.
+    pub retried: u64,
+    /// The samples, if they were to be kept; sorted.
+    pub ledger: Ledger,
+}
+
+/// Something that is due.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// A vehicle says that it is on.
+    On(usize),
+    /// A sensor reads.
+    Read(usize),
+    /// A recorded sample: the vehicle's number and the sample's.
+    Play(usize, usize),
+    /// A message goes out.
+    Send(usize),
+}
+
+/// A message with samples.
+#[derive(Debug)]
+struct Message {
+    vehicle: usize,
+    signal: SignalIndex,
+    sensor: usize,
+    samples: Samples,
+    payload: Bytes,
+    published: Micros,
+}
+
+/// What an ack is awaited for.
+enum Awaited {
+    Samples(Message),
+    Lifecycle { vehicle: usize, word: &'static str },
+}
+
+/// A fleet that is ready to start.
+#[derive(Debug)]
+pub struct Simulation {
+    js: Context,
+    names: Names,
+    options: SimulationOptions,
+    recording: Option<Recording>,
+    vehicles: Vec<VehicleId>,
+    models: Vec<Vehicle>,
+    starts: Vec<Micros>,
+    sensors: Vec<Sensor>,
+    due: BinaryHeap<Reverse<(Micros, Due)>>,
+    outgoing: Vec<Option<Message>>,
+    free: Vec<usize>,
+    ledger: Ledger,
+    progress: Arc<Progress>,
+}
+
+type Acks = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Awaited, bool)> + Send>>>;
+
+impl Simulation {
+    /// Connects and prepares; nothing is published yet.
+    ///
+    /// # Errors
+    /// As [`connect`]; [`Configuration`](fleet_core::ErrorKind::Configuration) for a recording that
+    /// can't be used.
+    pub async fn new(nats: &NatsOptions, options: SimulationOptions) -> Result<Self> {
+        let configuration = |e: &dyn std::fmt::Display| Error::configuration(e.to_string());
+        let recording = options.recording.as_deref().map(|path| Recording::read(path, &options.schema));
+        let recording = recording.transpose().map_err(|e| configuration(&e))?;
+        if !(options.speed >= 1.0 && options.speed.is_finite()) {
+            return Err(Error::configuration(format!("speed: {} must be 1 or more", options.speed)));
+        }
+        let vehicles: Vec<VehicleId> = match &recording {
+            Some(recording) => recording.vehicles.iter().map(|(id, _)| id.clone()).collect(),
+            None => (0..options.vehicles)
+                .map(|n| VehicleId::new(&format!("{}{n:05}", options.prefix)))
+                .collect::<Result<_, _>>()
+                .map_err(|e| configuration(&e))?,
+        };
+        let client = connect(nats, "fleet-simulate", |_| {}).await?;
+        let js = ContextBuilder::new()
+            .timeout(Duration::from_secs(5))
+            .max_ack_inflight(2 * WINDOW)
+            .backpressure_on_inflight(true)
+            .build(client);
+        Ok(Self {
+            js,
+            names: Names::new(&options.cell),
+            recording,
+            ledger: Ledger::new(vehicles.clone()),
+            vehicles,
+            options,
+            models: Vec::new(),
+            starts: Vec::new(),
+            sensors: Vec::new(),
+            due: BinaryHeap::new(),
+            outgoing: Vec::new(),
+            free: Vec::new(),
+            progress: Arc::default(),
+        })
+    }
+
+    /// How far it is, readable while it runs.
+    pub fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// Publishes until the duration is over, the recording has ended or `stop` is ready; then awaits
+    /// every ack and switches the vehicles off.
+    ///
+    /// A message without an ack is sent again with the same bytes until it has one. That may put it
+    /// behind a younger one of its signal by the time that an ack takes to be missed (5 s); it is
+    /// within the window then, and a message that was stored after all is a duplicate: neither
+    /// changes the table.
+    ///
+    /// # Errors
+    /// [`Internal`](fleet_core::ErrorKind::Internal) if a sample does not fit its frame.
+    pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<Summary> {
+        let mut stop = std::pin::pin!(stop);
+        let mut acks: Acks = FuturesUnordered::new();
+        let begin = now();
+        self.prepare(begin);
+        let recorded =
+            self.recording.as_ref().map(|r| r.vehicles.iter().map(|(_, s)| s.len() as u64).sum::<u64>());
+        let end = self.options.duration.map_or(Micros::MAX, |d| begin.saturating_add(micros(d)));
+        loop {
+            if recorded.is_some_and(|all| self.progress.acknowledged() >= all) {
+                break;
+            }
+            let Some(Reverse((at, _))) = self.due.peek() else { break };
+            let at = *at;
+            if at >= end {
+                break;
+            }
+            let wait = Duration::from_micros(u64::try_from(at - now()).unwrap_or(0));
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                Some((awaited, acked)) = acks.next(), if !acks.is_empty() => self.on_ack(awaited, acked),
+                () = tokio::time::sleep(wait), if acks.len() < WINDOW => {
+                    let Some(Reverse((_, due))) = self.due.pop() else { break };
+                    self.on_due(due, &mut acks).await?;
+                }
+            }
+        }
+        self.drain(&mut acks).await?;
+        for vehicle in 0..self.vehicles.len() {
+            self.lifecycle(vehicle, "off", &mut acks).await;
+            if acks.len() >= WINDOW {
+                self.drain(&mut acks).await?;
+            }
+        }
+        self.drain(&mut acks).await?;
+        self.ledger.sort();
+        Ok(Summary {
+            vehicles: self.vehicles.len(),
+            acknowledged: self.progress.acknowledged(),
+            retried: self.progress.retried(),
+            ledger: self.ledger,
+        })
+    }
+
+    /// Puts every vehicle's first events into the heap.
+    fn prepare(&mut self, begin: Micros) {
+        let mut dice = Dice::new(self.options.seed);
+        for vehicle in 0..self.vehicles.len() {
+            let ramp = micros(self.options.ramp).max(1);
+            let spread =
+                if self.recording.is_some() { 0 } else { dice.roll().cast_signed().rem_euclid(ramp) };
+            let start = begin + spread;
+            self.starts.push(start);
+            self.due.push(Reverse((start, Due::On(vehicle))));
+            let seed = dice.roll();
+            self.models.push(Vehicle::new(seed));
+            for (index, signal) in self.options.schema.clone().indexed() {
+                let mut sensor = Sensor::new(vehicle, index, seed ^ u64::from(index.0) << 56 ^ 0x5eed);
+                let first = start + sensor.first(signal);
+                self.sensors.push(sensor);
+                if self.recording.is_none() {
+                    self.due.push(Reverse((first, Due::Read(self.sensors.len() - 1))));
+                }
+            }
+            if self.recording.is_some() {
+                self.due.push(Reverse((start, Due::Play(vehicle, 0))));
+            }
+        }
+        if let Some(recording) = &self.recording {
+            // Played back faster, events would run ahead of the clock: all begin in the past, so far
+            // that the longest recording ends now. Whole milliseconds, as on the wire.
+            let ahead = scale(recording.length(), 1.0 - 1.0 / self.options.speed);
+            let event_start = begin - ahead;
+            let event_start = event_start - event_start.rem_euclid(1_000);
+            self.starts.iter_mut().for_each(|start| *start = event_start);
+        }
+    }
+
+    async fn on_due(&mut self, due: Due, acks: &mut Acks) -> Result<()> {
+        match due {
+            Due::On(vehicle) => {
+                self.lifecycle(vehicle, "on", acks).await;
+                self.due.push(Reverse((now() + MINUTE, Due::On(vehicle))));
+            }
+            Due::Read(number) => {
+                let sensor = &mut self.sensors[number];
+                let vehicle = sensor.vehicle;
+                let signal = sensor.signal;
+                let reading =
+                    sensor.read(&self.models[vehicle], &self.options.schema, self.starts[vehicle], now());
+                self.due.push(Reverse((reading.next, Due::Read(number))));
+                let slot = self.keep(vehicle, signal, number, reading.samples);
+                if reading.delay > 0 {
+                    self.due.push(Reverse((now() + reading.delay, Due::Send(slot))));
+                } else {
+                    self.send(slot, acks).await?;
+                }
+            }
+            Due::Play(vehicle, number) => self.play(vehicle, number, acks).await?,
+            Due::Send(slot) => self.send(slot, acks).await?,
+        }
+        Ok(())
+    }
+
+    async fn play(&mut self, vehicle: usize, number: usize, acks: &mut Acks) -> Result<()> {
+        let Some((_, recorded)) = self.recording.as_ref().and_then(|r| r.vehicles.get(vehicle)) else {
+            return Ok(());
+        };
+        let Some(sample) = recorded.get(number) else { return Ok(()) };
+        let mut samples = Samples::new(sample.values.len());
+        samples.push(self.starts[vehicle] + sample.after, &sample.values);
+        let signal = sample.signal;
+        if let Some(next) = recorded.get(number + 1) {
+            let wait = scale(next.after - sample.after, 1.0 / self.options.speed);
+            self.due.push(Reverse((now() + wait, Due::Play(vehicle, number + 1))));
+        }
+        let sensor = vehicle * self.options.schema.signals().len() + signal.index();
+        let slot = self.keep(vehicle, signal, sensor, samples);
+        self.send(slot, acks).await
+    }
+
+    fn keep(&mut self, vehicle: usize, signal: SignalIndex, sensor: usize, samples: Samples) -> usize {
+        let message = Message { vehicle, signal, sensor, samples, payload: Bytes::new(), published: 0 };
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.outgoing.push(None);
+            self.outgoing.len() - 1
+        });
+        self.outgoing[slot] = Some(message);
+        slot
+    }
+
+    /// Sends a message, for the first time or again.
+    async fn send(&mut self, slot: usize, acks: &mut Acks) -> Result<()> {
+        let Some(mut message) = self.outgoing[slot].take() else { return Ok(()) };
+        self.free.push(slot);
+        let signal = self.options.schema.signal(message.signal);
+        if message.payload.is_empty() {
+            let frame = self.sensors[message.sensor].frame(signal, &message.samples);
+            message.payload = frame.map_err(Error::internal)?.into();
+            message.published = now();
+            self.progress.published.fetch_add(1, Ordering::Relaxed);
+        }
+        let subject = self.names.subject(&self.vehicles[message.vehicle], &signal.name);
+        let sent = self.js.publish(subject, message.payload.clone()).await;
+        acks.push(Box::pin(acked(Awaited::Samples(message), sent.ok())));
+        Ok(())
+    }
+
+    async fn lifecycle(&self, vehicle: usize, word: &'static str, acks: &mut Acks) {
+        let since = format!("{{\"since\":{}}}", self.starts[vehicle] / 1_000);
+        let subject = self.names.subject(&self.vehicles[vehicle], word);
+        let sent = self.js.publish(subject, since.into()).await;
+        acks.push(Box::pin(acked(Awaited::Lifecycle { vehicle, word }, sent.ok())));
+    }
+
+    fn on_ack(&mut self, awaited: Awaited, acked: bool) {
+        match awaited {
+            Awaited::Samples(message) if acked => self.enter(&message),
+            Awaited::Samples(message) => {
+                self.progress.retried.fetch_add(1, Ordering::Relaxed);
+                let slot = self.free.pop().unwrap_or_else(|| {
+                    self.outgoing.push(None);
+                    self.outgoing.len() - 1
+                });
+                self.outgoing[slot] = Some(message);
+                self.due.push(Reverse((now() + SECOND / 5, Due::Send(slot))));
+            }
+            Awaited::Lifecycle { vehicle, word: "on" } if !acked => {
+                self.due.push(Reverse((now() + SECOND / 5, Due::On(vehicle))));
+            }
+            Awaited::Lifecycle { .. } => {}
+        }
+    }
+
+    /// Takes note of an acknowledged message.
+    fn enter(&mut self, message: &Message) {
+        self.progress.acknowledged.fetch_add(1, Ordering::Relaxed);
+        if !self.options.ledger {
+            return;
+        }
+        let signal = self.options.schema.signal(message.signal);
+        let mut on_the_wire = Vec::with_capacity(signal.columns.len());
+        for (time, values) in message.samples.iter() {
+            on_the_wire.clear();
+            on_the_wire.extend(signal.columns.iter().zip(values).filter_map(|(c, v)| quantise(c, *v)));
+            let (signal, published) = (message.signal.index(), message.published);
+            // The frame's clock counts milliseconds.
+            let time = time - time.rem_euclid(1_000);
+            self.ledger.add(message.vehicle, Sampled { signal, time, published, values: &on_the_wire });
+        }
+    }
+
+    /// Awaits every ack; what has none is sent again.
+    async fn drain(&mut self, acks: &mut Acks) -> Result<()> {
+        loop {
+            while let Some((awaited, acked)) = acks.next().await {
+                if let Awaited::Lifecycle { vehicle, word } = awaited {
+                    if !acked {
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                        self.lifecycle(vehicle, word, acks).await;
+                    }
+                } else {
+                    self.on_ack(awaited, acked);
+                }
+            }
+            let unsent: Vec<usize> =
+                (0..self.outgoing.len()).filter(|s| self.outgoing[*s].is_some()).collect();
+            if unsent.is_empty() {
+                return Ok(());
+            }
+            for slot in unsent {
+                self.send(slot, acks).await?;
+            }
+        }
+    }
+}
+
+async fn acked(awaited: Awaited, sent: Option<PublishAckFuture>) -> (Awaited, bool) {
+    let acked = match sent {
+        Some(ack) => ack.await.is_ok(),
+        None => false,
+    };
+    (awaited, acked)
+}
+
+fn micros(duration: Duration) -> Micros {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "lengths of recordings")]
+fn scale(length: Micros, by: f64) -> Micros {
+    (length as f64 * by) as Micros
+}

@@ -1,0 +1,113 @@
+//! A simulated sensor: one signal of one vehicle at a pace of its own.
+
+use fleet_core::Micros;
+use fleet_core::decode::frame::encode;
+use fleet_core::ids::SignalIndex;
+use fleet_core::sample::Samples;
+use fleet_core::schema::{Schema, Signal};
+use fleet_core::time::SECOND;
+
+use super::vehicle::{Dice, Vehicle};
+
+/// Seconds between messages of the scenario's signals: 20 messages a minute in all.
+fn pace(signal: &str) -> f64 {
+    match signal {
+        "position" => 7.5,
+        "speed" => 10.0,
+        "brake" => 15.0,
+        "fuel" => 30.0,
+        _ => 10.0,
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Sensor {
+    pub vehicle: usize,
+    pub signal: SignalIndex,
+    pub sequence: u16,
+    dice: Dice,
+    last: Micros,
+}
+
+/// What a sensor sends, and when.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub samples: Samples,
+    /// When it goes out: now, or a little later so that the next one may overtake it.
+    pub delay: Micros,
+    /// When the sensor reads next.
+    pub next: Micros,
+}
+
+impl Sensor {
+    pub(super) fn new(vehicle: usize, signal: SignalIndex, seed: u64) -> Self {
+        Self { vehicle, signal, sequence: 0, dice: Dice::new(seed), last: Micros::MIN }
+    }
+
+    /// How long after the vehicle's start the first reading comes.
+    pub(super) fn first(&mut self, signal: &Signal) -> Micros {
+        seconds(self.dice.between(0.0, pace(&signal.name)))
+    }
+
+    /// Reads the vehicle at `now`. One message in eight holds an older sample too, one in twenty is
+    /// late by up to eight seconds, so that a younger one may overtake it.
+    pub(super) fn read(&mut self, vehicle: &Vehicle, schema: &Schema, start: Micros, now: Micros) -> Reading {
+        let signal = schema.signal(self.signal);
+        let mut samples = Samples::new(signal.columns.len());
+        let mut values = Vec::new();
+        // Sensors count milliseconds.
+        let now = now - now.rem_euclid(1_000);
+        let earlier = now - 1_000 * (300 + self.dice.roll().cast_signed().rem_euclid(1_500));
+        let times =
+            [Some(earlier).filter(|t| *t > self.last && self.dice.roll().is_multiple_of(8)), Some(now)];
+        for time in times.into_iter().flatten() {
+            #[allow(clippy::cast_precision_loss, reason = "a trip's microseconds are exact")]
+            vehicle.values(signal, (time - start) as f64 / SECOND as f64, &mut values);
+            samples.push(time, &values);
+        }
+        self.last = now;
+        let late = self.dice.roll().is_multiple_of(20);
+        let delay = if late { seconds(self.dice.between(0.1, 8.0)) } else { 0 };
+        let next = now + seconds(pace(&signal.name) * self.dice.between(0.6, 1.4));
+        Reading { samples, delay, next }
+    }
+
+    /// The frame of samples, and what the samples are after the wire.
+    pub(super) fn frame(&mut self, signal: &Signal, samples: &Samples) -> Result<Vec<u8>, String> {
+        let mut payload = Vec::new();
+        encode(signal, self.sequence, samples, &mut payload).map_err(|e| e.to_string())?;
+        self.sequence = self.sequence.wrapping_add(1);
+        Ok(payload)
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "some seconds")]
+fn seconds(value: f64) -> Micros {
+    (value * 1e6) as Micros
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vehicle_sends_twenty_messages_a_minute() {
+        let schema = Schema::default();
+        let vehicle = Vehicle::new(3);
+        let minutes = 120;
+        let mut messages = 0;
+        for (index, signal) in schema.indexed() {
+            let mut sensor = Sensor::new(0, index, 11);
+            let mut now = sensor.first(signal);
+            while now < minutes * 60 * SECOND {
+                let reading = sensor.read(&vehicle, &schema, 0, now);
+                assert!(sensor.frame(signal, &reading.samples).is_ok());
+                assert!(reading.next > now && reading.delay < 8 * SECOND);
+                now = reading.next;
+                messages += 1;
+            }
+        }
+        let a_minute = f64::from(messages) / 120.0;
+        assert!((18.0..=22.0).contains(&a_minute), "{a_minute} messages a minute");
+    }
+}
