@@ -1,0 +1,167 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::without_passwords;
+use crate::exit;
+
+/// Turns the uneven sensor messages of a vehicle fleet into evenly spaced records.
+#[derive(Debug, Parser)]
+#[command(name = "fleet-worker", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// Flags of every subcommand.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every subcommand; they win over the environment and the file.
+#[derive(Debug, Clone, Default, Args)]
+pub struct GlobalArgs {
+    /// The configuration, a TOML file; without it the defaults hold
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// NATS, as nats://host:4222 (`nats.url`)
+    #[arg(long, global = true, value_name = "URL")]
+    pub nats_url: Option<String>,
+    /// The database, as postgres://user@host/database (`sink.timescale.url`)
+    #[arg(long, global = true, value_name = "URL")]
+    pub database_url: Option<String>,
+    /// The group of vehicles to serve (`cell`)
+    #[arg(long, global = true)]
+    pub cell: Option<String>,
+    /// error, warn, info, debug or trace (`log.level`)
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}
+
+impl GlobalArgs {
+    /// The flags as paths and values of the configuration.
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let flags = [
+            ("nats.url", &self.nats_url),
+            ("sink.timescale.url", &self.database_url),
+            ("cell", &self.cell),
+            ("log.level", &self.log_level),
+        ];
+        let set = flags.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value.clone()?)));
+        set.collect()
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Bind vehicles, align their samples, store the records
+    Run,
+    /// Turn `on` signals into bind requests
+    Discover,
+    /// Create streams, consumers and tables; may be repeated
+    Setup,
+    /// Say what is wrong with the configuration, all of it at once
+    Check,
+    /// Drive a fleet of simulated vehicles, or play a recording back
+    Simulate(SimulateArgs),
+    /// All of it on this machine, with local servers
+    Demo(DemoArgs),
+}
+
+/// Flags of `simulate`.
+#[derive(Debug, Clone, Args)]
+pub struct SimulateArgs {
+    /// How many vehicles
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub vehicles: u32,
+    /// Play this recording back instead of simulating
+    #[arg(long, value_name = "FILE")]
+    pub recording: Option<PathBuf>,
+    /// How many times faster than real time
+    #[arg(long, default_value_t = 1.0, value_parser = speed)]
+    pub speed: f64,
+    /// Stop after this many seconds; without it, at the recording's end or when interrupted
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// The same seed drives the same way
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// What the vehicles' ids begin with
+    #[arg(long, default_value = "sim-", value_parser = prefix)]
+    pub prefix: String,
+}
+
+/// Flags of `demo`.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How long to run
+    #[arg(long, default_value_t = 60)]
+    pub seconds: u64,
+    /// How many vehicles
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub vehicles: u32,
+    /// Play this recording back instead of simulating
+    #[arg(long, value_name = "FILE")]
+    pub recording: Option<PathBuf>,
+    /// Leave servers and data in place at the end
+    #[arg(long)]
+    pub keep: bool,
+    /// How many workers; with two or more, one is stopped on the way
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
+    pub workers: u32,
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err("must be a number above 0".to_owned()),
+    }
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    // A number of up to seven digits follows.
+    fleet_core::VehicleId::new(text).map_err(|e| e.to_string())?;
+    if text.len() > 57 { Err("must have at most 57 characters".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// Says what clap has to say and gives the exit code: help is no error, anything else is usage.
+pub fn refuse(error: &clap::Error) -> u8 {
+    if !error.use_stderr() {
+        // Nobody reads it when the pipe is closed.
+        let _ = error.print();
+        return exit::OK;
+    }
+    // clap quotes what it does not understand, which may be a URL.
+    eprint!("{}", without_passwords(&error.render().to_string()));
+    exit::USAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_overrides() {
+        let cli = Cli::try_parse_from(["fleet-worker", "check", "--cell", "7", "--nats-url", "nats://h"]);
+        let overrides = cli.unwrap().global.overrides();
+        let pairs: Vec<_> = overrides.iter().map(|(p, v)| (p.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("nats.url", "nats://h"), ("cell", "7")]);
+    }
+
+    #[test]
+    fn senseless_numbers_are_refused() {
+        for bad in [["--speed", "0"], ["--vehicles", "0"], ["--prefix", "a.b"]] {
+            let line = ["fleet-worker", "simulate"].into_iter().chain(bad);
+            assert!(Cli::try_parse_from(line).is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The subcommands, one module each.
+
+mod admin;
+pub mod check;
+pub mod demo;
+pub mod discover;
+pub mod run;
+pub mod setup;
+pub mod simulate;
+
+use fleet_core::error::{Error, Result};
+use fleet_sinks::timescale::Connector;
+
+use crate::config::{Config, TimescaleConfig};
+
+/// The database's part of the configuration, which all but `discover` need.
+fn timescale(config: &Config) -> Result<&TimescaleConfig> {
+    config.need_timescale().map_err(|problem| Error::configuration(problem.to_string()))
+}
+
+/// The way to the database.
+fn connector(config: &Config) -> Result<Connector> {
+    Connector::new(&timescale(config)?.connect_options())
+}
+
+/// Ready when the process is asked to end: SIGTERM or Ctrl-C.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => drop(terminate.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}

@@ -1,0 +1,169 @@
+//! `demo`: everything on this machine, with local servers, a worker killed half-way, and a table that
+//! says whether anything was lost.
+
+mod report;
+
+use std::time::Duration;
+
+use fleet_core::error::{Error, Result};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::{Instant, sleep};
+
+use crate::cli::DemoArgs;
+use crate::deployment::Deployment;
+use crate::simulate::{Simulation, SimulationOptions};
+use crate::verify::verify;
+
+/// A grid and an `ack_wait` short enough for the failover to show within a minute.
+const CONFIG: &str = r#"
+interval = "5s"
+window = "10s"
+patience = "5s"
+
+[worker]
+ack_wait = "6s"
+save_interval = "5s"
+round_interval = "1s"
+"#;
+
+/// Runs the demo.
+///
+/// # Errors
+/// What could not be started, and what to do about it;
+/// [`Internal`](fleet_core::ErrorKind::Internal) if the table is not what it must be.
+pub async fn demo(args: &DemoArgs) -> Result<()> {
+    if Box::pin(run(args)).await? {
+        Ok(())
+    } else {
+        Err(Error::internal("the table is not what the samples give"))
+    }
+}
+
+async fn run(args: &DemoArgs) -> Result<bool> {
+    let duration = Duration::from_secs(args.seconds);
+    let began = Instant::now();
+    let program = std::env::current_exe().map_err(|e| Error::internal("our own program").caused_by(e))?;
+    let deployment = Deployment::start(&program, CONFIG, args.workers as usize).await?;
+    let config = deployment.config.clone();
+    say(&format!(
+        "servers, discovery and {} workers are up after {:.1} s",
+        args.workers,
+        began.elapsed().as_secs_f64()
+    ));
+
+    let simulation = Simulation::new(
+        &config.nats.options(),
+        SimulationOptions {
+            cell: config.cell.clone(),
+            schema: config.schema.clone(),
+            vehicles: args.vehicles as usize,
+            recording: args.recording.clone(),
+            duration: Some(duration),
+            ledger: true,
+            ..SimulationOptions::default()
+        },
+    )
+    .await?;
+    let progress = simulation.progress();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let publishing = tokio::spawn(simulation.run(async move { drop(stopped.await) }));
+
+    let bar = bar(duration);
+    let publishing_since = Instant::now();
+    let mut failover = Failover::default();
+    let mut interrupted = false;
+    let mut deployment = deployment;
+    while !publishing.is_finished() {
+        let elapsed = publishing_since.elapsed();
+        bar.set_position(elapsed.as_secs().min(duration.as_secs()));
+        let bindings = deployment.bindings().await;
+        let bound =
+            bindings.map_or_else(|| "?".to_owned(), |b| format!("{} bound, {} waiting", b.bound, b.waiting));
+        bar.set_message(format!("{bound}, {} published", progress.acknowledged()));
+        let active = bindings.map(|b| b.active);
+        failover.advance(&mut deployment, elapsed >= duration / 2, active, &bar).await;
+        tokio::select! {
+            () = sleep(Duration::from_millis(250)) => {}
+            _ = tokio::signal::ctrl_c(), if !interrupted => {
+                interrupted = true;
+                bar.println("stopping: vehicles switch off");
+                break;
+            }
+        }
+    }
+    if interrupted {
+        let _ = stop.send(());
+    }
+    let summary = publishing.await.map_err(|e| Error::internal("the simulation ended").caused_by(e))??;
+    bar.set_message("waiting until every vehicle is released");
+    let released = deployment.until_released(Duration::from_secs(120)).await;
+    bar.finish_and_clear();
+    if let Err(error) = released {
+        say(&error.to_string());
+        return Ok(false);
+    }
+    let client = deployment.client().await?;
+    let verdict = verify(&client, &config.schema, &summary.ledger).await?;
+    let good =
+        report::print(&client, &summary, &verdict, failover.killed.map(|_| failover.took), began.elapsed())
+            .await?;
+    say(&format!("look for yourself: {}", deployment.psql()));
+    if args.keep {
+        say("the servers stay until Ctrl-C");
+        let _ = tokio::signal::ctrl_c().await;
+    } else {
+        say("(with --keep the servers stay)");
+    }
+    deployment.stop().await;
+    Ok(good)
+}
+
+/// The worker that is killed half-way, and how long its vehicles are without one.
+#[derive(Debug, Default)]
+struct Failover {
+    /// When it was killed, and how many vehicles were active then.
+    killed: Option<(Instant, u64)>,
+    took: Option<Duration>,
+}
+
+impl Failover {
+    /// Kills the worker when it is time, then looks whether the others hold all vehicles. The queue
+    /// can't tell: a dead worker's requests count as bound until they are delivered again.
+    async fn advance(
+        &mut self,
+        deployment: &mut Deployment,
+        due: bool,
+        active: Option<u64>,
+        bar: &ProgressBar,
+    ) {
+        match (self.killed, self.took) {
+            (None, _) if due && deployment.workers.len() > 1 => {
+                let Some(active) = active else { return };
+                deployment.kill_worker().await;
+                self.killed = Some((Instant::now(), active));
+                bar.println(format!("killed a worker (SIGKILL) with {active} vehicles active"));
+            }
+            (Some((at, active)), None) if deployment.bound_by_living().await >= active => {
+                let took = at.elapsed();
+                self.took = Some(took);
+                bar.println(format!("all vehicles are bound again after {:.1} s", took.as_secs_f64()));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// On a terminal only; quiet in a pipe.
+fn bar(duration: Duration) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(duration.as_secs()), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos:>3}/{len} s  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The demo is a program for people: what it says goes to standard output.
+#[allow(clippy::print_stdout, reason = "the demo's purpose is to be read")]
+fn say(text: &str) {
+    println!("{text}");
+}

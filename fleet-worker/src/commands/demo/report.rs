@@ -1,0 +1,61 @@
+//! The table at the end of the demo.
+
+use std::time::Duration;
+
+use fleet_core::error::{Error, Result};
+use tokio_postgres::Client;
+
+use crate::simulate::Summary;
+use crate::verify::Verdict;
+
+/// Prints what happened; the answer says whether everything was as it must be.
+#[allow(clippy::print_stdout, reason = "the demo's purpose is to be read")]
+pub(super) async fn print(
+    client: &Client,
+    summary: &Summary,
+    verdict: &Verdict,
+    failover: Option<Option<Duration>>,
+    took: Duration,
+) -> Result<bool> {
+    let line = |name: &str, value: &dyn std::fmt::Display| println!("{name:<42} {value:>12}");
+    println!();
+    line("vehicles", &summary.vehicles);
+    line("messages published and acknowledged", &summary.acknowledged);
+    line("records stored", &verdict.stored);
+    line("records expected, computed independently", &verdict.expected);
+    line("missing", &verdict.missing);
+    line("wrong", &verdict.wrong);
+    line("duplicate", &verdict.duplicate);
+    line("unexpected", &verdict.unexpected);
+    match failover {
+        Some(Some(took)) => {
+            line("killed worker's vehicles bound again after", &format!("{:.1} s", took.as_secs_f64()))
+        }
+        Some(None) => line("killed worker's vehicles bound again after", &"not seen"),
+        None => {}
+    }
+    if let Some(latency) = &verdict.latency {
+        line("publish to visible row, p50", &format!("{:.2} s", latency.p50));
+        line("publish to visible row, p99", &format!("{:.2} s", latency.p99));
+    }
+    line("the whole demo took", &format!("{:.0} s", took.as_secs_f64()));
+    for example in &verdict.examples {
+        println!("  {example}");
+    }
+    println!("\na few records:");
+    for record in records(client).await? {
+        println!("  {record}");
+    }
+    println!();
+    let good = verdict.is_good() && verdict.expected > 0;
+    println!("{}", if good { "nothing missing, nothing wrong, nothing twice" } else { "NOT AS IT MUST BE" });
+    Ok(good)
+}
+
+async fn records(client: &Client) -> Result<Vec<String>> {
+    let query = "select v.vin || '  ' || (to_jsonb(t) - 'vehicle_id')::text from telemetry t \
+                 join vehicle v using (vehicle_id) order by t.ts desc, v.vin limit 4";
+    let rows =
+        client.query(query, &[]).await.map_err(|e| Error::unavailable("a few records").caused_by(e))?;
+    rows.iter().map(|row| row.try_get(0).map_err(|e| Error::internal("a record").caused_by(e))).collect()
+}

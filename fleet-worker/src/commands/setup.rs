@@ -1,0 +1,23 @@
+//! `setup`: create streams, consumers and schema, idempotently.
+
+use fleet_core::error::Result;
+use fleet_core::nats::{connect, set_up};
+use fleet_sinks::timescale::{Edition, setup as set_up_database};
+
+use crate::config::Config;
+
+/// Creates what there is not yet, and says which edition of TimescaleDB there is.
+///
+/// # Errors
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) for a server that can't be reached,
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) where one refuses, or where the tables
+/// do not match the schema.
+pub async fn setup(config: &Config) -> Result<Edition> {
+    let client = connect(&config.nats.options(), "fleet-setup", |_| {}).await?;
+    let js = async_nats::jetstream::new(client);
+    set_up(&js, &config.names(), &config.schema, &config.stream_options()).await?;
+    let options = super::timescale(config)?.setup_options(config.nats.max_age);
+    let edition = set_up_database(&super::connector(config)?, &config.schema, &options).await?;
+    tracing::info!(cell = %config.cell, ?edition, "streams, consumers and tables are there");
+    Ok(edition)
+}

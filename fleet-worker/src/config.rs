@@ -1,0 +1,275 @@
+//! The configuration: one TOML file, overridden by the environment, overridden by flags.
+
+mod keys;
+mod nats;
+mod records;
+mod render;
+mod secret;
+mod size;
+#[cfg(test)]
+mod tests;
+mod timescale;
+mod values;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use fleet_core::nats::{BinderOptions, Names, SourceOptions, StreamOptions};
+use fleet_core::pipeline::PipelineOptions;
+use fleet_core::schema::RecordsConfig;
+use fleet_core::{CellId, Schema};
+
+pub use fleet_core::schema::Problem;
+pub use nats::{NatsConfig, NatsLogin};
+pub use secret::{Secret, Url, without_passwords};
+pub use size::parse_size;
+pub use timescale::TimescaleConfig;
+
+use values::Values;
+
+/// Everything that a program of fleet can be told, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The group of vehicles that is served.
+    pub cell: CellId,
+    /// How records are made, as written.
+    pub records: RecordsConfig,
+    /// How records are made, frozen.
+    pub schema: Schema,
+    /// `[nats]`.
+    pub nats: NatsConfig,
+    /// `[worker]`.
+    pub worker: WorkerConfig,
+    /// `[sink.timescale]`, where it has a URL.
+    pub timescale: Option<TimescaleConfig>,
+    /// Where the admin server listens, if at all.
+    pub admin: Option<SocketAddr>,
+    /// `[log]`.
+    pub log: LogConfig,
+    shown: String,
+}
+
+/// How a worker works; the defaults fit 10,000 vehicles.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// Vehicles that one worker holds at most.
+    pub max_vehicles: usize,
+    /// How long a vehicle stays with a worker that gives no sign.
+    pub ack_wait: Duration,
+    /// Without any sign of life for this long a vehicle counts as off.
+    pub idle_timeout: Duration,
+    /// How often states are saved.
+    pub save_interval: Duration,
+    /// How often everything is caught up; by default as the source sees fit.
+    pub audit_interval: Option<Duration>,
+    /// Catch-up rounds start at most this often.
+    pub round_interval: Duration,
+    /// Rows of a batch at most.
+    pub batch_rows: usize,
+    /// How old a batch's oldest row gets.
+    pub batch_age: Duration,
+    /// Rows that wait for a sink at most.
+    pub max_waiting_rows: usize,
+    /// How long the last batch may take on shutdown.
+    pub shutdown_deadline: Duration,
+}
+
+/// How logs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Their form.
+    pub format: LogFormat,
+    /// The most detailed level of our own crates.
+    pub level: tracing::Level,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Config {
+    /// Reads `file`, lays the variables of `env` over it and `overrides` (path and value) over both.
+    ///
+    /// # Errors
+    /// Everything that is wrong, not only the first thing; a file that is no TOML at all is one.
+    pub fn load(
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, Vec<Problem>> {
+        let mut table = match file {
+            Some(file) => parse(file).map_err(|problem| vec![problem])?,
+            None => toml::Table::new(),
+        };
+        let signals = table.remove("signal");
+        let mut values = Values::default();
+        values.take_file(table, "");
+        values.take_environment(env);
+        values.take_overrides(overrides);
+        let (records, schema) = records::read(&mut values, signals);
+        let cell = values.text("cell").to_owned();
+        let cell = CellId::new(&cell).map_err(|e| values.say("cell", e.to_string())).unwrap_or_default();
+        let nats = nats::read(&mut values);
+        let worker = worker(&mut values);
+        let timescale = timescale::read(&mut values);
+        let admin = admin(&mut values);
+        let log = log(&mut values);
+        let shown = render::render(&values, &records);
+        match schema {
+            Some(schema) if values.problems.is_empty() => {
+                Ok(Self { cell, records, schema, nats, worker, timescale, admin, log, shown })
+            }
+            _ => Err(values.problems),
+        }
+    }
+
+    /// The effective configuration as TOML, with every secret as `***`.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// The names of the cell's subjects and streams.
+    pub fn names(&self) -> Names {
+        Names::new(&self.cell)
+    }
+
+    /// `[sink.timescale]` for a command that can't do without.
+    ///
+    /// # Errors
+    /// The problem that it is not there.
+    pub fn need_timescale(&self) -> Result<&TimescaleConfig, Problem> {
+        self.timescale.as_ref().ok_or_else(|| Problem {
+            path: "sink.timescale.url".to_owned(),
+            message: "is missing: set it, FLEET_SINK__TIMESCALE__URL or --database-url".to_owned(),
+        })
+    }
+
+    /// How the streams are made.
+    pub fn stream_options(&self) -> StreamOptions {
+        StreamOptions {
+            replicas: self.nats.replicas,
+            max_age: self.nats.max_age,
+            max_bytes: self.nats.max_bytes,
+            ack_wait: self.worker.ack_wait,
+        }
+    }
+
+    /// The pipeline's choices.
+    pub fn pipeline_options(&self) -> PipelineOptions {
+        let worker = &self.worker;
+        PipelineOptions {
+            max_vehicles: worker.max_vehicles,
+            batch_rows: worker.batch_rows,
+            batch_age: worker.batch_age,
+            max_waiting_rows: worker.max_waiting_rows,
+            save_interval: worker.save_interval,
+            patience: Duration::from_micros(self.schema.patience().unsigned_abs()),
+            idle_timeout: worker.idle_timeout,
+            shutdown_deadline: worker.shutdown_deadline,
+            // A live message can't be older than the last sign that we hold its vehicle.
+            resume_margin: worker.ack_wait,
+        }
+    }
+
+    /// The source's choices.
+    pub fn source_options(&self) -> SourceOptions {
+        SourceOptions {
+            round_interval: self.worker.round_interval,
+            audit_interval: self.worker.audit_interval,
+            ..SourceOptions::default()
+        }
+    }
+
+    /// The binder's choices.
+    pub fn binder_options(&self) -> BinderOptions {
+        BinderOptions {
+            max_vehicles: self.worker.max_vehicles,
+            ack_wait: self.worker.ack_wait,
+            context: self.schema.context(),
+        }
+    }
+}
+
+fn parse(file: &Path) -> Result<toml::Table, Problem> {
+    let problem = |path: String, message: String| Problem { path, message };
+    let name = file.display().to_string();
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(e) => return Err(problem(name, format!("can't be read: {e}"))),
+    };
+    toml::from_str(&text).map_err(|e: toml::de::Error| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        problem(format!("{name}:{line}:{column}"), e.message().trim().replace('\n', "; "))
+    })
+}
+
+const SECOND: u64 = 1_000;
+const HOUR: u64 = 3_600 * SECOND;
+
+fn worker(values: &mut Values) -> WorkerConfig {
+    let audit = values.optional("worker.audit_interval").is_some();
+    let config = WorkerConfig {
+        max_vehicles: values.count("worker.max_vehicles", 1..=1_000_000),
+        ack_wait: values.duration("worker.ack_wait", SECOND..=HOUR),
+        idle_timeout: values.duration("worker.idle_timeout", SECOND..=7 * 24 * HOUR),
+        save_interval: values.duration("worker.save_interval", 100..=HOUR),
+        audit_interval: audit.then(|| values.duration("worker.audit_interval", SECOND..=7 * 24 * HOUR)),
+        round_interval: values.duration("worker.round_interval", 10..=HOUR),
+        batch_rows: values.count("worker.batch_rows", 1..=1_000_000),
+        batch_age: values.duration("worker.batch_age", 1..=HOUR),
+        max_waiting_rows: values.count("worker.max_waiting_rows", 1..=100_000_000),
+        shutdown_deadline: values.duration("worker.shutdown_deadline", SECOND..=HOUR),
+    };
+    if config.max_waiting_rows < config.batch_rows {
+        let (rows, batch) = (config.max_waiting_rows, config.batch_rows);
+        values.say("worker.max_waiting_rows", format!("{rows} is less than worker.batch_rows, {batch}"));
+    }
+    config
+}
+
+fn admin(values: &mut Values) -> Option<SocketAddr> {
+    let text = values.optional("admin.listen")?;
+    match text.trim().parse() {
+        Ok(address) => Some(address),
+        Err(_) => {
+            values.say("admin.listen", format!("{text:?} is not an address such as \"127.0.0.1:9600\""));
+            None
+        }
+    }
+}
+
+fn log(values: &mut Values) -> LogConfig {
+    let format = match values.text("log.format") {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "auto" => LogFormat::Auto,
+        other => {
+            let message = format!("{other:?} is none of auto text json");
+            values.say("log.format", message);
+            LogFormat::Auto
+        }
+    };
+    let level = match values.text("log.level") {
+        "error" => tracing::Level::ERROR,
+        "warn" => tracing::Level::WARN,
+        "info" => tracing::Level::INFO,
+        "debug" => tracing::Level::DEBUG,
+        "trace" => tracing::Level::TRACE,
+        other => {
+            let message = format!("{other:?} is none of error warn info debug trace");
+            values.say("log.level", message);
+            tracing::Level::INFO
+        }
+    };
+    LogConfig { format, level }
+}

@@ -1,0 +1,110 @@
+//! Every scalar key: where it stands, of what kind it is and what it is by default.
+
+/// What a key holds. It decides which TOML types are taken and what may be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    /// Text such as `30s`.
+    Duration,
+    /// Bytes, or text such as `512MiB`.
+    Size,
+    /// A whole number.
+    Whole,
+    /// Text that is never shown.
+    Secret,
+    /// Text that is shown without its password.
+    Url,
+}
+
+/// A scalar key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Key {
+    pub(super) path: &'static str,
+    pub(super) kind: Kind,
+    /// As text; nothing where there is no default.
+    pub(super) default: Option<&'static str>,
+}
+
+impl Key {
+    /// The environment's name for it.
+    pub(super) fn variable(&self) -> String {
+        format!("FLEET_{}", self.path.replace('.', "__").to_ascii_uppercase())
+    }
+}
+
+const fn with(path: &'static str, kind: Kind, default: &'static str) -> Key {
+    Key { path, kind, default: Some(default) }
+}
+
+const fn optional(path: &'static str, kind: Kind) -> Key {
+    Key { path, kind, default: None }
+}
+
+/// The keys in the order in which they are shown: top-level ones first, then table by table.
+pub(super) const KEYS: &[Key] = &[
+    with("cell", Kind::Text, "0"),
+    with("interval", Kind::Duration, "10s"),
+    with("window", Kind::Duration, "30s"),
+    with("patience", Kind::Duration, "30s"),
+    with("max_future", Kind::Duration, "60s"),
+    with("max_samples", Kind::Whole, "512"),
+    with("nats.url", Kind::Url, "nats://127.0.0.1:4222"),
+    optional("nats.creds", Kind::Text),
+    optional("nats.nkey_file", Kind::Text),
+    optional("nats.user", Kind::Text),
+    optional("nats.password", Kind::Secret),
+    optional("nats.password_file", Kind::Text),
+    optional("nats.token", Kind::Secret),
+    optional("nats.token_file", Kind::Text),
+    optional("nats.ca_file", Kind::Text),
+    with("nats.replicas", Kind::Whole, "1"),
+    with("nats.max_age", Kind::Duration, "6h"),
+    with("nats.max_bytes", Kind::Size, "20GiB"),
+    with("worker.max_vehicles", Kind::Whole, "10000"),
+    with("worker.ack_wait", Kind::Duration, "30s"),
+    with("worker.idle_timeout", Kind::Duration, "15m"),
+    with("worker.save_interval", Kind::Duration, "30s"),
+    optional("worker.audit_interval", Kind::Duration),
+    with("worker.round_interval", Kind::Duration, "5s"),
+    with("worker.batch_rows", Kind::Whole, "20000"),
+    with("worker.batch_age", Kind::Duration, "1s"),
+    with("worker.max_waiting_rows", Kind::Whole, "200000"),
+    with("worker.shutdown_deadline", Kind::Duration, "25s"),
+    optional("sink.timescale.url", Kind::Url),
+    optional("sink.timescale.url_file", Kind::Text),
+    optional("sink.timescale.password_file", Kind::Text),
+    optional("sink.timescale.ca_file", Kind::Text),
+    with("sink.timescale.expected_vehicles", Kind::Whole, "2000"),
+    with("admin.listen", Kind::Text, "127.0.0.1:9600"),
+    with("log.format", Kind::Text, "auto"),
+    with("log.level", Kind::Text, "info"),
+];
+
+/// The key at `path`.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// Whether keys stand below `path`.
+pub(super) fn is_table(path: &str) -> bool {
+    KEYS.iter().any(|key| key.path.strip_prefix(path).is_some_and(|rest| rest.starts_with('.')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_named_after_the_path() {
+        let name = |path| find(path).unwrap().variable();
+        assert_eq!(name("cell"), "FLEET_CELL");
+        assert_eq!(name("max_samples"), "FLEET_MAX_SAMPLES");
+        assert_eq!(name("sink.timescale.url"), "FLEET_SINK__TIMESCALE__URL");
+    }
+
+    #[test]
+    fn tables_are_known() {
+        assert!(is_table("sink") && is_table("sink.timescale") && is_table("nats"));
+        assert!(!is_table("nat") && !is_table("cell"));
+    }
+}

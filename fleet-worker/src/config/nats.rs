@@ -1,0 +1,121 @@
+//! The table `[nats]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::ServerAddr;
+use fleet_core::nats::{Auth, NatsOptions};
+
+use super::secret::{Secret, Url};
+use super::values::Values;
+
+/// How to log in to NATS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NatsLogin {
+    /// Not at all, or as the URL says.
+    None,
+    /// A `.creds` file.
+    Credentials(PathBuf),
+    /// An nkey's seed.
+    Nkey(Secret),
+    /// User and password.
+    #[allow(missing_docs, reason = "the names say it")]
+    Password { user: String, password: Secret },
+    /// A token.
+    Token(Secret),
+}
+
+/// Where NATS is, who we are, and how the streams are made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// One server or several with commas between.
+    pub url: Url,
+    /// How to log in.
+    pub login: NatsLogin,
+    /// Root certificates beside the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// 1, or 3 on a cluster.
+    pub replicas: usize,
+    /// How long samples are kept.
+    pub max_age: Duration,
+    /// How many bytes of samples are kept at most.
+    pub max_bytes: i64,
+}
+
+impl NatsConfig {
+    /// The options of a connection.
+    pub fn options(&self) -> NatsOptions {
+        let auth = match &self.login {
+            NatsLogin::None => Auth::None,
+            NatsLogin::Credentials(path) => Auth::Credentials(path.clone()),
+            NatsLogin::Nkey(seed) => Auth::Nkey(seed.expose().to_owned()),
+            NatsLogin::Password { user, password } => {
+                Auth::Password { user: user.clone(), password: password.expose().to_owned() }
+            }
+            NatsLogin::Token(token) => Auth::Token(token.expose().to_owned()),
+        };
+        NatsOptions { auth, ca_file: self.ca_file.clone(), ..NatsOptions::new(self.url.expose()) }
+    }
+}
+
+pub(super) fn read(values: &mut Values) -> NatsConfig {
+    NatsConfig {
+        url: url(values),
+        login: login(values),
+        ca_file: values.file("nats.ca_file"),
+        replicas: values.count("nats.replicas", 1..=5),
+        max_age: values.duration("nats.max_age", 60_000..=365 * 86_400_000),
+        max_bytes: values.size("nats.max_bytes", 1 << 20),
+    }
+}
+
+fn url(values: &mut Values) -> Url {
+    let text = values.text("nats.url").trim().to_owned();
+    let url = Url::new(text.clone());
+    let bad = text.split(',').any(|one| {
+        one.trim().is_empty() || one.trim().parse::<ServerAddr>().map_or(true, |a| a.host().is_empty())
+    });
+    if bad {
+        // The parser's own words could quote a part of the password.
+        let rule = "is not a URL such as nats://host:4222 or tls://host:4222";
+        values.say("nats.url", format!("\"{url}\" {rule}"));
+    }
+    url
+}
+
+fn login(values: &mut Values) -> NatsLogin {
+    let kinds = ["nats.creds", "nats.nkey_file", "nats.user", "nats.token", "nats.token_file"];
+    let chosen = values.either(&kinds);
+    if chosen != Some("nats.user") && values.optional("nats.user").is_none() {
+        for path in ["nats.password", "nats.password_file"] {
+            if values.optional(path).is_some() {
+                values.say(path, "is set without nats.user");
+            }
+        }
+    }
+    match chosen {
+        Some("nats.creds") => values.file("nats.creds").map_or(NatsLogin::None, NatsLogin::Credentials),
+        Some("nats.nkey_file") => {
+            values.secret_file("nats.nkey_file").map_or(NatsLogin::None, NatsLogin::Nkey)
+        }
+        Some("nats.token_file") => {
+            values.secret_file("nats.token_file").map_or(NatsLogin::None, NatsLogin::Token)
+        }
+        Some("nats.token") => NatsLogin::Token(Secret::new(values.text("nats.token"))),
+        Some(_) => user(values),
+        None => NatsLogin::None,
+    }
+}
+
+fn user(values: &mut Values) -> NatsLogin {
+    let user = values.text("nats.user").to_owned();
+    let password = match values.either(&["nats.password", "nats.password_file"]) {
+        Some("nats.password") => Some(Secret::new(values.text("nats.password"))),
+        Some(file) => values.secret_file(file),
+        None => {
+            values.say("nats.user", format!("{user:?} has neither nats.password nor nats.password_file"));
+            None
+        }
+    };
+    password.map_or(NatsLogin::None, |password| NatsLogin::Password { user, password })
+}

@@ -1,0 +1,109 @@
+//! The top-level keys and `[[signal]]` as fleet-core's own configuration.
+
+use fleet_core::Schema;
+use fleet_core::align::Methods;
+use fleet_core::schema::{RecordsConfig, SignalConfig};
+use toml::{Table, Value};
+
+use super::values::Values;
+
+const SIGNAL: [&str; 4] = ["name", "columns", "interpolation", "max_gap"];
+const COLUMN: [&str; 6] = ["name", "unit", "min", "max", "type", "wire"];
+const WIRE: [&str; 2] = ["integer", "scale"];
+
+/// Reads the records' part; `signals` is what stands at `signal`.
+pub(super) fn read(values: &mut Values, signals: Option<Value>) -> (RecordsConfig, Option<Schema>) {
+    let before = values.problems.len();
+    let max_samples = values.count("max_samples", 8..=65_536);
+    let mut config = RecordsConfig {
+        interval: values.text("interval").to_owned(),
+        window: values.text("window").to_owned(),
+        patience: values.text("patience").to_owned(),
+        max_future: values.text("max_future").to_owned(),
+        max_samples,
+        ..RecordsConfig::default()
+    };
+    let read = values.problems.len();
+    match signals {
+        None => {}
+        Some(Value::Array(list)) => {
+            let taken = list.into_iter().enumerate().filter_map(|(i, value)| signal(values, i, value));
+            config.signal = taken.collect();
+        }
+        Some(_) => values.say("signal", "must be tables: [[signal]]"),
+    }
+    if values.problems.len() > read {
+        // The positions of the signals that remain are not those of the file: check the rest only.
+        let rest = RecordsConfig { signal: RecordsConfig::default().signal, ..config.clone() };
+        for problem in rest.build().err().unwrap_or_default() {
+            if !problem.path.starts_with("signal") {
+                values.say(&problem.path, problem.message);
+            }
+        }
+        return (config, None);
+    }
+    let built = config.build().and_then(|schema| Methods::default().resolve(&schema).map(|_| schema));
+    match built {
+        Ok(schema) if values.problems.len() == before => (config, Some(schema)),
+        Ok(_) => (config, None),
+        Err(problems) => {
+            for problem in problems {
+                values.say(&problem.path, problem.message);
+            }
+            (config, None)
+        }
+    }
+}
+
+fn signal(values: &mut Values, i: usize, value: Value) -> Option<SignalConfig> {
+    let path = format!("signal[{i}]");
+    let Value::Table(mut table) = value else {
+        values.say(&path, "must be a table");
+        return None;
+    };
+    let before = values.problems.len();
+    only(values, &path, &mut table, &SIGNAL);
+    missing(values, &path, &table, &SIGNAL[..3]);
+    if let Some(Value::Array(columns)) = table.get_mut("columns") {
+        for (j, column) in columns.iter_mut().enumerate() {
+            let path = format!("{path}.columns[{j}]");
+            let Value::Table(column) = column else { continue };
+            only(values, &path, column, &COLUMN);
+            missing(values, &path, column, &COLUMN[..4]);
+            if let Some(Value::Table(wire)) = column.get_mut("wire") {
+                let path = format!("{path}.wire");
+                only(values, &path, wire, &WIRE);
+                missing(values, &path, wire, &WIRE);
+            }
+        }
+    }
+    match serde_path_to_error::deserialize::<_, SignalConfig>(Value::Table(table)) {
+        Ok(config) => Some(config),
+        // A missing key was said above.
+        Err(_) if values.problems.len() > before => None,
+        Err(error) => {
+            let at = error.path().to_string();
+            let path = if at == "." { path } else { format!("{path}.{at}") };
+            let message = error.into_inner().message().replace('\n', "; ");
+            values.say(&path, message);
+            None
+        }
+    }
+}
+
+/// Takes out the keys that nobody knows, each with a problem.
+fn only(values: &mut Values, path: &str, table: &mut Table, known: &[&str]) {
+    table.retain(|key, _| {
+        let keep = known.contains(&key);
+        if !keep {
+            values.say(&format!("{path}.{}", key.escape_debug()), "is no key of the configuration");
+        }
+        keep
+    });
+}
+
+fn missing(values: &mut Values, path: &str, table: &Table, needed: &[&str]) {
+    for key in needed.iter().filter(|key| !table.contains_key(**key)) {
+        values.say(&format!("{path}.{key}"), "is missing");
+    }
+}

@@ -1,0 +1,244 @@
+use super::*;
+
+fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fleet.toml");
+    std::fs::write(&file, text).unwrap();
+    let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
+    Config::load(Some(&file), owned(env).into_iter(), &owned(flags))
+        .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+}
+
+#[track_caller]
+fn refused(text: &str, env: &[(&str, &str)], expected: &[&str]) {
+    let said = load(text, env, &[]).unwrap_err();
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for part in expected {
+        assert!(said.iter().any(|s| s.starts_with(part)), "{part} is missing in {said:#?}");
+    }
+    assert!(said.iter().all(|s| !s.contains('\n')), "{said:#?}");
+}
+
+#[test]
+fn nothing_at_all_is_the_default() {
+    let config = Config::load(None, std::iter::empty(), &[]).unwrap();
+    assert_eq!(config.cell.as_str(), "0");
+    assert_eq!(config.schema, Schema::default());
+    assert_eq!(config.nats.url.expose(), "nats://127.0.0.1:4222");
+    assert_eq!(config.nats.login, NatsLogin::None);
+    assert_eq!(config.admin, Some("127.0.0.1:9600".parse().unwrap()));
+    assert!(config.timescale.is_none());
+    assert!(config.need_timescale().unwrap_err().to_string().starts_with("sink.timescale.url: is missing"));
+    // What fleet-core would do by itself.
+    let same =
+        |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| assert_eq!(format!("{a:?}"), format!("{b:?}"));
+    same(&config.pipeline_options(), &PipelineOptions::default());
+    same(&config.source_options(), &SourceOptions::default());
+    same(&config.stream_options(), &StreamOptions::default());
+}
+
+#[test]
+fn what_is_shown_can_be_loaded_again() {
+    let config = load("cell = \"a\"\n[nats]\nmax_bytes = 2097152\n", &[], &[]).unwrap();
+    let again = load(config.shown(), &[], &[]).unwrap();
+    assert_eq!(again.shown(), config.shown());
+    assert_eq!(again.schema, config.schema);
+    assert_eq!(again.nats.max_bytes, 2 << 20);
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_flags_over_both() {
+    let text =
+        "cell = \"file\"\ninterval = \"5s\"\n[worker]\nbatch_rows = 5\n[admin]\nlisten = \"127.0.0.1:1\"";
+    let env = [
+        ("FLEET_CELL", "env"),
+        ("FLEET_INTERVAL", "2s"),
+        ("FLEET_WORKER__BATCH_ROWS", "7"),
+        ("FLEET_ADMIN__LISTEN", ""),
+        ("FLEET_NATS__URL", "nats://e:1"),
+    ];
+    let config = load(text, &env, &[("cell", "flag")]).unwrap();
+    assert_eq!(config.cell.as_str(), "flag");
+    assert_eq!(config.schema.interval(), 2_000_000);
+    assert_eq!(config.worker.batch_rows, 7);
+    assert_eq!(config.admin, None);
+    assert_eq!(config.nats.url.expose(), "nats://e:1");
+}
+
+#[test]
+fn variables_of_others_are_left_alone_and_misspelt_ones_are_not() {
+    let env = [("FLEET_WORKER_PORT", "tcp://10.0.0.1:80"), ("FLEET_NATS", "x"), ("PATH", "/")];
+    assert!(load("", &env, &[]).is_ok());
+    refused("", &[("FLEET_NATS__ULR", "x")], &["FLEET_NATS__ULR: is no key of the configuration"]);
+}
+
+#[test]
+fn a_problem_names_its_variable_or_the_command_line() {
+    refused(
+        "",
+        &[("FLEET_NATS__REPLICAS", "three")],
+        &["nats.replicas: \"three\" is not a whole number (from FLEET_NATS__REPLICAS)"],
+    );
+    refused("", &[("FLEET_WINDOW", "soon")], &["window: \"soon\" is not a duration"]);
+    let said = load("", &[], &[("log.level", "loud")]).unwrap_err();
+    assert!(said[0].ends_with("(from the command line)"), "{said:?}");
+}
+
+#[test]
+fn all_problems_come_at_once_with_path_and_value() {
+    let text = r#"
+        cell = "a b"
+        interval = 10
+        window = "1y"
+        colour = "red"
+        [nats]
+        replicas = 9
+        max_age = "6 parsecs"
+        max_bytes = "20 Gib"
+        passwort = "hunter2"
+        ca_file = "/nowhere.pem"
+        [worker]
+        batch_rows = 100
+        max_waiting_rows = 10
+        ack_wait = "0s"
+        max_vehicles = "10"
+        [worker.more]
+        x = 1
+        [admin]
+        listen = "9600"
+        [log]
+        format = "xml"
+        level = "loud"
+        [sink]
+        timescale = 5
+    "#;
+    refused(
+        text,
+        &[],
+        &[
+            "cell: cell \"a b\" must be",
+            "interval: 10 must be text in quotes",
+            "window: \"1y\" is not a duration",
+            "colour: is no key",
+            "nats.replicas: 9 is not between 1 and 5",
+            "nats.max_age: \"6 parsecs\" is not a duration",
+            "nats.max_bytes: \"20 Gib\" is not a size",
+            "nats.passwort: is no key",
+            "nats.ca_file: /nowhere.pem can't be read",
+            "worker.max_waiting_rows: 10 is less than worker.batch_rows, 100",
+            "worker.ack_wait: \"0s\" is not between 1s and 3600s",
+            "worker.max_vehicles: \"10\" is not a whole number",
+            "worker.more: is no key",
+            "admin.listen: \"9600\" is not an address",
+            "log.format: \"xml\" is none of auto text json",
+            "log.level: \"loud\" is none of",
+            "sink.timescale: must be a table",
+        ],
+    );
+}
+
+#[test]
+fn signals_are_checked_to_the_last_key() {
+    let text = r#"
+        window = "soon"
+        [[signal]]
+        name = "speed"
+        colums = 1
+        columns = [{ name = "v", unit = "km/h", min = 0, max = 9, tpye = "real" }]
+        interpolation = "linear"
+        [[signal]]
+        name = 5
+        columns = [{ name = "w", unit = "x", min = 0, max = 9 }]
+        interpolation = "linear"
+    "#;
+    refused(
+        text,
+        &[],
+        &[
+            "window: \"soon\"",
+            "signal[0].colums: is no key",
+            "signal[0].columns[0].tpye: is no key",
+            "signal[1].name: invalid type",
+        ],
+    );
+    let unknown = r#"
+        [[signal]]
+        name = "speed"
+        columns = [{ name = "v", unit = "km/h", min = 0, max = 9 }]
+        interpolation = "cubic"
+        [[signal]]
+        columns = [{ name = "w", unit = "x", min = 0 }]
+    "#;
+    refused(
+        unknown,
+        &[],
+        &[
+            "signal[1].name: is missing",
+            "signal[1].interpolation: is missing",
+            "signal[1].columns[0].max: is missing",
+        ],
+    );
+    refused(
+        unknown.split("[[signal]]\n        columns").next().unwrap(),
+        &[],
+        &["signal[0].interpolation: \"cubic\" of signal \"speed\" is none of"],
+    );
+}
+
+#[test]
+fn syntax_errors_have_line_and_column() {
+    let said = load("cell = \"0\"\n[nats\n", &[], &[]).unwrap_err();
+    assert_eq!(said.len(), 1);
+    assert!(said[0].contains("fleet.toml:2:"), "{said:?}");
+    let missing = Config::load(Some(Path::new("/nowhere.toml")), std::iter::empty(), &[]).unwrap_err();
+    assert!(missing[0].to_string().starts_with("/nowhere.toml: can't be read"), "{missing:?}");
+}
+
+#[test]
+fn secrets_come_from_files_and_are_shown_nowhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "sesame\n").unwrap();
+    let path = secret.to_str().unwrap();
+    let text = format!(
+        "[nats]\nuser = \"u\"\npassword_file = \"{path}\"\n[sink.timescale]\n\
+         url = \"postgres://u@h/d?sslmode=disable\"\npassword_file = \"{path}\"\n"
+    );
+    let config = load(&text, &[], &[]).unwrap();
+    let password = Secret::new("sesame");
+    assert_eq!(config.nats.login, NatsLogin::Password { user: "u".to_owned(), password });
+    let url = config.timescale.as_ref().unwrap().url.expose();
+    assert_eq!(url, "postgres://u:sesame@h/d?sslmode=disable");
+    assert!(!format!("{config:?} {config:#?} {}", config.shown()).contains("sesame"));
+    let direct = "[nats]\nurl = \"nats://u:sesame@h\"\ntoken = \"sesame\"";
+    let config = load(direct, &[], &[]).unwrap();
+    assert!(!format!("{config:?} {}", config.shown()).contains("sesame"));
+    assert!(config.shown().contains("token = \"***\""));
+    for bad in [
+        "[nats]\nurl = \"http://u:sesame@h\"",
+        "[nats]\nurl = \"nats://u:sesame\"",
+        "[nats]\npassword = [\"sesame\"]",
+        "[sink.timescale]\nurl = \"postgres://u:open/sesame\"",
+        "[sink.timescale]\nurl = \"mysql://u:sesame@h/d\"",
+    ] {
+        let said = load(bad, &[], &[]).unwrap_err().join("\n");
+        assert!(!said.contains("sesame"), "{said}");
+    }
+}
+
+#[test]
+fn one_login_of_the_latest_layer() {
+    refused("[nats]\nuser = \"u\"", &[], &["nats.user: \"u\" has neither"]);
+    refused("[nats]\npassword = \"p\"", &[], &["nats.password: is set without nats.user"]);
+    refused("[nats]\ntoken = \"t\"\nuser = \"u\"\npassword = \"p\"", &[], &["nats.user: only one of"]);
+    let config =
+        load("[nats]\ntoken = \"a\"", &[("FLEET_NATS__USER", "u"), ("FLEET_NATS__PASSWORD", "p")], &[]);
+    assert!(matches!(config.unwrap().nats.login, NatsLogin::Password { .. }));
+    let both = [("sink.timescale.url", "postgres://h/d?sslmode=disable")];
+    let config = load("[sink.timescale]\nurl_file = \"/nowhere\"", &[], &both).unwrap();
+    assert!(config.timescale.is_some());
+    let shared = "[sink.timescale]\nca_file = \"/nowhere\"\nexpected_vehicles = 5";
+    assert!(load(shared, &[], &[]).unwrap().timescale.is_none());
+}

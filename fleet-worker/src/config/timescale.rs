@@ -1,0 +1,107 @@
+//! The table `[sink.timescale]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use fleet_sinks::timescale::{ConnectOptions, Connector, SetupOptions};
+
+use super::secret::{Secret, Url};
+use super::values::Values;
+
+/// Where the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimescaleConfig {
+    /// With the password, also where that came from a file.
+    pub url: Url,
+    /// Root certificates instead of the platform's.
+    pub ca_file: Option<PathBuf>,
+    /// How many vehicles the tables are laid out for.
+    pub expected_vehicles: u32,
+}
+
+impl TimescaleConfig {
+    /// The options of a connection.
+    pub fn connect_options(&self) -> ConnectOptions {
+        ConnectOptions { ca_file: self.ca_file.clone(), ..ConnectOptions::new(self.url.expose()) }
+    }
+
+    /// The options of the tables. Chunks are compressed only when no catch-up can reach them: samples
+    /// are kept for `max_age`, and as much again is allowed for late ones.
+    pub fn setup_options(&self, max_age: Duration) -> SetupOptions {
+        SetupOptions {
+            vehicles: self.expected_vehicles,
+            compress_after: max_age.saturating_mul(2),
+            ..SetupOptions::default()
+        }
+    }
+}
+
+pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
+    let before = values.problems.len();
+    let expected_vehicles = values.whole("sink.timescale.expected_vehicles", 1..=10_000_000);
+    // Without a URL the rest is no mistake: discovery may share the workers' file and lack the secrets.
+    let source = values.either(&["sink.timescale.url", "sink.timescale.url_file"])?;
+    let ca_file = values.file("sink.timescale.ca_file");
+    let url = match source {
+        "sink.timescale.url" => values.text(source).trim().to_owned(),
+        file => values.secret_file(file)?.expose().trim().to_owned(),
+    };
+    let url = match values.secret_file("sink.timescale.password_file") {
+        Some(password) => match with_password(&url, &password) {
+            Ok(url) => url,
+            Err(rule) => {
+                values.say("sink.timescale.password_file", rule);
+                return None;
+            }
+        },
+        None => url,
+    };
+    let expected_vehicles = u32::try_from(expected_vehicles).unwrap_or(u32::MAX);
+    let config = TimescaleConfig { url: Url::new(url), ca_file, expected_vehicles };
+    // With an unreadable ca_file the connector would only repeat that.
+    if values.problems.len() == before
+        && let Err(error) = Connector::new(&config.connect_options())
+    {
+        values.say(source, error.to_string());
+    }
+    Some(config)
+}
+
+/// Puts a password behind the URL's user.
+fn with_password(url: &str, password: &Secret) -> Result<String, &'static str> {
+    let (scheme, rest) = url.split_once("://").ok_or("needs sink.timescale.url to be a URL")?;
+    let (user, rest) = rest.rsplit_once('@').ok_or("needs a user in sink.timescale.url")?;
+    if user.contains(':') {
+        return Err("is set, and sink.timescale.url has a password too");
+    }
+    let mut encoded = String::new();
+    for byte in password.expose().bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            other => encoded.push_str(&format!("%{other:02X}")),
+        }
+    }
+    Ok(format!("{scheme}://{user}:{encoded}@{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_from_a_file_is_encoded() {
+        let url = with_password("postgres://u@h/d", &Secret::new("a@/ü")).unwrap();
+        assert_eq!(url, "postgres://u:a%40%2F%C3%BC@h/d");
+        assert!(with_password("postgres://u:p@h/d", &Secret::new("x")).is_err());
+        assert!(with_password("postgres://h/d", &Secret::new("x")).is_err());
+    }
+
+    #[test]
+    fn by_default_compression_waits_as_the_sink_does() {
+        let url = Url::new("postgres://h/d");
+        let config = TimescaleConfig { url, ca_file: None, expected_vehicles: 2_000 };
+        assert_eq!(config.setup_options(Duration::from_secs(6 * 3600)), SetupOptions::default());
+    }
+}

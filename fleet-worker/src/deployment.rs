@@ -1,0 +1,205 @@
+//! A whole deployment on this machine: NATS, PostgreSQL, discovery and workers as real processes, for
+//! the demo and for tests.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fleet_core::error::{Error, Result};
+use fleet_core::nats::{Bindings, Discovery};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+
+use crate::commands::setup::setup;
+use crate::config::Config;
+use crate::local::{LocalError, NatsServer, Postgres, Process, free_port, http_get};
+
+/// A running `discover` or `run`.
+#[derive(Debug)]
+pub struct Program {
+    /// The process.
+    pub process: Process,
+    admin: String,
+}
+
+/// Servers and programs; all end with the value.
+#[derive(Debug)]
+pub struct Deployment {
+    /// The broker.
+    pub nats: NatsServer,
+    /// The database.
+    pub postgres: Postgres,
+    /// What all programs run by.
+    pub config: Config,
+    /// Vehicle Discovery.
+    pub discovery: Program,
+    /// The workers that were started and not killed.
+    pub workers: Vec<Program>,
+    asked: Discovery,
+    program: PathBuf,
+    file: PathBuf,
+    started: usize,
+    dir: TempDir,
+}
+
+fn local(error: LocalError) -> Error {
+    Error::unavailable(error.to_string())
+}
+
+impl Deployment {
+    /// Starts servers, makes streams and tables, and starts `program discover` and as many
+    /// `program run`. `config` is TOML without `[nats]` and `[sink]`.
+    ///
+    /// # Errors
+    /// What could not be started, with the end of its log.
+    pub async fn start(program: &Path, config: &str, workers: usize) -> Result<Self> {
+        let nats = NatsServer::start().await.map_err(local)?;
+        // Rows tell when they became visible.
+        let postgres = Postgres::builder().setting("track_commit_timestamp", "on");
+        let postgres = postgres.setting("max_connections", "60").start().await.map_err(local)?;
+        let dir = tempfile::Builder::new().prefix("fleet-deployment-").tempdir();
+        let dir = dir.map_err(|e| Error::unavailable("a temporary folder").caused_by(e))?;
+        let file = dir.path().join("fleet.toml");
+        let (nats_url, database) = (nats.url(), postgres.url());
+        let text = format!("{config}\n[nats]\nurl = {nats_url:?}\n\n[sink.timescale]\nurl = {database:?}\n");
+        std::fs::write(&file, text).map_err(|e| Error::unavailable("the configuration").caused_by(e))?;
+        let config = Config::load(Some(&file), std::iter::empty(), &[]).map_err(|problems| {
+            Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        })?;
+        setup(&config).await?;
+        let asked = Discovery::connect(&config.nats.options(), &config.names()).await?;
+        let discovery = Program::start(program, "discover", &file, dir.path().join("discover.log")).await?;
+        let program = program.to_owned();
+        let mut deployment = Self {
+            nats,
+            postgres,
+            config,
+            discovery,
+            workers: Vec::new(),
+            asked,
+            program,
+            file,
+            started: 0,
+            dir,
+        };
+        for _ in 0..workers {
+            deployment.add_worker().await?;
+        }
+        Ok(deployment)
+    }
+
+    /// Starts one more worker and waits until it is ready.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn add_worker(&mut self) -> Result<()> {
+        self.started += 1;
+        let log = self.dir.path().join(format!("run-{}.log", self.started));
+        self.workers.push(Program::start(&self.program, "run", &self.file, log).await?);
+        Ok(())
+    }
+
+    /// The state of the bind queue, where NATS answers.
+    pub async fn bindings(&self) -> Option<Bindings> {
+        self.asked.bindings().await.ok()
+    }
+
+    /// SIGKILL to the first worker.
+    pub async fn kill_worker(&mut self) {
+        if !self.workers.is_empty() {
+            let mut worker = self.workers.remove(0);
+            worker.process.kill().await;
+        }
+    }
+
+    /// How many vehicles the workers say that they hold.
+    pub async fn bound_by_living(&self) -> u64 {
+        let mut bound = 0;
+        for worker in &self.workers {
+            bound += worker.metric("fleet_bound").await.unwrap_or(0);
+        }
+        bound
+    }
+
+    /// Waits until no vehicle is bound or waiting: everything of them is durable.
+    ///
+    /// # Errors
+    /// With the ends of all logs.
+    pub async fn until_released(&self, within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            let bindings = self.bindings().await;
+            if bindings.is_some_and(|b| b.active == 0) {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                let tails = self.tails();
+                let what = format!("after {within:?} vehicles are still bound: {bindings:?}\n{tails}");
+                return Err(Error::unavailable(what));
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// A client of the database.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn client(&self) -> Result<Client> {
+        self.postgres.client().await.map_err(local)
+    }
+
+    /// How to look for oneself.
+    pub fn psql(&self) -> String {
+        let psql = self.postgres.bin().join("psql");
+        let psql = if psql.is_file() { psql } else { PathBuf::from("psql") };
+        format!("{} '{}'", psql.display(), self.postgres.url())
+    }
+
+    /// The ends of all logs, for when something went wrong.
+    pub fn tails(&self) -> String {
+        let programs = std::iter::once(&self.discovery).chain(&self.workers);
+        let tails = programs.map(|p| format!("--- {}\n{}", p.admin, p.process.tail()));
+        tails.chain([format!("--- NATS\n{}", self.nats.process().tail())]).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Ends the programs as a cluster does, by SIGTERM; the servers end with the value.
+    pub async fn stop(mut self) {
+        let programs = std::iter::once(&mut self.discovery).chain(&mut self.workers);
+        for program in programs {
+            if program.process.terminate().is_ok() {
+                let _ = program.process.wait(Duration::from_secs(10)).await;
+            }
+        }
+    }
+}
+
+impl Program {
+    async fn start(program: &Path, command: &str, config: &Path, log: PathBuf) -> Result<Self> {
+        let admin = format!("127.0.0.1:{}", free_port());
+        let mut start = Command::new(program);
+        start.arg(command).arg("--config").arg(config).env("FLEET_ADMIN__LISTEN", &admin);
+        let mut process = Process::start(command, start, &log).map_err(local)?;
+        let ready = || async { http_get(&admin, "/readyz").await.is_some_and(|(status, _)| status == 200) };
+        process.until_ready(Duration::from_secs(30), ready).await.map_err(local)?;
+        Ok(Self { process, admin })
+    }
+
+    /// The sum of a metric's samples, where it is told.
+    pub async fn metric(&self, name: &str) -> Option<u64> {
+        let (_, body) = http_get(&self.admin, "/metrics").await?;
+        let samples = body
+            .lines()
+            .filter(|l| l.starts_with(&format!("{name} ")) || l.starts_with(&format!("{name}{{")));
+        let values: Vec<f64> = samples.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let sum = values.iter().sum::<f64>() as u64;
+        (!values.is_empty()).then_some(sum)
+    }
+
+    /// What the admin server answers.
+    pub async fn get(&self, path: &str) -> Option<(u16, String)> {
+        http_get(&self.admin, path).await
+    }
+}

@@ -1,0 +1,122 @@
+//! fleet-core's counters under their names as metrics.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use fleet_core::nats::{DiscoveryCounters, SourceCounters};
+use fleet_core::pipeline::Counters;
+
+use super::{Metric, MetricKind, number};
+
+fn counter(name: &str, help: &str, value: &AtomicU64) -> Metric {
+    Metric::counter(name, help, value.load(Ordering::Relaxed))
+}
+
+/// The metrics of a pipeline and its lane.
+pub fn pipeline(counters: &Counters) -> Vec<Metric> {
+    let c = counters;
+    let lane = c.lane();
+    let sink_seconds = number(c.sink_micros.load(Ordering::Relaxed)) / 1e6;
+    let refused = lane
+        .refused
+        .iter()
+        .map(|(reason, count)| (vec![("reason".to_owned(), reason.as_str().to_owned())], number(*count)));
+    vec![
+        Metric::gauge("fleet_bound", "Vehicles held now.", number(c.bound.load(Ordering::Relaxed))),
+        counter("fleet_bindings_total", "Bindings made.", &c.bindings),
+        counter("fleet_bindings_lost_total", "Bindings that were taken or could not be held.", &c.lost),
+        counter("fleet_released_total", "Vehicles given back for good.", &c.released),
+        counter("fleet_catch_ups_total", "Catch-ups of vehicles.", &c.catch_ups),
+        counter(
+            "fleet_catch_ups_unreachable_total",
+            "Catch-ups whose beginning the stream no longer held.",
+            &c.unreachable,
+        ),
+        counter("fleet_durable_rows_total", "Rows made durable.", &c.durable_rows),
+        counter("fleet_durable_batches_total", "Batches made durable.", &c.durable_batches),
+        Metric::new(
+            "fleet_sink_seconds_total",
+            "Seconds that the sink was at work.",
+            MetricKind::Counter,
+            vec![(Vec::new(), sink_seconds)],
+        ),
+        counter("fleet_turns_total", "How often the loop has turned.", &c.turns),
+        Metric::counter("fleet_messages_total", "Messages with samples.", lane.messages),
+        Metric::counter("fleet_samples_total", "Samples decoded.", lane.samples),
+        Metric::counter("fleet_late_samples_total", "Samples older than the window.", lane.late),
+        Metric::counter("fleet_duplicate_samples_total", "Samples known already.", lane.duplicates),
+        Metric::counter(
+            "fleet_overflowed_samples_total",
+            "Samples that fell out of a full ring.",
+            lane.overflowed,
+        ),
+        Metric::counter("fleet_rows_total", "Rows emitted, corrections included.", lane.rows),
+        Metric::counter("fleet_corrections_total", "Rows emitted again.", lane.corrections),
+        Metric::counter("fleet_batches_total", "Batches sealed.", lane.batches),
+        Metric::counter("fleet_sequence_gaps_total", "Jumps of a frame's counter.", lane.sequence_gaps),
+        Metric::new(
+            "fleet_refused_total",
+            "Messages or samples refused, by reason.",
+            MetricKind::Counter,
+            refused.collect(),
+        ),
+    ]
+}
+
+/// The metrics of a source.
+pub fn source(counters: &SourceCounters) -> Vec<Metric> {
+    let c = counters;
+    vec![
+        counter("fleet_source_live_total", "Messages that came live.", &c.live),
+        counter("fleet_source_caught_up_total", "Messages read from the stream.", &c.caught_up),
+        counter("fleet_source_rounds_total", "Catch-up rounds.", &c.rounds),
+        counter("fleet_source_reconnects_total", "Times the connection was made again.", &c.reconnects),
+        counter("fleet_source_slow_total", "Slow-consumer events.", &c.slow),
+        counter("fleet_source_dead_letters_total", "Dead letters kept.", &c.dead_letters),
+        counter(
+            "fleet_source_dead_letters_dropped_total",
+            "Dead letters that fell to the rate limit.",
+            &c.dead_letters_dropped,
+        ),
+    ]
+}
+
+/// The metrics of Vehicle Discovery.
+pub fn discovery(counters: &DiscoveryCounters) -> Vec<Metric> {
+    let c = counters;
+    vec![
+        counter("fleet_discovery_on_total", "On signals read, repeats included.", &c.on),
+        counter("fleet_discovery_enqueued_total", "Bind requests made.", &c.enqueued),
+        counter("fleet_discovery_already_total", "On signals of active vehicles.", &c.already),
+        counter("fleet_discovery_off_total", "On signals that an off has overtaken.", &c.off),
+        counter("fleet_discovery_refused_total", "On signals that do not parse.", &c.refused),
+        counter("fleet_discovery_strays_total", "Messages on odd subjects.", &c.strays),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_counters_end_in_total() {
+        let mut all = pipeline(&Counters::default());
+        all.extend(source(&SourceCounters::default()));
+        all.extend(discovery(&DiscoveryCounters::default()));
+        let mut names: Vec<_> = all.iter().map(|m| m.name.clone()).collect();
+        for metric in &all {
+            assert!(metric.name.starts_with("fleet_"));
+            assert_eq!(metric.kind == MetricKind::Counter, metric.name.ends_with("_total"), "{metric:?}");
+        }
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn values_arrive() {
+        let counters = SourceCounters::default();
+        counters.live.fetch_add(7, Ordering::Relaxed);
+        assert!(super::super::render(&source(&counters)).contains("\nfleet_source_live_total 7\n"));
+    }
+}

@@ -1,0 +1,178 @@
+//! Which worker has which vehicle, and when it lets go.
+
+use std::time::Duration;
+
+use fleet_worker::clock::now;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{
+    ACK_WAIT, Hand, assert_exact, count, deployment, deployment_with, eventually, finish, fleet, vehicles,
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_workers_share_the_vehicles_and_no_vehicle_is_on_both() {
+    let deployment = deployment(2).await;
+    let fleet = fleet(&deployment, vehicles(200, 20)).await;
+    eventually("200 vehicles are bound", Duration::from_secs(15), || async {
+        deployment.bound_by_living().await == 200
+    })
+    .await;
+    for worker in &deployment.workers {
+        let bound = worker.metric("fleet_bound").await.unwrap();
+        assert!(bound >= 20, "one worker has only {bound} of 200 vehicles");
+    }
+    // Each was claimed once, by one of them: epochs count claims.
+    assert_eq!(count(&deployment, "select count(*) from vehicle_latest where epoch <> 1").await, 0);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+    assert_eq!(count(&deployment, "select count(*) from vehicle_latest where epoch <> 1").await, 0);
+    assert_eq!(count(&deployment, "select count(*) from trip where ended_at is not null").await, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() {
+    let mut deployment = deployment(2).await;
+    let fleet = fleet(&deployment, vehicles(200, 30)).await;
+    eventually("200 vehicles are bound", Duration::from_secs(15), || async {
+        deployment.bound_by_living().await == 200
+    })
+    .await;
+    sleep(Duration::from_secs(5)).await;
+    deployment.kill_worker().await;
+    let killed = Instant::now();
+    eventually("all are bound by the other", ACK_WAIT + Duration::from_secs(5), || async {
+        deployment.bound_by_living().await == 200
+    })
+    .await;
+    println!("bound again after {:?}", killed.elapsed());
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_stood_still_harms_nothing() {
+    let deployment = deployment(2).await;
+    let fleet = fleet(&deployment, vehicles(100, 30)).await;
+    eventually("100 vehicles are bound", Duration::from_secs(15), || async {
+        deployment.bound_by_living().await == 100
+    })
+    .await;
+    sleep(Duration::from_secs(4)).await;
+    let [stopped, living] = &deployment.workers[..] else { panic!("two workers") };
+    stopped.process.pause().unwrap();
+    eventually("the other has all", ACK_WAIT + Duration::from_secs(6), || async {
+        living.metric("fleet_bound").await == Some(100)
+    })
+    .await;
+    stopped.process.resume().unwrap();
+    eventually("the first has dropped them", Duration::from_secs(10), || async {
+        stopped.metric("fleet_bindings_lost_total").await.is_some_and(|lost| lost > 0)
+    })
+    .await;
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_asked_to_end_gives_its_vehicles_back_at_once() {
+    let mut deployment = deployment(2).await;
+    let fleet = fleet(&deployment, vehicles(100, 20)).await;
+    eventually("100 vehicles are bound", Duration::from_secs(15), || async {
+        deployment.bound_by_living().await == 100
+    })
+    .await;
+    sleep(Duration::from_secs(3)).await;
+    let mut leaving = deployment.workers.remove(0);
+    leaving.process.terminate().unwrap();
+    let ended = leaving.process.wait(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(ended.0.code(), Some(0), "{}", leaving.process.tail());
+    // Sooner than `ack_wait` would bring them: they were given back.
+    eventually("the other has all", Duration::from_secs(3), || async {
+        deployment.bound_by_living().await == 100
+    })
+    .await;
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_off_and_on_within_a_second_are_two_trips_and_lose_nothing() {
+    let deployment = deployment(1).await;
+    let mut hand = Hand::new(&deployment, "QUICK").await;
+    let begun = now();
+    hand.send("on", "").await;
+    hand.drive(begun - 8_000_000, 8).await;
+    hand.send("off", "").await;
+    hand.send("on", format!("{{\"since\":{}}}", now() / 1_000)).await;
+    // The first trip is still being written while the second goes on.
+    for _ in 0..8 {
+        hand.speed(now(), 80.0).await;
+        sleep(Duration::from_millis(500)).await;
+    }
+    hand.send("off", "").await;
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+    let trips = "select count(*) from trip where ended_at > started_at - interval '1 second'";
+    assert_eq!(count(&deployment, trips).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_before_the_on_and_just_after_the_off_are_in_the_table() {
+    let deployment = deployment(1).await;
+    let mut hand = Hand::new(&deployment, "EARLY").await;
+    let begun = now();
+    hand.drive(begun - 20_000_000, 10).await;
+    hand.send("on", "").await;
+    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
+        .await;
+    hand.speed(begun - 3_000_000, 70.0).await;
+    hand.send("off", "").await;
+    // `off` overtakes samples: each sensor is its own client.
+    sleep(Duration::from_millis(500)).await;
+    hand.speed(begun + 2_000_000, 90.0).await;
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+    assert!(hand.expected_rows(&deployment) >= 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vehicle_without_a_sign_of_life_counts_as_off() {
+    let deployment = deployment_with("idle_timeout = \"3s\"", 1).await;
+    let mut hand = Hand::new(&deployment, "SILENT").await;
+    hand.send("on", "").await;
+    hand.drive(now() - 10_000_000, 10).await;
+    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
+        .await;
+    deployment.until_released(Duration::from_secs(30)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+    assert_eq!(count(&deployment, "select count(*) from trip where ended_at is not null").await, 1);
+    // Its next `on` binds it again.
+    hand.send("on", "").await;
+    eventually("it is bound again", Duration::from_secs(10), || async {
+        deployment.bound_by_living().await == 1
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_jump_of_a_frames_counter_is_looked_into_once() {
+    let deployment = deployment(1).await;
+    let mut hand = Hand::new(&deployment, "JUMPY").await;
+    hand.send("on", "").await;
+    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
+        .await;
+    // Frames count from 1; 4 and 5 never were.
+    let begun = now();
+    for (n, sequence) in [1_u16, 2, 3, 6, 7].into_iter().enumerate() {
+        hand.frame(sequence, begun - 10_000_000 + 2_000_000 * n as i64, 30.0 + n as f64).await;
+    }
+    let worker = &deployment.workers[0];
+    eventually("the gap was seen and caught up", Duration::from_secs(10), || async {
+        worker.metric("fleet_catch_ups_total").await == Some(1)
+    })
+    .await;
+    assert_eq!(worker.metric("fleet_sequence_gaps_total").await, Some(1));
+    hand.send("off", "").await;
+    deployment.until_released(Duration::from_secs(30)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+}

@@ -1,0 +1,8 @@
+//! The whole path against real servers, which each test starts itself.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod bindings;
+mod failures;
+mod recordings;
+mod refusals;
+mod world;

@@ -1,0 +1,174 @@
+//! A deployment with a simulated fleet, and the comparison at the end.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use fleet_core::VehicleId;
+use fleet_core::time::SECOND;
+use fleet_worker::clock::now;
+use fleet_worker::deployment::Deployment;
+use fleet_worker::reference::{self, Samples};
+use fleet_worker::simulate::{Ledger, Sampled, Simulation, SimulationOptions, Summary};
+use fleet_worker::verify::{Verdict, verify};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// Times short enough for a test.
+pub(crate) const QUICK: &str = r#"
+interval = "1s"
+window = "10s"
+patience = "2s"
+
+[worker]
+ack_wait = "4s"
+save_interval = "1s"
+round_interval = "500ms"
+"#;
+
+/// `ack_wait` of [`QUICK`].
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(4);
+
+pub(crate) async fn deployment(workers: usize) -> Deployment {
+    deployment_with("", workers).await
+}
+
+/// With more lines for `[worker]`.
+pub(crate) async fn deployment_with(worker: &str, workers: usize) -> Deployment {
+    let config = format!("{QUICK}{worker}\n");
+    Deployment::start(Path::new(env!("CARGO_BIN_EXE_fleet-worker")), &config, workers).await.unwrap()
+}
+
+/// A fleet that publishes for a while, in the background.
+pub(crate) async fn fleet(
+    deployment: &Deployment,
+    options: SimulationOptions,
+) -> JoinHandle<fleet_core::error::Result<Summary>> {
+    let options = SimulationOptions {
+        cell: deployment.config.cell.clone(),
+        schema: deployment.config.schema.clone(),
+        ledger: true,
+        ..options
+    };
+    let simulation = Simulation::new(&deployment.config.nats.options(), options).await.unwrap();
+    tokio::spawn(simulation.run(std::future::pending()))
+}
+
+/// So many vehicles for so many seconds.
+pub(crate) fn vehicles(vehicles: usize, seconds: u64) -> SimulationOptions {
+    SimulationOptions {
+        vehicles,
+        duration: Some(Duration::from_secs(seconds)),
+        ..SimulationOptions::default()
+    }
+}
+
+/// Waits until something holds; says what did not.
+pub(crate) async fn eventually<F: Future<Output = bool>>(
+    what: &str,
+    within: Duration,
+    mut holds: impl FnMut() -> F,
+) {
+    let deadline = Instant::now() + within;
+    while !holds().await {
+        assert!(Instant::now() < deadline, "after {within:?} still not: {what}");
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Waits for the fleet's end and everything's release, and compares the table with the ledger.
+pub(crate) async fn finish(
+    deployment: &Deployment,
+    fleet: JoinHandle<fleet_core::error::Result<Summary>>,
+) -> (Summary, Verdict) {
+    let summary = fleet.await.unwrap().unwrap();
+    deployment.until_released(Duration::from_secs(90)).await.unwrap();
+    let verdict = compare(deployment, &summary.ledger).await;
+    (summary, verdict)
+}
+
+pub(crate) async fn compare(deployment: &Deployment, ledger: &Ledger) -> Verdict {
+    let client = deployment.client().await.unwrap();
+    verify(&client, &deployment.config.schema, ledger).await.unwrap()
+}
+
+/// The table is exactly that of the samples, and there is one.
+pub(crate) fn assert_exact(deployment: &Deployment, verdict: &Verdict) {
+    assert!(verdict.is_good(), "{verdict:#?}\n{}", deployment.tails());
+    assert!(verdict.expected > 0 && verdict.stored == verdict.expected, "{verdict:#?}");
+}
+
+/// One number out of the database.
+pub(crate) async fn count(deployment: &Deployment, query: &str) -> i64 {
+    deployment.client().await.unwrap().query_one(query, &[]).await.unwrap().get(0)
+}
+
+/// One vehicle that is published by hand, with a ledger of its own.
+pub(crate) struct Hand {
+    js: async_nats::jetstream::Context,
+    pub(crate) vehicle: VehicleId,
+    samples: Vec<(usize, i64, Vec<f64>)>,
+}
+
+impl Hand {
+    pub(crate) async fn new(deployment: &Deployment, vehicle: &str) -> Self {
+        let client = async_nats::connect(deployment.nats.url()).await.unwrap();
+        let js = async_nats::jetstream::new(client);
+        Self { js, vehicle: VehicleId::new(vehicle).unwrap(), samples: Vec::new() }
+    }
+
+    pub(crate) async fn send(&self, last: &str, payload: impl Into<bytes::Bytes>) {
+        let subject = format!("fleet.0.{}.{last}", self.vehicle);
+        self.js.publish(subject, payload.into()).await.unwrap().await.unwrap();
+    }
+
+    /// A speed as plain JSON, at an event time in whole milliseconds.
+    pub(crate) async fn speed(&mut self, time: i64, value: f64) {
+        let time = time - time.rem_euclid(1_000);
+        self.send("speed", format!("{{\"ts\":{},\"value\":{value}}}", time / 1_000)).await;
+        self.samples.push((1, time, vec![value]));
+    }
+
+    /// A speed as a frame with this counter.
+    pub(crate) async fn frame(&mut self, sequence: u16, time: i64, value: f64) {
+        let time = time - time.rem_euclid(1_000);
+        let schema = fleet_core::Schema::default();
+        let mut samples = fleet_core::sample::Samples::new(1);
+        samples.push(time, &[value]);
+        let mut payload = Vec::new();
+        fleet_core::decode::frame::encode(&schema.signals()[1], sequence, &samples, &mut payload).unwrap();
+        self.send("speed", payload).await;
+        self.samples.push((1, time, vec![value]));
+    }
+
+    /// Speeds of the last seconds, every 500 ms.
+    pub(crate) async fn drive(&mut self, from: i64, seconds: i64) {
+        for half in 0..=2 * seconds {
+            self.speed(from + half * SECOND / 2, 50.0 + half as f64).await;
+        }
+    }
+
+    pub(crate) fn ledger(&self) -> Ledger {
+        let mut ledger = Ledger::new(vec![self.vehicle.clone()]);
+        for (signal, time, values) in &self.samples {
+            ledger.add(0, Sampled { signal: *signal, time: *time, published: now(), values });
+        }
+        ledger.sort();
+        ledger
+    }
+
+    /// How many rows the samples so far give.
+    pub(crate) fn expected_rows(&self, deployment: &Deployment) -> usize {
+        let schema = &deployment.config.schema;
+        let mut samples = vec![Samples::new(); schema.signals().len()];
+        for (signal, time, values) in &self.samples {
+            reference::add(&mut samples[*signal], *time, values);
+        }
+        reference::table(schema, &samples).len()
+    }
+
+    pub(crate) async fn assert_exact(&self, deployment: &Deployment) {
+        let verdict = compare(deployment, &self.ledger()).await;
+        assert_exact(deployment, &verdict);
+    }
+}
