@@ -30,6 +30,9 @@ use crate::clock::now;
 /// Acks that are awaited at once.
 const WINDOW: usize = 1024;
 
+/// Events that are handled before acks are looked at again.
+const AT_ONCE: usize = 64;
+
 /// What a simulation came to.
 #[derive(Debug)]
 pub struct Summary {
@@ -168,15 +171,26 @@ impl Simulation {
             if at >= end {
                 break;
             }
-            let wait = Duration::from_micros(u64::try_from(at - now()).unwrap_or(0));
+            let room = acks.len() < WINDOW;
+            let early = at - now();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 Some((awaited, acked)) = acks.next(), if !acks.is_empty() => self.on_ack(awaited, acked),
-                () = tokio::time::sleep(wait), if acks.len() < WINDOW => {
-                    let Some(Reverse((_, due))) = self.due.pop() else { break };
-                    self.on_due(due, &mut acks).await?;
+                // A timer's grain is a millisecond: what is due goes out without one.
+                () = std::future::ready(()), if room && early <= 0 => {
+                    for _ in 0..AT_ONCE {
+                        match self.due.pop() {
+                            Some(Reverse((at, due))) if at <= now() => self.on_due(at, due, &mut acks).await?,
+                            Some(later) => {
+                                self.due.push(later);
+                                break;
+                            }
+                            None => break,
+                        }
+                    }
                 }
+                () = tokio::time::sleep(Duration::from_micros(early.max(0).unsigned_abs())), if room && early > 0 => {}
             }
         }
         self.drain(&mut acks).await?;
@@ -230,7 +244,7 @@ impl Simulation {
         }
     }
 
-    async fn on_due(&mut self, due: Due, acks: &mut Acks) -> Result<()> {
+    async fn on_due(&mut self, at: Micros, due: Due, acks: &mut Acks) -> Result<()> {
         match due {
             Due::On(vehicle) => {
                 self.lifecycle(vehicle, "on", acks).await;
@@ -240,23 +254,25 @@ impl Simulation {
                 let sensor = &mut self.sensors[number];
                 let vehicle = sensor.vehicle;
                 let signal = sensor.signal;
+                // A sensor reads when it is due, however busy the publisher is: otherwise a message
+                // that is held back could fall behind the window.
                 let reading =
-                    sensor.read(&self.models[vehicle], &self.options.schema, self.starts[vehicle], now());
+                    sensor.read(&self.models[vehicle], &self.options.schema, self.starts[vehicle], at);
                 self.due.push(Reverse((reading.next, Due::Read(number))));
                 let slot = self.keep(vehicle, signal, number, reading.samples);
                 if reading.delay > 0 {
-                    self.due.push(Reverse((now() + reading.delay, Due::Send(slot))));
+                    self.due.push(Reverse((at + reading.delay, Due::Send(slot))));
                 } else {
                     self.send(slot, acks).await?;
                 }
             }
-            Due::Play(vehicle, number) => self.play(vehicle, number, acks).await?,
+            Due::Play(vehicle, number) => self.play(at, vehicle, number, acks).await?,
             Due::Send(slot) => self.send(slot, acks).await?,
         }
         Ok(())
     }
 
-    async fn play(&mut self, vehicle: usize, number: usize, acks: &mut Acks) -> Result<()> {
+    async fn play(&mut self, at: Micros, vehicle: usize, number: usize, acks: &mut Acks) -> Result<()> {
         let Some((_, recorded)) = self.recording.as_ref().and_then(|r| r.vehicles.get(vehicle)) else {
             return Ok(());
         };
@@ -266,7 +282,7 @@ impl Simulation {
         let signal = sample.signal;
         if let Some(next) = recorded.get(number + 1) {
             let wait = scale(next.after - sample.after, 1.0 / self.options.speed);
-            self.due.push(Reverse((now() + wait, Due::Play(vehicle, number + 1))));
+            self.due.push(Reverse((at + wait, Due::Play(vehicle, number + 1))));
         }
         let sensor = vehicle * self.options.schema.signals().len() + signal.index();
         let slot = self.keep(vehicle, signal, sensor, samples);
