@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
 
 use crate::error::{Error, Result};
 
@@ -82,7 +82,12 @@ pub async fn connect(
             on_event(event);
             async {}
         });
-    connect = match &options.auth {
+    // The client takes no credentials out of a URL by itself.
+    let in_url = match options.auth {
+        Auth::None => credentials_in(&options.url),
+        _ => None,
+    };
+    connect = match in_url.as_ref().unwrap_or(&options.auth) {
         Auth::None => connect,
         Auth::Password { user, password } => connect.user_and_password(user.clone(), password.clone()),
         Auth::Token(token) => connect.token(token.clone()),
@@ -102,6 +107,39 @@ pub async fn connect(
         Ok(Err(error)) => Err(classify(&shown, error)),
         Err(_) => Err(Error::unavailable(format!("no NATS server answers at {shown}"))),
     }
+}
+
+/// The first `user:password@` or `token@` of the URLs.
+fn credentials_in(urls: &str) -> Option<Auth> {
+    urls.split(',').find_map(|url| {
+        let address: ServerAddr = url.trim().parse().ok()?;
+        let user = decoded(address.username()?);
+        Some(match address.password() {
+            Some(password) => Auth::Password { user, password: decoded(password) },
+            None => Auth::Token(user),
+        })
+    })
+}
+
+/// Undoes percent-encoding; what is none stays as it is.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((plain, after)) = rest.split_once('%') {
+        bytes.extend_from_slice(plain.as_bytes());
+        match after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                bytes.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    bytes.extend_from_slice(rest.as_bytes());
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn classify(shown: &str, error: async_nats::ConnectError) -> Error {
@@ -130,6 +168,19 @@ fn without_password(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_of_a_url_are_used() {
+        let Some(Auth::Password { user, password }) = credentials_in("nats://h:1, nats://u:p%40%2f@i:2")
+        else {
+            panic!("no password")
+        };
+        assert_eq!((user.as_str(), password.as_str()), ("u", "p@/"));
+        let Some(Auth::Token(token)) = credentials_in("nats://s3cret@h:1") else { panic!("no token") };
+        assert_eq!(token, "s3cret");
+        assert!(credentials_in("nats://h:1").is_none());
+        assert_eq!(decoded("100%"), "100%");
+    }
 
     #[test]
     fn no_secret_is_shown() {

@@ -102,6 +102,15 @@ async fn what_cannot_start_says_why_in_one_line() {
             .await;
     assert_refused(&nowhere, 69, &["127.0.0.1:9"]);
 
+    let guarded =
+        fleet_worker::local::NatsServer::builder().config("authorization { user: fleet, password: open }");
+    let guarded = guarded.start().await.unwrap();
+    let url = |password: &str| format!("nats://fleet:{password}@127.0.0.1:{}", guarded.port());
+    let wrong = worker(&["setup", "--nats-url", &url("hunter2"), "--database-url", &database]).await;
+    assert_refused(&wrong, 64, &["refuses these credentials"]);
+    let right = worker(&["setup", "--nats-url", &url("open"), "--database-url", &database]).await;
+    assert_eq!(right.status.code(), Some(0), "{}", String::from_utf8_lossy(&right.stderr));
+
     let locked = fleet_worker::local::Postgres::builder().password("correct horse").start().await.unwrap();
     let wrong = format!("postgres://fleet:hunter2@127.0.0.1:{}/fleet?sslmode=disable", locked.port());
     let wrong = worker(&["setup", "--nats-url", &nats, "--database-url", &wrong]).await;
