@@ -55,6 +55,14 @@ impl Deployment {
     /// What could not be started, with the end of its log.
     pub async fn start(program: &Path, config: &str, workers: usize) -> Result<Self> {
         let nats = NatsServer::start().await.map_err(local)?;
+        Self::start_on(nats, program, config, workers).await
+    }
+
+    /// The same on a broker of the caller's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_on(nats: NatsServer, program: &Path, config: &str, workers: usize) -> Result<Self> {
         // Rows tell when they became visible.
         let postgres = Postgres::builder().setting("track_commit_timestamp", "on");
         let postgres = postgres.setting("max_connections", "60").start().await.map_err(local)?;

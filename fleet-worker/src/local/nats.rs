@@ -19,10 +19,21 @@ use super::{LocalError, Result};
 pub struct NatsBuilder {
     sources: Sources,
     config: String,
+    jetstream: String,
 }
 
 impl NatsBuilder {
-    /// Lines of server configuration beside ours: users, permissions, limits.
+    /// Settings of JetStream beside ours, such as `sync_interval: always`: without that a killed
+    /// server may lose what it acknowledged in the last moment.
+    #[must_use]
+    pub fn jetstream(mut self, setting: &str) -> Self {
+        self.jetstream.push_str(", ");
+        self.jetstream.push_str(setting);
+        self
+    }
+
+    /// Lines of server configuration beside ours: users, permissions, limits. JetStream's go to
+    /// [`jetstream`](Self::jetstream): a second block would be overridden by ours.
     #[must_use]
     pub fn config(mut self, text: &str) -> Self {
         self.config.push_str(text);
@@ -49,7 +60,8 @@ impl NatsBuilder {
         let config = dir.path().join("nats.conf");
         // Requests with unknown fields are errors, as from 2.12 on; 2.10 does not know the word.
         let strict = if version >= (2, 11) { ", strict: true" } else { "" };
-        let text = format!("{}\njetstream {{ store_dir: {store:?}{strict} }}\n", self.config);
+        let text =
+            format!("{}\njetstream {{ store_dir: {store:?}{strict}{} }}\n", self.config, self.jetstream);
         std::fs::write(&config, text).map_err(|e| LocalError::io("the server's configuration", e))?;
         let mut error = LocalError::new("no free port");
         for _ in 0..5 {

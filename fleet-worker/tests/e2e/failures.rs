@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::world::{assert_exact, deployment, eventually, finish, fleet, vehicles};
+use crate::world::{assert_exact, deployment, durable_deployment, eventually, finish, fleet, vehicles};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_is_killed_and_comes_back() {
-    let mut deployment = deployment(2).await;
+    let mut deployment = durable_deployment(2).await;
     let fleet = fleet(&deployment, vehicles(100, 30)).await;
     eventually("100 vehicles are bound", Duration::from_secs(15), || async {
         deployment.bound_by_living().await == 100
@@ -18,8 +18,13 @@ async fn nats_is_killed_and_comes_back() {
     deployment.nats.kill().await;
     sleep(Duration::from_secs(2)).await;
     deployment.nats.start_again().await.unwrap();
-    let (summary, verdict) = finish(&deployment, fleet).await;
-    assert!(summary.retried > 0, "the publisher noticed nothing");
+    for worker in &deployment.workers {
+        eventually("the worker has connected again", Duration::from_secs(10), || async {
+            worker.metric("fleet_source_reconnects_total").await == Some(1)
+        })
+        .await;
+    }
+    let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
 }
 

@@ -8,6 +8,7 @@ use fleet_core::VehicleId;
 use fleet_core::time::SECOND;
 use fleet_worker::clock::now;
 use fleet_worker::deployment::Deployment;
+use fleet_worker::local::NatsServer;
 use fleet_worker::reference::{self, Samples};
 use fleet_worker::simulate::{Ledger, Sampled, Simulation, SimulationOptions, Summary};
 use fleet_worker::verify::{Verdict, verify};
@@ -31,6 +32,13 @@ pub(crate) const ACK_WAIT: Duration = Duration::from_secs(4);
 
 pub(crate) async fn deployment(workers: usize) -> Deployment {
     deployment_with("", workers).await
+}
+
+/// On a broker that keeps what it acknowledged even if it is killed.
+pub(crate) async fn durable_deployment(workers: usize) -> Deployment {
+    let nats = NatsServer::builder().jetstream("sync_interval: always").start().await.unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    Deployment::start_on(nats, program, QUICK, workers).await.unwrap()
 }
 
 /// With more lines for `[worker]`.
