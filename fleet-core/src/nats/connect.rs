@@ -48,12 +48,24 @@ pub struct NatsOptions {
     pub ca_file: Option<PathBuf>,
     /// How long the first connection may take.
     pub timeout: Duration,
+    /// Messages of one subscription that wait in the client at most; what comes beyond is dropped,
+    /// which the source notices on its live connection and catches up.
+    pub subscription_capacity: usize,
 }
+
+/// The client library's own choice.
+pub(super) const SUBSCRIPTION_CAPACITY: usize = 65_536;
 
 impl NatsOptions {
     /// A server without authentication, 10 s to reach it.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), auth: Auth::None, ca_file: None, timeout: Duration::from_secs(10) }
+        Self {
+            url: url.into(),
+            auth: Auth::None,
+            ca_file: None,
+            timeout: Duration::from_secs(10),
+            subscription_capacity: SUBSCRIPTION_CAPACITY,
+        }
     }
 }
 
@@ -70,6 +82,7 @@ pub async fn connect(
 ) -> Result<Client> {
     let mut connect = ConnectOptions::new()
         .name(name)
+        .subscription_capacity(options.subscription_capacity)
         .ping_interval(Duration::from_secs(10))
         .reconnect_delay_callback(|attempt| {
             Duration::from_millis(match attempt {

@@ -23,6 +23,7 @@ use self::sweep::{Found, Sweeper, Wanted};
 use self::tasks::{Expected, Live, TaskDone};
 use self::vehicle::Attached;
 use super::clock::ServerClock;
+use super::connect::SUBSCRIPTION_CAPACITY;
 use super::dead_letters::DeadLetters;
 use super::payloads::OnPayload;
 use super::streams::jetstream;
@@ -134,7 +135,8 @@ impl NatsSource {
         let (event_sender, events) = mpsc::unbounded_channel();
         let notify = move |event| drop(event_sender.send(event));
         let client = connect(nats, "fleet-live", notify).await?;
-        let side = jetstream(&connect(nats, "fleet-catch-up", |_| {}).await?);
+        let side = NatsOptions { subscription_capacity: SUBSCRIPTION_CAPACITY, ..nats.clone() };
+        let side = jetstream(&connect(&side, "fleet-catch-up", |_| {}).await?);
         let clock = ServerClock::default();
         let counters = Arc::new(SourceCounters::default());
         let (rounds, requests) = mpsc::unbounded_channel();

@@ -5,4 +5,5 @@ mod bindings;
 mod failures;
 mod recordings;
 mod refusals;
+mod slow;
 mod world;
