@@ -18,6 +18,11 @@ pub const YEAR_2000: Micros = 946_684_800 * SECOND;
 /// 290000 and would make a chunk for it.
 pub const YEAR_2200: Micros = 7_258_118_400 * SECOND;
 
+/// A length of time as microseconds; what does not fit is the longest there is.
+pub fn micros(duration: std::time::Duration) -> Micros {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
 /// The last grid instant `k × interval` at or before `t`; exact for negative times too.
 pub fn grid_at_or_before(t: Micros, interval: Micros) -> Micros {
     t.saturating_sub(t.rem_euclid(interval))

@@ -33,7 +33,7 @@ use crate::ids::Slot;
 use crate::message::{DeadLetter, Message, Refusal, Topic};
 use crate::schema::Schema;
 use crate::source::{Attach, Source, SourceEvent};
-use crate::time::Micros;
+use crate::time::{Micros, micros};
 
 /// Choices of a source.
 #[derive(Debug, Clone)]
@@ -188,7 +188,7 @@ impl NatsSource {
     }
 
     fn margin(&self) -> Micros {
-        i64::try_from(self.options.margin.as_micros()).unwrap_or(i64::MAX)
+        micros(self.options.margin)
     }
 
     /// A live message: to the heart, to its vehicle's buffer, or to the lifecycle check.
@@ -357,7 +357,7 @@ impl NatsSource {
         let cluster = self.client.server_info().cluster.is_some();
         let default = cluster.then_some(Duration::from_secs(600));
         if let Some(every) = self.options.audit_interval.or(default) {
-            let every = i64::try_from(every.as_micros()).unwrap_or(i64::MAX);
+            let every = micros(every);
             if now - self.link.last_audit >= every {
                 let since = self.link.last_audit - self.margin();
                 self.link.last_audit = now;

@@ -3,7 +3,7 @@
 
 use tokio::time::Instant;
 
-use super::phase::{Phase, micros};
+use super::phase::Phase;
 use super::sinking::Sunk;
 use super::{Counters, Pipeline};
 use crate::bind::{Binder, VehicleState};
@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::ids::Slot;
 use crate::message::{DeadLetter, Refusal};
 use crate::source::Source;
+use crate::time::micros;
 
 /// What becomes due when a batch is durable.
 #[derive(Debug)]

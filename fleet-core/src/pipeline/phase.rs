@@ -1,14 +1,12 @@
 //! The life of a held vehicle from its `off` to its release.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::Pipeline;
 use crate::bind::Binder;
 use crate::ids::Slot;
 use crate::source::Source;
-use crate::time::Micros;
+use crate::time::{Micros, micros};
 
 /// Where a vehicle is in its life with us.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -107,8 +105,4 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             self.source.settle(slot);
         }
     }
-}
-
-pub(super) fn micros(duration: Duration) -> Micros {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

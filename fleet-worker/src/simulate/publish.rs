@@ -15,7 +15,7 @@ use fleet_core::error::{Error, Result};
 use fleet_core::ids::SignalIndex;
 use fleet_core::nats::{Names, NatsOptions, connect};
 use fleet_core::sample::Samples;
-use fleet_core::time::{MINUTE, SECOND};
+use fleet_core::time::{MINUTE, SECOND, micros};
 use fleet_core::{Micros, VehicleId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -391,10 +391,6 @@ async fn acked(awaited: Awaited, sent: Option<PublishAckFuture>) -> (Awaited, bo
         None => false,
     };
     (awaited, acked)
-}
-
-fn micros(duration: Duration) -> Micros {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "lengths of recordings")]
