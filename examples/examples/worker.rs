@@ -48,10 +48,10 @@ async fn for_real(nats: &str, database: &str) -> Result<(), Box<dyn std::error::
     let source = NatsSource::connect(&nats, &names, &schema, SourceOptions::default()).await?;
     let connector = Connector::new(&ConnectOptions::new(database))?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), &schema));
-    let options = BinderOptions { context: schema.context(), ..BinderOptions::default() };
+    let lane = Lane::with_built_ins(&schema).map_err(|problems| format!("{problems:?}"))?;
+    let options = BinderOptions::new(lane.context());
     let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
     let sink = Retry::new(TimescaleSink::new(connector, &schema), "timescale", Backoff::default());
-    let lane = Lane::with_built_ins(&schema).map_err(|problems| format!("{problems:?}"))?;
     let pipeline = Pipeline::new(source, binder, sink, lane, PipelineOptions::default());
     let stop = async { drop(tokio::signal::ctrl_c().await) };
     Ok(pipeline.run(stop).await?)

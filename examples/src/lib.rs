@@ -61,7 +61,7 @@ pub fn memory_pipeline(
         stream.off(&vehicle, START + 121 * SECOND);
     }
     let lane = Lane::with_built_ins(schema).map_err(SetupError::Schema)?;
-    let binder = MemoryBinder::new(&queue, Arc::new(MemoryStates::new()), schema.context());
+    let binder = MemoryBinder::new(&queue, Arc::new(MemoryStates::new()), lane.context());
     let options = PipelineOptions {
         batch_age: Duration::from_millis(100),
         patience: Duration::from_millis(200),

@@ -70,6 +70,11 @@ impl Lane {
         &self.counters
     }
 
+    /// [`Aligner::context`], microseconds of event time.
+    pub fn context(&self) -> Micros {
+        self.aligner.context()
+    }
+
     /// How many vehicles are bound.
     pub fn vehicles(&self) -> usize {
         self.by_id.len()
@@ -85,9 +90,10 @@ impl Lane {
         self.vehicle(slot).map(|v| &v.id)
     }
 
-    /// Every bound vehicle's slot.
+    /// Every bound vehicle's slot, in the same order in every run.
     pub fn slots(&self) -> Vec<Slot> {
-        self.by_id.values().copied().collect()
+        let bound = self.vehicles.iter().flatten();
+        bound.filter_map(|vehicle| self.find(&vehicle.id)).collect()
     }
 
     fn vehicle(&self, slot: Slot) -> Option<&Vehicle> {
@@ -145,7 +151,8 @@ impl Lane {
         self.counters.samples += self.samples.len() as u64;
         let refused = check(&self.schema, signal, &mut self.samples, now);
         let key = self.builder.vehicle(&vehicle.id, vehicle.epoch);
-        let mut rows = Emission { builder: &mut self.builder, counters: &mut self.counters, key };
+        let (builder, counters, schema) = (&mut self.builder, &mut self.counters, &self.schema);
+        let mut rows = Emission { builder, counters, schema, key };
         let latest = &mut vehicle.latest;
         let inserted =
             self.aligner.insert(&mut vehicle.track, signal, &self.samples, message.arrival, &mut |row| {
@@ -194,7 +201,7 @@ impl Lane {
     /// Lets time pass: rows whose missing signals have been waited for long enough are emitted.
     pub fn tick(&mut self, now: Micros) {
         for vehicle in self.vehicles.iter_mut().flatten().filter(|v| !v.catching_up) {
-            emit(&mut self.builder, &mut self.counters, vehicle, |track, mut out| {
+            emit(&mut self.builder, &mut self.counters, &self.schema, vehicle, |track, mut out| {
                 self.aligner.tick(track, now, &mut out);
             });
         }
@@ -203,7 +210,7 @@ impl Lane {
     /// Emits everything that a vehicle's samples give.
     pub fn finish(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
-            emit(&mut self.builder, &mut self.counters, vehicle, |track, mut out| {
+            emit(&mut self.builder, &mut self.counters, &self.schema, vehicle, |track, mut out| {
                 self.aligner.finish(track, &mut out);
             });
             vehicle.dirty = true;
@@ -250,13 +257,9 @@ impl Lane {
 
     /// The states of all vehicles of which something came since their last snapshot.
     pub fn snapshots(&mut self, margin: Micros) -> Vec<VehicleState> {
-        let dirty: Vec<Slot> = self
-            .by_id
-            .values()
-            .copied()
-            .filter(|slot| self.vehicle(*slot).is_some_and(|v| v.dirty && !v.catching_up))
-            .collect();
-        dirty.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
+        let mut slots = self.slots();
+        slots.retain(|slot| self.vehicle(*slot).is_some_and(|v| v.dirty && !v.catching_up));
+        slots.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
     }
 
     /// Takes the dead letters since the last call.
@@ -284,6 +287,7 @@ pub enum Rows {
 struct Emission<'a> {
     builder: &'a mut BatchBuilder,
     counters: &'a mut LaneCounters,
+    schema: &'a Schema,
     key: i32,
 }
 
@@ -291,7 +295,7 @@ impl Emission<'_> {
     fn emit(&mut self, row: &Row<'_>, latest: &mut Option<LatestRow>) {
         self.counters.rows += 1;
         self.counters.corrections += u64::from(row.correction);
-        vehicle::keep_latest(latest, row);
+        vehicle::keep_latest(latest, row, self.schema);
         self.builder.push(self.key, *row);
     }
 }
@@ -299,6 +303,7 @@ impl Emission<'_> {
 fn emit(
     builder: &mut BatchBuilder,
     counters: &mut LaneCounters,
+    schema: &Schema,
     vehicle: &mut Vehicle,
     run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)),
 ) {
@@ -307,6 +312,6 @@ fn emit(
     let mut key = None;
     run(track, &mut |row| {
         let key = *key.get_or_insert_with(|| builder.vehicle(id, *epoch));
-        Emission { builder, counters, key }.emit(&row, latest);
+        Emission { builder, counters, schema, key }.emit(&row, latest);
     });
 }

@@ -37,10 +37,33 @@ pub struct Column {
     pub min: f64,
     /// The largest valid value.
     pub max: f64,
+    /// Whether `max` is `min` again, as with a heading of 0 to 360 degrees.
+    pub wraps: bool,
     /// How it is stored.
     pub kind: ColumnType,
     /// How it travels in a frame, where it can.
     pub wire: Option<Wire>,
+}
+
+impl Column {
+    /// In a column that wraps, the value by whole turns nearest to `near`, of two as near the higher
+    /// one; elsewhere the value.
+    pub fn unwrapped(&self, value: f64, near: f64) -> f64 {
+        if !self.wraps {
+            return value;
+        }
+        let turn = self.max - self.min;
+        value - ((value - near) / turn - 0.5).ceil() * turn
+    }
+
+    /// In a column that wraps, the value by whole turns between `min` and `max`; elsewhere the value.
+    pub fn wrapped(&self, value: f64) -> f64 {
+        if !self.wraps || (self.min..=self.max).contains(&value) {
+            return value;
+        }
+        let turned = self.min + (value - self.min).rem_euclid(self.max - self.min);
+        turned.min(self.max)
+    }
 }
 
 /// One measured quantity.
@@ -137,12 +160,6 @@ impl Schema {
     /// The longest `max_gap` of any signal.
     pub fn longest_gap(&self) -> Micros {
         self.0.signals.iter().map(|s| s.max_gap).max().unwrap_or(0)
-    }
-
-    /// `window + 2 × max_gap + interval` of the longest gap: how much event time around an instant
-    /// can still change what is stored for it.
-    pub fn context(&self) -> Micros {
-        self.0.window + 2 * self.longest_gap() + self.0.interval
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use fleet_core::nats::{BinderOptions, Names, SourceOptions, StreamOptions};
 use fleet_core::pipeline::PipelineOptions;
 use fleet_core::schema::RecordsConfig;
-use fleet_core::{CellId, Schema};
+use fleet_core::{CellId, Micros, Schema};
 
 pub use fleet_core::schema::Problem;
 pub use nats::{NatsConfig, NatsLogin};
@@ -188,13 +188,9 @@ impl Config {
         }
     }
 
-    /// The binder's choices.
-    pub fn binder_options(&self) -> BinderOptions {
-        BinderOptions {
-            max_vehicles: self.worker.max_vehicles,
-            ack_wait: self.worker.ack_wait,
-            context: self.schema.context(),
-        }
+    /// The binder's choices for a lane whose context is that long, microseconds.
+    pub fn binder_options(&self, context: Micros) -> BinderOptions {
+        BinderOptions { max_vehicles: self.worker.max_vehicles, ack_wait: self.worker.ack_wait, context }
     }
 }
 

@@ -49,13 +49,20 @@ impl Aligner {
         let found = methods.resolve(schema)?;
         let (interval, window) = (schema.interval(), schema.window());
         let rules = found.into_iter().zip(schema.signals());
-        let rules = rules.map(|(m, s)| Rules::new(m, s.max_gap, interval, window, s.column_range()));
+        let rules = rules.map(|(method, signal)| Rules::new(method, signal, interval, window));
         Ok(Self { schema: schema.clone(), rules: rules.collect() })
     }
 
     /// The schema.
     pub fn schema(&self) -> &Schema {
         &self.schema
+    }
+
+    /// How much event time around an instant can still change what is stored for it, microseconds:
+    /// for how long samples are kept, `window + 2 × max_gap + interval` of the longest gap, and more
+    /// where a method looks further than at the next neighbours.
+    pub fn context(&self) -> Micros {
+        self.rules.iter().map(|rules| rules.span).max().unwrap_or(0)
     }
 
     /// The state of a vehicle from which nothing has arrived here.
@@ -66,7 +73,8 @@ impl Aligner {
     /// snapshot's `resume_at` on must be inserted again, in the order of arrival.
     pub fn track(&self, floor: Option<Micros>, horizon: &[Option<Micros>]) -> Track {
         let known = horizon.iter().copied().chain(std::iter::repeat(None));
-        let rings = self.rules.iter().zip(known).map(|(r, horizon)| Ring::new(r.columns.len(), horizon));
+        let rings =
+            self.rules.iter().zip(known).map(|(r, horizon)| Ring::new(r.signal.columns.len(), horizon));
         Track {
             rings: rings.collect(),
             row: vec![f64::NAN; self.schema.column_count()].into(),
@@ -240,7 +248,7 @@ impl Aligner {
     fn emit(&self, track: &mut Track, t: Micros, again: bool, emit: &mut impl FnMut(Row<'_>)) -> bool {
         let mut quality = 0;
         for (s, (rules, ring)) in self.rules.iter().zip(&track.rings).enumerate() {
-            let Some(out) = track.row.get_mut(rules.columns.clone()) else { continue };
+            let Some(out) = track.row.get_mut(rules.signal.column_range()) else { continue };
             match rules.value(ring, t, out) {
                 Some(how) => quality |= how.at(s),
                 None => out.fill(f64::NAN),

@@ -25,7 +25,7 @@ impl Interpolator for GreatCircle {
     }
 
     #[allow(clippy::cast_precision_loss, reason = "durations are far below 2^53 µs")]
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality> {
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality> {
         let (left, right) = samples.bracket(at)?;
         let part = at.t.saturating_sub(left.time) as f64;
         let share = part / right.time.saturating_sub(left.time) as f64;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::view::View;
 use crate::batch::Quality;
+use crate::schema::Column;
 use crate::time::Micros;
 
 /// Which samples around an instant `t` a method looks at.
@@ -19,14 +20,17 @@ pub struct Reach {
 }
 
 /// What a method is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct At {
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct At<'a> {
     /// The instant, event time.
     pub t: Micros,
     /// The longest gap that is bridged, microseconds.
     pub max_gap: Micros,
     /// The grid's, microseconds.
     pub interval: Micros,
+    /// The signal's columns, as many as there are values. A method that computes with differences
+    /// takes them of [unwrapped](Column::unwrapped) values and [wraps](Column::wrapped) its result.
+    pub columns: &'a [Column],
 }
 
 /// An interpolation method. Stateless; one instance serves all signals that name it.
@@ -43,7 +47,7 @@ pub trait Interpolator: Send + Sync + fmt::Debug {
 
     /// Writes the signal's value at the instant, one number per column, and says how it came about;
     /// `None` is NULL, and so is a NaN in `out`. `samples` may hold more than the reach.
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality>;
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality>;
 
     /// Whether a sample exactly on the instant is stored as it is, without asking
     /// [`value`](Self::value). A mean over time says no.

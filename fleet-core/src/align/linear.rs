@@ -5,7 +5,10 @@ use super::view::View;
 use crate::batch::Quality;
 use crate::time::Micros;
 
-/// `linear`: every column on the straight line between the neighbours; never outside them.
+/// `linear`: every column on the straight line between the neighbours; never outside them. A column
+/// that wraps goes the short way.
+///
+/// Formula: `a + (b - a) · (t - t_a) / (t_b - t_a)`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Linear;
 
@@ -14,11 +17,13 @@ impl Interpolator for Linear {
         Reach { before: 1, after: 1, look_back: 0 }
     }
 
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality> {
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality> {
         let (left, right) = samples.bracket(at)?;
         let (part, whole) = (at.t.saturating_sub(left.time), right.time.saturating_sub(left.time));
-        for (column, out) in out.iter_mut().enumerate() {
-            *out = between(left.value(column), right.value(column), part, whole);
+        for (c, (column, out)) in at.columns.iter().zip(out).enumerate() {
+            let from = left.value(c);
+            let to = column.unwrapped(right.value(c), from);
+            *out = column.wrapped(between(from, to, part, whole));
         }
         Some(Quality::Interpolated)
     }
@@ -26,7 +31,7 @@ impl Interpolator for Linear {
 
 /// The point `part / whole` of the way from `a` to `b`.
 #[allow(clippy::cast_precision_loss, reason = "durations are far below 2^53 µs")]
-fn between(a: f64, b: f64, part: Micros, whole: Micros) -> f64 {
+pub(super) fn between(a: f64, b: f64, part: Micros, whole: Micros) -> f64 {
     let (part, whole) = (part as f64, whole as f64);
     // Multiplied first: exact for whole numbers. Huge values overflow that and go the other way.
     let mut value = a + (b - a) * part / whole;

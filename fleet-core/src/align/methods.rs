@@ -6,7 +6,10 @@ use std::sync::Arc;
 use super::great_circle::GreatCircle;
 use super::interpolator::Interpolator;
 use super::linear::Linear;
+use super::nearest::Nearest;
+use super::pchip::Pchip;
 use super::previous::Previous;
+use super::time_weighted_mean::TimeWeightedMean;
 use crate::schema::{Problem, Schema};
 
 /// The methods that a schema can name; the built-in ones by default.
@@ -18,7 +21,10 @@ impl Default for Methods {
         let mut methods = Self::empty();
         methods.register("great_circle", Arc::new(GreatCircle));
         methods.register("linear", Arc::new(Linear));
+        methods.register("nearest", Arc::new(Nearest));
+        methods.register("pchip", Arc::new(Pchip));
         methods.register("previous", Arc::new(Previous));
+        methods.register("time_weighted_mean", Arc::new(TimeWeightedMean));
         methods
     }
 }
@@ -90,7 +96,7 @@ mod tests {
         let columns = "signal[0].interpolation: \"great_circle\" needs two columns, latitude and \
                        longitude, and signal \"position\" has 1";
         let unknown = "signal[1].interpolation: \"cubic\" of signal \"speed\" is none of great_circle, \
-                       linear, previous";
+                       linear, nearest, pchip, previous, time_weighted_mean";
         assert_eq!(said, [columns, unknown]);
     }
 

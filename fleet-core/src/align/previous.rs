@@ -14,7 +14,7 @@ impl Interpolator for Previous {
         Reach { before: 1, after: 0, look_back: 0 }
     }
 
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality> {
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality> {
         let last = samples.get(samples.count_before(at.t.saturating_add(1)).checked_sub(1)?)?;
         if at.t.saturating_sub(last.time) > at.max_gap {
             return None;

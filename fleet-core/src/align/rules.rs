@@ -1,11 +1,12 @@
 //! One signal's part in rows: when it is complete, what its value is, which rows a sample changes.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::interpolator::{At, Interpolator, Reach};
 use super::ring::Ring;
 use crate::batch::Quality;
+use crate::schema::Signal;
 use crate::time::Micros;
 
 /// What the aligner knows of a signal.
@@ -14,21 +15,18 @@ pub(super) struct Rules {
     method: Arc<dyn Interpolator>,
     pub(super) reach: Reach,
     keeps_hits: bool,
-    max_gap: Micros,
     interval: Micros,
     /// How long before its newest sample a signal's samples are kept.
     pub(super) span: Micros,
-    /// Its columns among all of a row.
-    pub(super) columns: Range<usize>,
+    pub(super) signal: Signal,
 }
 
 impl Rules {
     pub(super) fn new(
         method: Arc<dyn Interpolator>,
-        max_gap: Micros,
+        signal: &Signal,
         interval: Micros,
         window: Micros,
-        columns: Range<usize>,
     ) -> Self {
         let reach = method.reach(interval);
         // A late sample changes rows from `after` gaps before it on. These look back by `before`
@@ -36,13 +34,13 @@ impl Rules {
         let looks_back = usize::from(reach.look_back > 0);
         let around = reach.before.saturating_add(reach.after).saturating_add(looks_back).saturating_sub(1);
         let most = gaps(around.max(reach.before.saturating_add(1)).max(2));
-        let span = window.saturating_add(most.saturating_mul(max_gap)).saturating_add(interval);
+        let span = window.saturating_add(most.saturating_mul(signal.max_gap)).saturating_add(interval);
         let keeps_hits = method.keeps_hits();
-        Self { method, reach, keeps_hits, max_gap, interval, span, columns }
+        Self { method, reach, keeps_hits, interval, span, signal: signal.clone() }
     }
 
     fn is_gap(&self, earlier: Option<Micros>, later: Option<Micros>) -> bool {
-        earlier.zip(later).is_some_and(|(earlier, later)| later.saturating_sub(earlier) > self.max_gap)
+        earlier.zip(later).is_some_and(|(earlier, later)| later.saturating_sub(earlier) > self.signal.max_gap)
     }
 
     /// Whether no further sample is waited for at `t`: the ones after it are there, or a gap makes
@@ -56,7 +54,7 @@ impl Rules {
             return true;
         }
         if after == 0 {
-            return t.saturating_sub(newest) > self.max_gap;
+            return t.saturating_sub(newest) > self.signal.max_gap;
         }
         next == 0 || (next..view.len()).any(|i| self.is_gap(view.time(i - 1), view.time(i)))
     }
@@ -77,7 +75,8 @@ impl Rules {
         if !self.is_covered(ring, t, next) {
             return None;
         }
-        let at = At { t, max_gap: self.max_gap, interval: self.interval };
+        let (max_gap, columns) = (self.signal.max_gap, &*self.signal.columns);
+        let at = At { t, max_gap, interval: self.interval, columns };
         let quality = self.method.value(view, at, out)?;
         (quality != Quality::Missing && !out.iter().any(|v| v.is_nan())).then_some(quality)
     }
@@ -97,7 +96,7 @@ impl Rules {
             oldest -= 1;
             missing -= 1;
         }
-        let reach = gaps(missing).saturating_mul(self.max_gap);
+        let reach = gaps(missing).saturating_mul(self.signal.max_gap);
         missing == 0 || view.time(oldest).is_some_and(|oldest| oldest.saturating_sub(reach) >= horizon)
     }
 
@@ -121,7 +120,7 @@ impl Rules {
                 continue;
             }
             let end = view.time(last)?;
-            let held = if self.reach.after == 0 { self.max_gap } else { 0 };
+            let held = if self.reach.after == 0 { self.signal.max_gap } else { 0 };
             return Some(from..=end.saturating_add(held).saturating_add(self.reach.look_back));
         }
         let end = view.time(last)?.max(time.saturating_add(1)).saturating_sub(1);
@@ -136,7 +135,7 @@ impl Rules {
         let next = view.count_before(soon);
         let following = view.time(next);
         let Some(last) = next.checked_sub(1).and_then(|i| view.time(i)) else { return following };
-        let end = last.saturating_add(self.max_gap).saturating_add(self.reach.look_back);
+        let end = last.saturating_add(self.signal.max_gap).saturating_add(self.reach.look_back);
         if self.reach.after == 0 {
             return if t < end { Some(soon) } else { following };
         }

@@ -78,9 +78,15 @@ impl<'a> View<'a> {
         low
     }
 
+    /// Whether there is a sample at the position and one after it, no further apart than `max_gap`.
+    pub fn is_bridged(&self, position: usize, max_gap: Micros) -> bool {
+        let next = position.checked_add(1).and_then(|next| self.time(next));
+        self.time(position).zip(next).is_some_and(|(left, right)| right.saturating_sub(left) <= max_gap)
+    }
+
     /// The neighbours before and at or after the instant, unless they are further apart than
     /// `max_gap` or one of them is missing.
-    pub fn bracket(&self, at: At) -> Option<(Sample<'a>, Sample<'a>)> {
+    pub fn bracket(&self, at: At<'_>) -> Option<(Sample<'a>, Sample<'a>)> {
         let right = self.count_before(at.t);
         let (left, right) = (self.get(right.checked_sub(1)?)?, self.get(right)?);
         (right.time.saturating_sub(left.time) <= at.max_gap).then_some((left, right))

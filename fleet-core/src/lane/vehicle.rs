@@ -1,9 +1,10 @@
 //! What a lane keeps of a bound vehicle.
 
 use crate::align::Track;
-use crate::batch::Row;
+use crate::batch::{Quality, Row};
 use crate::bind::{Binding, LatestRow};
 use crate::ids::{SignalIndex, VehicleId};
+use crate::schema::Schema;
 use crate::time::Micros;
 
 #[derive(Debug)]
@@ -57,7 +58,7 @@ impl Vehicle {
 }
 
 /// Keeps the newest row; what a newer emission of it lacks stays.
-pub(super) fn keep_latest(latest: &mut Option<LatestRow>, row: &Row<'_>) {
+pub(super) fn keep_latest(latest: &mut Option<LatestRow>, row: &Row<'_>, schema: &Schema) {
     match latest {
         Some(kept) if kept.ts > row.ts => {}
         Some(kept) if kept.ts < row.ts => {
@@ -66,15 +67,40 @@ pub(super) fn keep_latest(latest: &mut Option<LatestRow>, row: &Row<'_>) {
             kept.quality = row.quality;
         }
         Some(kept) => {
-            for (kept, new) in kept.values.iter_mut().zip(row.values) {
-                if !new.is_nan() {
-                    *kept = *new;
+            for (s, signal) in schema.signals().iter().enumerate() {
+                let quality = Quality::of(row.quality, s);
+                if quality != Quality::Missing {
+                    kept.quality = quality.put(kept.quality, s);
+                    kept.values[signal.column_range()].copy_from_slice(&row.values[signal.column_range()]);
                 }
             }
-            kept.quality |= row.quality;
         }
         None => {
             *latest = Some(LatestRow { ts: row.ts, values: row.values.to_vec(), quality: row.quality });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_later_emission_replaces_what_it_has_and_keeps_the_rest() {
+        let schema = Schema::default();
+        let quality = |signals: [Quality; 4]| (0..4).map(|s| signals[s].at(s)).sum::<i64>();
+        let (interpolated, measured, none) = (Quality::Interpolated, Quality::Measured, Quality::Missing);
+        let first = [48.0, 11.0, f64::NAN, 70.0, f64::NAN];
+        let again = [f64::NAN, f64::NAN, 50.0, 71.0, f64::NAN];
+        let mut latest = None;
+        for (values, signals) in
+            [(first, [measured, none, interpolated, none]), (again, [none, interpolated, measured, none])]
+        {
+            let row = Row { ts: 10, values: &values, quality: quality(signals), correction: false };
+            keep_latest(&mut latest, &row, &schema);
+        }
+        let latest = latest.unwrap();
+        assert_eq!(latest.values[..4], [48.0, 11.0, 50.0, 71.0]);
+        assert_eq!(latest.quality, quality([measured, interpolated, measured, none]));
     }
 }

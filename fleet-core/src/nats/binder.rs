@@ -33,14 +33,13 @@ pub struct BinderOptions {
     pub max_vehicles: usize,
     /// How long a request stays ours without a sign; [`NatsBinder::connect`] takes the consumer's.
     pub ack_wait: Duration,
-    /// [`Schema::context`](crate::Schema::context).
+    /// [`Lane::context`](crate::lane::Lane::context): a clean release younger than this counts as none.
     pub context: Micros,
 }
 
-impl Default for BinderOptions {
-    /// 10,000 vehicles of the default schema.
-    fn default() -> Self {
-        let context = crate::schema::Schema::default().context();
+impl BinderOptions {
+    /// 10,000 vehicles and 30 s.
+    pub fn new(context: Micros) -> Self {
         Self { max_vehicles: 10_000, ack_wait: Duration::from_secs(30), context }
     }
 }

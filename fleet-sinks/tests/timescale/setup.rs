@@ -9,8 +9,15 @@ use crate::fixture::{Fixture, NOON, seal, speed};
 use crate::server::Server;
 
 fn tyre() -> SignalConfig {
-    let column =
-        ColumnConfig { name: "order".into(), unit: "bar".into(), min: 0.0, max: 9.0, kind: None, wire: None };
+    let column = ColumnConfig {
+        name: "order".into(),
+        unit: "bar".into(),
+        min: 0.0,
+        max: 9.0,
+        wraps: false,
+        kind: None,
+        wire: None,
+    };
     SignalConfig {
         name: "tyre".into(),
         columns: vec![column],

@@ -33,11 +33,12 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let (nats, names) = (config.nats.options(), config.names());
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let binder = NatsBinder::connect(&nats, &names, states, source.clock(), config.binder_options()).await?;
     let sink = Retry::new(TimescaleSink::new(connector.clone(), schema), "timescale", Backoff::default());
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
+    let options = config.binder_options(lane.context());
+    let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
     let of_source = source.counters();
     let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
     let counters = pipeline.counters();

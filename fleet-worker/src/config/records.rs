@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use super::values::Values;
 
 const SIGNAL: [&str; 4] = ["name", "columns", "interpolation", "max_gap"];
-const COLUMN: [&str; 6] = ["name", "unit", "min", "max", "type", "wire"];
+const COLUMN: [&str; 7] = ["name", "unit", "min", "max", "wraps", "type", "wire"];
 const WIRE: [&str; 2] = ["integer", "scale"];
 
 /// Reads the records' part; `signals` is what stands at `signal`.

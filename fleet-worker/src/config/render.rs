@@ -42,6 +42,9 @@ fn render_signal(text: &mut String, signal: &SignalConfig) {
         let (name, unit) = (quoted(&column.name), quoted(&column.unit));
         let _ =
             write!(text, "  {{ name = {name}, unit = {unit}, min = {:?}, max = {:?}", column.min, column.max);
+        if column.wraps {
+            text.push_str(", wraps = true");
+        }
         if let Some(kind) = &column.kind {
             let _ = write!(text, ", type = {}", quoted(kind));
         }

@@ -16,7 +16,7 @@ impl Interpolator for HeldLater {
         Reach { before: 1, after: 0, look_back: 0 }
     }
 
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality> {
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality> {
         let last = samples.get(samples.count_before(at.t).checked_sub(1)?)?;
         out[0] = last.value(0);
         (25 * SECOND..=at.max_gap).contains(&(at.t - last.time)).then_some(Quality::Held)
@@ -42,7 +42,7 @@ impl Interpolator for Back {
         Reach { before: self.0, after: 1, look_back: 0 }
     }
 
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality> {
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality> {
         samples.bracket(at)?;
         let mut first = samples.count_before(at.t) - 1;
         out[0] = 1.0;
@@ -92,7 +92,7 @@ impl Interpolator for OverInterval {
         Reach { before: 1, after: 1, look_back: interval }
     }
 
-    fn value(&self, samples: View<'_>, at: At, out: &mut [f64]) -> Option<Quality> {
+    fn value(&self, samples: View<'_>, at: At<'_>, out: &mut [f64]) -> Option<Quality> {
         let first = samples.count_before(at.t - at.interval + 1).checked_sub(1)?;
         let last = samples.get(samples.count_before(at.t))?;
         out[0] = f64::midpoint(samples.get(first)?.value(0), last.value(0));
