@@ -32,6 +32,11 @@ impl Quality {
         i64::from(self as u8) << (2 * signal)
     }
 
+    /// A record's `quality` with these two bits in place of the signal's.
+    pub fn put(self, quality: i64, signal: usize) -> i64 {
+        (quality & !(3 << (2 * signal))) | self.at(signal)
+    }
+
     /// A signal's two bits out of a record's `quality`.
     pub fn of(quality: i64, signal: usize) -> Self {
         match (quality >> (2 * signal)) & 3 {
@@ -41,6 +46,15 @@ impl Quality {
             _ => Self::Missing,
         }
     }
+}
+
+/// A record as plain values, without its vehicle and time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Record {
+    /// A value per column of the schema; `None` is NULL.
+    pub values: Vec<Option<f64>>,
+    /// Two bits per signal, see [`Quality`].
+    pub quality: i64,
 }
 
 /// A vehicle that a batch has rows of, with the claim under which they were computed.

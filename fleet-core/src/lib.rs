@@ -28,6 +28,7 @@ pub mod schema;
 pub mod align;
 pub mod bind;
 pub mod decode;
+pub mod reference;
 pub mod sink;
 pub mod source;
 

@@ -11,6 +11,5 @@ pub mod exit;
 pub mod local;
 pub mod logging;
 pub mod metrics;
-pub mod reference;
 pub mod simulate;
 pub mod verify;

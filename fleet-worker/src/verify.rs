@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fleet_core::batch::Record;
 use fleet_core::error::{Error, Result};
+use fleet_core::reference::{self, Samples, Table};
 use fleet_core::schema::{ColumnType, Schema};
 use fleet_core::time::display;
 use fleet_core::{Micros, VehicleId};
@@ -10,7 +12,6 @@ use futures_util::TryStreamExt;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
-use crate::reference::{self, Expected, Samples};
 use crate::simulate::Ledger;
 
 /// What a comparison found.
@@ -131,34 +132,28 @@ fn read(row: &Row, schema: &Schema, commits: bool) -> Result<(String, Stored), t
 }
 
 /// Walks both tables of one vehicle, which are in the order of time.
-fn compare(
-    verdict: &mut Verdict,
-    schema: &Schema,
-    name: &VehicleId,
-    expected: &[Expected],
-    stored: &[Stored],
-) {
+fn compare(verdict: &mut Verdict, schema: &Schema, name: &VehicleId, expected: &Table, stored: &[Stored]) {
     verdict.stored += stored.len() as u64;
     verdict.expected += expected.len() as u64;
     let mut by_time: BTreeMap<Micros, Vec<&Stored>> = BTreeMap::new();
     for row in stored {
         by_time.entry(row.ts).or_default().push(row);
     }
-    for row in expected {
-        let Some(found) = by_time.remove(&row.ts) else {
+    for (ts, row) in expected {
+        let Some(found) = by_time.remove(ts) else {
             verdict.missing += 1;
-            verdict.fault(|| format!("missing: {name} {} with {:?}", display(row.ts), row.values));
+            verdict.fault(|| format!("missing: {name} {} with {:?}", display(*ts), row.values));
             continue;
         };
         if found.len() > 1 {
             verdict.duplicate += found.len() as u64 - 1;
-            verdict.fault(|| format!("{} times: {name} {}", found.len(), display(row.ts)));
+            verdict.fault(|| format!("{} times: {name} {}", found.len(), display(*ts)));
         }
         for stored in found.iter().filter(|stored| !same(schema, row, stored)) {
             verdict.wrong += 1;
             verdict.fault(|| {
                 let (is, must) = ((&stored.values, stored.quality), (&row.values, row.quality));
-                format!("wrong: {name} {} is {is:?} and must be {must:?}", display(row.ts))
+                format!("wrong: {name} {} is {is:?} and must be {must:?}", display(*ts))
             });
         }
     }
@@ -169,7 +164,7 @@ fn compare(
 }
 
 /// Equal but for the last bits, in which two ways to compute the same may differ.
-fn same(schema: &Schema, expected: &Expected, stored: &Stored) -> bool {
+fn same(schema: &Schema, expected: &Record, stored: &Stored) -> bool {
     let close = |must: f64, is: f64, kind: ColumnType| match kind {
         // Degrees: a tenth of a millimetre. An f64 of a scaled integer: a part in 10^12.
         ColumnType::Double => (must - is).abs() <= 1e-9_f64.max(must.abs() * 1e-12),
@@ -203,10 +198,10 @@ fn percentiles(mut latencies: Vec<f64>) -> Option<Latency> {
 mod tests {
     use super::*;
 
-    fn rows() -> (Vec<Expected>, Vec<Stored>) {
+    fn rows() -> (Table, Vec<Stored>) {
         let values = vec![Some(48.0), Some(11.0), Some(50.5), None, None];
         let rows = (1..=3).map(|n| n * 10_000_000);
-        let expected = rows.clone().map(|ts| Expected { ts, values: values.clone(), quality: 0b1010 });
+        let expected = rows.clone().map(|ts| (ts, Record { values: values.clone(), quality: 0b1010 }));
         let stored = rows.map(|ts| Stored { ts, values: values.clone(), quality: 0b1010, committed: None });
         (expected.collect(), stored.collect())
     }

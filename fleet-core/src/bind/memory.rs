@@ -1,6 +1,6 @@
 //! Bindings and states in memory, for examples and tests without a server.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -81,8 +81,8 @@ impl StateStore for MemoryStates {
     async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {
         let mut rows = self.rows();
         for (vehicle, end) in ends {
-            let open = rows.get_mut(vehicle).into_iter().flat_map(|row| row.trips.values_mut());
-            open.filter(|e| e.is_none()).for_each(|e| *e = Some(*end));
+            let begun = rows.get_mut(vehicle).into_iter().flat_map(|row| row.trips.range_mut(..=*end));
+            begun.filter(|(_, e)| e.is_none()).for_each(|(_, e)| *e = Some(*end));
         }
         Ok(())
     }
@@ -97,10 +97,35 @@ impl StateStore for MemoryStates {
 #[derive(Debug, Default)]
 struct Queue {
     requests: VecDeque<ClaimRequest>,
+    /// Delivered and not acknowledged.
+    bound: BTreeMap<VehicleId, ClaimRequest>,
+    /// The last `on` of a vehicle that was waiting or bound when it was offered.
+    again: BTreeMap<VehicleId, Micros>,
     now: Micros,
 }
 
-/// A queue of bind requests in memory; clones share it.
+impl Queue {
+    fn offer(&mut self, vehicle: &VehicleId, on_time: Micros) {
+        self.now = self.now.max(on_time);
+        if self.bound.contains_key(vehicle) || self.requests.iter().any(|r| r.vehicle == *vehicle) {
+            self.again.insert(vehicle.clone(), on_time);
+            return;
+        }
+        let request = ClaimRequest { vehicle: vehicle.clone(), on_time, started_at: on_time };
+        self.requests.push_back(request);
+    }
+
+    /// Acknowledges a vehicle's request and looks for an `on` after its trip ended.
+    fn acknowledge(&mut self, vehicle: &VehicleId, ended_at: Micros) {
+        self.bound.remove(vehicle);
+        if let Some(on_time) = self.again.remove(vehicle).filter(|on_time| *on_time > ended_at) {
+            self.offer(vehicle, on_time);
+        }
+    }
+}
+
+/// A queue of bind requests in memory, each un-acknowledged while its vehicle is bound; clones share
+/// it.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryQueue {
     queue: Arc<Mutex<Queue>>,
@@ -117,14 +142,33 @@ impl MemoryQueue {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Offers a vehicle whose `on` was stored at a server time.
+    /// Offers a vehicle whose `on` was stored at a server time. One that waits or is bound already is
+    /// not enqueued twice; its release looks for this `on` instead.
     pub fn offer(&self, vehicle: &VehicleId, on_time: Micros) {
-        let request = ClaimRequest { vehicle: vehicle.clone(), on_time, started_at: on_time };
+        self.queue().offer(vehicle, on_time);
+        self.news.notify_waiters();
+    }
+
+    /// Delivers again what was not acknowledged, as after the death of all workers.
+    pub fn redeliver(&self) {
+        let bound = self.queue().bound.keys().cloned().collect();
+        self.give_back(&bound);
+    }
+
+    fn give_back(&self, vehicles: &BTreeSet<VehicleId>) {
         let mut queue = self.queue();
-        queue.now = queue.now.max(on_time);
-        queue.requests.push_back(request);
+        for vehicle in vehicles {
+            let request = queue.bound.remove(vehicle);
+            queue.requests.extend(request);
+        }
         drop(queue);
         self.news.notify_waiters();
+    }
+
+    /// How many vehicles wait or are bound.
+    pub fn active(&self) -> usize {
+        let queue = self.queue();
+        queue.requests.len() + queue.bound.len()
     }
 }
 
@@ -134,6 +178,7 @@ pub struct MemoryBinder<S> {
     queue: MemoryQueue,
     states: Arc<S>,
     context: Micros,
+    held: BTreeSet<VehicleId>,
     ready: VecDeque<BindEvent>,
     commands: VecDeque<Command>,
 }
@@ -146,10 +191,10 @@ enum Command {
 }
 
 impl<S: StateStore> MemoryBinder<S> {
-    /// Binds what the queue offers. `context` is [`Schema::context`](crate::Schema::context).
+    /// Binds what the queue offers. `context` is [`Lane::context`](crate::lane::Lane::context).
     pub fn new(queue: &MemoryQueue, states: Arc<S>, context: Micros) -> Self {
         let (ready, commands) = (VecDeque::new(), VecDeque::new());
-        Self { queue: queue.clone(), states, context, ready, commands }
+        Self { queue: queue.clone(), states, context, held: BTreeSet::new(), ready, commands }
     }
 
     async fn carry_out(&mut self) -> Result<()> {
@@ -163,6 +208,8 @@ impl<S: StateStore> MemoryBinder<S> {
                 Command::Release(state, ended_at) => {
                     self.states.save(std::slice::from_ref(state)).await?;
                     self.states.end_trips(&[(state.vehicle.clone(), *ended_at)]).await?;
+                    self.held.remove(&state.vehicle);
+                    self.queue.queue().acknowledge(&state.vehicle, *ended_at);
                     Some(BindEvent::Released(state.vehicle.clone()))
                 }
                 Command::NextTrip(vehicle, ended_at, started_at) => {
@@ -186,7 +233,13 @@ impl<S: StateStore> MemoryBinder<S> {
             return Ok(());
         }
         let claims = self.states.claim(&requests, now, self.context).await?;
-        self.queue.queue().requests.drain(..requests.len());
+        let mut queue = self.queue.queue();
+        for request in &requests {
+            queue.requests.retain(|r| r.vehicle != request.vehicle);
+            queue.bound.insert(request.vehicle.clone(), request.clone());
+            self.held.insert(request.vehicle.clone());
+        }
+        drop(queue);
         let bound = claims.into_iter().zip(&requests).map(|(claim, request)| Binding {
             vehicle: claim.vehicle,
             epoch: claim.epoch,
@@ -235,6 +288,8 @@ impl<S: StateStore> Binder for MemoryBinder<S> {
 
     async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {
         self.carry_out().await?;
-        self.states.save(&states).await
+        self.states.save(&states).await?;
+        self.queue.give_back(&std::mem::take(&mut self.held));
+        Ok(())
     }
 }

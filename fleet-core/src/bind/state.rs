@@ -126,7 +126,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// As [`claim`](Self::claim).
     fn save(&self, states: &[VehicleState]) -> impl Future<Output = Result<()>> + Send;
 
-    /// Ends the vehicle's open trips at these times (server time).
+    /// Ends the vehicle's open trips that began before these times (server time).
     ///
     /// # Errors
     /// As [`claim`](Self::claim).

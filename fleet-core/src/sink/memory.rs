@@ -8,24 +8,15 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int64Type, TimestampMicrosecondType};
 
 use super::{Progress, Sink};
-use crate::batch::{Batch, FIRST_VALUE_COLUMN, Quality};
+use crate::batch::{Batch, FIRST_VALUE_COLUMN, Quality, Record};
 use crate::error::Result;
 use crate::ids::VehicleId;
 use crate::schema::Schema;
 use crate::time::Micros;
 
-/// A stored record: a value per column of the schema, and `quality`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Stored {
-    /// A value per column; `None` is NULL. A `real` column's value was rounded to `f32`.
-    pub values: Vec<Option<f64>>,
-    /// Two bits per signal, see [`Quality`].
-    pub quality: i64,
-}
-
 #[derive(Debug, Default)]
 struct Table {
-    rows: BTreeMap<(VehicleId, Micros), Stored>,
+    rows: BTreeMap<(VehicleId, Micros), Record>,
     epochs: BTreeMap<VehicleId, i32>,
 }
 
@@ -44,17 +35,17 @@ impl MemorySink {
     }
 
     /// Everything stored, by vehicle and time.
-    pub fn rows(&self) -> BTreeMap<(VehicleId, Micros), Stored> {
+    pub fn rows(&self) -> BTreeMap<(VehicleId, Micros), Record> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).rows.clone()
     }
 
-    fn merge(&self, row: &mut Stored, new: &Stored) {
+    fn merge(&self, row: &mut Record, new: &Record) {
         for (i, signal) in self.schema.signals().iter().enumerate() {
             let quality = Quality::of(new.quality, i);
             if quality == Quality::Missing {
                 continue;
             }
-            row.quality = (row.quality & !(3 << (2 * i))) | quality.at(i);
+            row.quality = quality.put(row.quality, i);
             row.values[signal.column_range()].clone_from_slice(&new.values[signal.column_range()]);
         }
     }
@@ -89,8 +80,9 @@ impl Sink for MemorySink {
     }
 }
 
-/// A batch's rows as plain values: the vehicle's key, the time, the record.
-pub fn rows(batch: &Batch) -> Vec<(usize, Micros, Stored)> {
+/// A batch's rows as plain values: the vehicle's key, the time, the record. The value of a `real`
+/// column is that of its `f32`.
+pub fn rows(batch: &Batch) -> Vec<(usize, Micros, Record)> {
     let record = batch.record();
     let ts = record.column(0).as_primitive::<TimestampMicrosecondType>();
     let keys = record.column(1).as_dictionary::<arrow_array::types::Int32Type>();
@@ -111,7 +103,7 @@ pub fn rows(batch: &Batch) -> Vec<(usize, Micros, Stored)> {
             let values = (FIRST_VALUE_COLUMN..last).map(|c| value(c, row)).collect();
             #[allow(clippy::cast_sign_loss, reason = "keys are positions")]
             let key = keys.keys().value(row) as usize;
-            (key, ts.value(row), Stored { values, quality: quality.value(row) })
+            (key, ts.value(row), Record { values, quality: quality.value(row) })
         })
         .collect()
 }

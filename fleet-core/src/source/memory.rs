@@ -94,6 +94,8 @@ impl MemoryStream {
 struct Reader {
     vehicle: VehicleId,
     off: bool,
+    /// The last `on` or `off` that was told, server time.
+    told: Micros,
 }
 
 /// [`Source`] on a [`MemoryStream`].
@@ -123,28 +125,34 @@ impl MemorySource {
     fn read_again(&mut self, slot: Slot, from: Micros) {
         let Some(reader) = self.readers.get_mut(&slot) else { return };
         let log = self.stream.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut off = None;
+        let mut lifecycle = Vec::new();
         for entry in log.entries[..self.cursor].iter().filter(|e| e.vehicle == reader.vehicle) {
+            let stored = entry.stored;
             match &entry.what {
-                What::Signal(signal, payload) if entry.stored >= from => {
+                What::Signal(signal, payload) if stored >= from => {
                     self.ready.push_back(SourceEvent::Message(Message {
                         slot,
                         topic: Topic::Signal(*signal),
                         payload: payload.clone(),
-                        arrival: entry.stored,
+                        arrival: stored,
                         live: false,
                     }));
                 }
                 What::Signal(..) => {}
-                What::On => off = None,
-                What::Off => off = Some(entry.stored),
+                What::On | What::Off if stored <= reader.told => {}
+                What::On if std::mem::take(&mut reader.off) => {
+                    lifecycle.push(SourceEvent::On { slot, started_at: stored });
+                }
+                What::On => {}
+                What::Off => {
+                    reader.off = true;
+                    lifecycle.push(SourceEvent::Off { slot, stored });
+                }
             }
         }
+        reader.told = reader.told.max(log.entries[..self.cursor].last().map_or(0, |e| e.stored));
         self.ready.push_back(SourceEvent::CaughtUp(vec![slot]));
-        if let Some(stored) = off.filter(|_| !reader.off) {
-            self.ready.push_back(SourceEvent::Off { slot, stored });
-        }
-        reader.off = off.is_some();
+        self.ready.extend(lifecycle);
     }
 
     fn read_on(&mut self) {
@@ -153,6 +161,7 @@ impl MemorySource {
             self.cursor += 1;
             let Some(&slot) = self.slots.get(&entry.vehicle) else { continue };
             let Some(reader) = self.readers.get_mut(&slot) else { continue };
+            reader.told = entry.stored;
             let message = |topic, payload| {
                 SourceEvent::Message(Message { slot, topic, payload, arrival: entry.stored, live: true })
             };
@@ -189,9 +198,9 @@ impl Source for MemorySource {
     }
 
     fn attach(&mut self, group: Vec<Attach>) {
-        for Attach { slot, vehicle, from, .. } in group {
+        for Attach { slot, vehicle, from, on_time } in group {
             self.slots.insert(vehicle.clone(), slot);
-            self.readers.insert(slot, Reader { vehicle, off: false });
+            self.readers.insert(slot, Reader { vehicle, off: false, told: on_time });
             self.read_again(slot, from);
         }
     }

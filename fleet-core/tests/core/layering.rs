@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["error", "ids", "time"],
     &["message", "sample", "schema", "batch"],
-    &["source", "decode", "bind", "align", "sink"],
+    &["source", "decode", "bind", "align", "sink", "reference"],
     &["lane"],
     &["pipeline", "nats"],
 ];

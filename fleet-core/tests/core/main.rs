@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod align;
+mod compare;
 mod fuzz_corpus;
 mod layering;
-mod pipeline;
-mod reference;
+mod simulation;
 mod wire_format;

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fleet_core::batch::{Batch, BatchBuilder, Quality, Row};
+use fleet_core::batch::{Batch, BatchBuilder, Quality, Record as Stored, Row};
 use fleet_core::schema::{ColumnType, Schema};
-use fleet_core::sink::memory::Stored;
 use fleet_core::time::{Micros, SECOND};
 use fleet_core::{Sink, VehicleId};
 use fleet_sinks::timescale::{Edition, SetupOptions, TimescaleSink, setup};

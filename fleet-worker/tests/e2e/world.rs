@@ -5,11 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use fleet_core::VehicleId;
+use fleet_core::reference::{self, Samples};
 use fleet_core::time::SECOND;
 use fleet_worker::clock::now;
 use fleet_worker::deployment::Deployment;
 use fleet_worker::local::NatsServer;
-use fleet_worker::reference::{self, Samples};
 use fleet_worker::simulate::{Ledger, Sampled, Simulation, SimulationOptions, Summary};
 use fleet_worker::verify::{Verdict, verify};
 use tokio::task::JoinHandle;

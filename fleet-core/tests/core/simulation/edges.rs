@@ -1,0 +1,173 @@
+//! Edges in memory that make trouble.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fleet_core::batch::Batch;
+use fleet_core::bind::memory::MemoryStates;
+use fleet_core::bind::{Claim, ClaimRequest, StateStore, VehicleState};
+use fleet_core::decode::{DecodeError, Decoder};
+use fleet_core::error::{Error, Result};
+use fleet_core::sample::Samples;
+use fleet_core::schema::Signal;
+use fleet_core::sink::memory::{MemorySink, rows};
+use fleet_core::sink::{Progress, Sink};
+use fleet_core::{Micros, VehicleId};
+
+use super::play::Fault;
+use super::traffic::{Dice, Sample};
+
+/// A user's own format: per sample its little-endian event time, then the values.
+#[derive(Debug)]
+pub(super) struct Raw;
+
+pub(super) fn payload(samples: &[Sample]) -> Bytes {
+    let words = samples.iter().flat_map(|(time, values)| {
+        std::iter::once(time.to_le_bytes()).chain(values.iter().map(|v| v.to_le_bytes()))
+    });
+    words.flatten().collect()
+}
+
+impl Decoder for Raw {
+    fn decode(
+        &self,
+        signal: &Signal,
+        payload: &[u8],
+        out: &mut Samples,
+    ) -> std::result::Result<(), DecodeError> {
+        let (words, _) = payload.as_chunks::<8>();
+        for sample in words.chunks_exact(signal.columns.len() + 1) {
+            let values: Vec<f64> = sample[1..].iter().map(|w| f64::from_le_bytes(*w)).collect();
+            out.push(i64::from_le_bytes(sample[0]), &values);
+        }
+        Ok(())
+    }
+
+    fn sequence(&self, _: &[u8]) -> Option<u16> {
+        None
+    }
+}
+
+/// What the sinks of a run have been given and done.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) batches: Mutex<Vec<u8>>,
+    pub(super) failures: AtomicU64,
+}
+
+/// A slow sink that fails before or after it has written, as often as told.
+pub(super) struct Flaky {
+    pub(super) inner: MemorySink,
+    pub(super) dice: Dice,
+    /// Of 100 batches.
+    pub(super) failures: i64,
+    pub(super) fault: Fault,
+    /// What is said to be durable and is not.
+    pub(super) pending: VecDeque<Batch>,
+    pub(super) log: Arc<Log>,
+}
+
+impl Flaky {
+    async fn write(&mut self, batch: &Batch) -> Result<Progress> {
+        if self.fault != Fault::DurableTooEarly {
+            return Sink::accept(&mut self.inner, batch).await;
+        }
+        self.pending.push_back(batch.clone());
+        if self.pending.len() > 5
+            && let Some(pending) = self.pending.pop_front()
+        {
+            Sink::accept(&mut self.inner, &pending).await?;
+        }
+        Ok(Progress { durable: batch.sequence(), rejected: Vec::new() })
+    }
+}
+
+impl Sink for Flaky {
+    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+        let seen = format!("{} {:?}\n", batch.sequence(), rows(batch));
+        self.log.batches.lock().unwrap().extend(seen.into_bytes());
+        // Now and then slower than all that a window holds.
+        let slowest = if self.dice.one_in(10) { 15_000 } else { 400 };
+        tokio::time::sleep(Duration::from_millis(self.dice.below(slowest).unsigned_abs())).await;
+        if self.dice.below(100) >= self.failures {
+            return self.write(batch).await;
+        }
+        self.log.failures.fetch_add(1, Ordering::Relaxed);
+        if self.dice.one_in(2) {
+            self.write(batch).await?;
+        }
+        Err(Error::unavailable("the response was lost"))
+    }
+
+    async fn flush(&mut self) -> Result<Progress> {
+        match self.fault {
+            Fault::DurableTooEarly => Ok(Progress::default()),
+            _ => Sink::flush(&mut self.inner).await,
+        }
+    }
+}
+
+/// States behind a slow connection: a worker may die before and after each access.
+#[derive(Debug, Clone)]
+pub(super) struct Remote {
+    pub(super) inner: Arc<MemoryStates>,
+    pub(super) fault: Fault,
+}
+
+async fn travel() {
+    tokio::time::sleep(Duration::from_millis(3)).await;
+}
+
+impl StateStore for Remote {
+    async fn claim(&self, requests: &[ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
+        travel().await;
+        let mut claims = self.inner.claim(requests, now, context).await?;
+        if self.fault == Fault::NoReplay {
+            // What was stored before the `on` or by now was somebody else's business.
+            claims.iter_mut().for_each(|claim| claim.start = now);
+        }
+        travel().await;
+        Ok(claims)
+    }
+
+    async fn save(&self, states: &[VehicleState]) -> Result<()> {
+        travel().await;
+        self.inner.save(states).await?;
+        travel().await;
+        Ok(())
+    }
+
+    async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {
+        travel().await;
+        self.inner.end_trips(ends).await
+    }
+
+    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
+        travel().await;
+        self.inner.begin_trip(vehicle, started_at).await
+    }
+}
+
+/// A worker that dies when it has been polled so often: at any await.
+pub(super) struct Mortal<F> {
+    pub(super) worker: Pin<Box<F>>,
+    pub(super) polls: i64,
+}
+
+impl<F: Future> Future for Mortal<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.polls -= 1;
+        if self.polls < 0 {
+            return Poll::Ready(None);
+        }
+        self.worker.as_mut().poll(context).map(Some)
+    }
+}

@@ -1,0 +1,254 @@
+//! One seed: some vehicles, some workers, one table.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fleet_core::align::{Aligner, Methods};
+use fleet_core::batch::{Quality, Record};
+use fleet_core::bind::memory::{MemoryBinder, MemoryQueue, MemoryStates};
+
+use fleet_core::ids::SignalIndex;
+use fleet_core::lane::{Lane, LaneCounters};
+use fleet_core::pipeline::{Pipeline, PipelineOptions};
+use fleet_core::reference::{self, Samples, Table};
+use fleet_core::schema::Schema;
+use fleet_core::sink::memory::MemorySink;
+use fleet_core::sink::{Backoff, Retry};
+use fleet_core::source::memory::{MemorySource, MemoryStream};
+use fleet_core::time::SECOND;
+use fleet_core::{Micros, VehicleId};
+
+use super::edges::{Flaky, Log, Mortal, Raw, Remote, payload};
+use super::traffic::{self, Dice, Post, START, Trip, What, drive};
+use crate::compare::difference;
+
+/// What is done wrong on purpose, to see that it is caught.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fault {
+    None,
+    /// The sink says durable of what it has yet to write.
+    DurableTooEarly,
+    /// A new holder begins with what comes from now on.
+    NoReplay,
+}
+
+/// What a run came to.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    pub(super) deaths: u64,
+    pub(super) failures: u64,
+    /// Beyond the first of each vehicle.
+    pub(super) trips: u64,
+    pub(super) counters: LaneCounters,
+    /// Every row of every batch in the order in which the sinks got them.
+    pub(super) batches: Vec<u8>,
+}
+
+impl std::ops::AddAssign<LaneCounters> for Seen {
+    fn add_assign(&mut self, lane: LaneCounters) {
+        self.counters.corrections += lane.corrections;
+        self.counters.duplicates += lane.duplicates;
+        self.counters.late += lane.late;
+        self.counters.refused.extend(lane.refused);
+    }
+}
+
+impl std::ops::AddAssign for Seen {
+    fn add_assign(&mut self, other: Self) {
+        self.deaths += other.deaths;
+        self.failures += other.failures;
+        self.trips += other.trips;
+        *self += other.counters;
+    }
+}
+
+struct World {
+    schema: Schema,
+    stream: MemoryStream,
+    queue: MemoryQueue,
+    states: Arc<MemoryStates>,
+    table: MemorySink,
+    log: Arc<Log>,
+    fault: Fault,
+}
+
+/// One vehicle: what its table and its trips must be.
+struct Expected {
+    vehicle: VehicleId,
+    table: Table,
+    trips: Vec<Trip>,
+    /// Between trips: from the last sample of one to the first of the next.
+    pauses: Vec<(Micros, Micros)>,
+}
+
+/// The stream's clock runs so many times as fast as the test's, which is paused.
+const SPEED: u64 = 2;
+
+/// Plays a seed on a runtime of its own.
+///
+/// # Errors
+/// What is wrong with the table or the trips.
+pub(super) fn play(seed: u64, fault: Fault) -> Result<Seen, String> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(run(seed, fault)).map_err(|error| format!("seed {seed}: {error}"))
+}
+
+async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
+    let mut dice = Dice(seed);
+    let schema = traffic::schema(&mut dice);
+    let world = World {
+        table: MemorySink::new(&schema),
+        stream: MemoryStream::new(),
+        queue: MemoryQueue::new(),
+        states: Arc::new(MemoryStates::new()),
+        log: Arc::default(),
+        schema,
+        fault,
+    };
+    let (mut posts, mut vehicles) = (Vec::new(), Vec::new());
+    for v in 0..=dice.below(3) {
+        let vehicle = VehicleId::new(&format!("V{v}")).unwrap();
+        let (of_vehicle, trips) = drive(&mut dice, &vehicle);
+        let table = expected(&world.schema, &of_vehicle);
+        let pauses = pauses(&of_vehicle, &trips);
+        vehicles.push(Expected { vehicle, table, trips, pauses });
+        posts.extend(of_vehicle);
+    }
+    posts.sort_by_key(|post| post.stored);
+    let mut seen = Seen::default();
+    work(&world, &mut dice, posts, &mut seen).await?;
+    seen.trips = vehicles.iter().map(|v| v.trips.len() as u64 - 1).sum();
+    seen.failures = world.log.failures.load(Ordering::Relaxed);
+    seen.batches = std::mem::take(&mut *world.log.batches.lock().unwrap());
+    vehicles.iter().try_for_each(|vehicle| compare(&world, vehicle))?;
+    Ok(seen)
+}
+
+/// Workers that die, one after the other, until nothing is left to do.
+async fn work(world: &World, dice: &mut Dice, posts: Vec<Post>, seen: &mut Seen) -> Result<(), String> {
+    let publisher = tokio::spawn(publish(world.stream.clone(), world.queue.clone(), posts));
+    let failures = dice.below(30);
+    let mut lives = dice.below(12);
+    loop {
+        world.queue.redeliver();
+        let pipeline = world.pipeline(dice, failures);
+        let counters = pipeline.counters();
+        let done = async {
+            while !(publisher.is_finished() && world.queue.active() == 0) {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        lives -= 1;
+        let polls = if lives < 0 { i64::MAX } else { 1 << dice.below(14) };
+        let worker = Mortal { worker: Box::pin(pipeline.run(done)), polls };
+        let end = tokio::time::timeout(Duration::from_secs(600), worker);
+        let end = end.await.map_err(|_| "the vehicles were not released in 600 s".to_owned())?;
+        *seen += counters.lane();
+        match end {
+            None => seen.deaths += 1,
+            Some(result) => return result.map_err(|error| error.to_string()),
+        }
+        tokio::time::sleep(Duration::from_millis(dice.below(3_000).unsigned_abs())).await;
+    }
+}
+
+async fn publish(stream: MemoryStream, queue: MemoryQueue, posts: Vec<Post>) {
+    let mut now = START;
+    for Post { stored, vehicle, what } in posts {
+        let pause = (stored - now).max(0).unsigned_abs();
+        tokio::time::sleep(Duration::from_micros(pause / SPEED)).await;
+        now = now.max(stored);
+        match what {
+            What::On => {
+                stream.on(&vehicle, stored);
+                queue.offer(&vehicle, stored);
+            }
+            What::Off => stream.off(&vehicle, stored),
+            What::Samples(signal, samples) => {
+                let signal = SignalIndex(u8::try_from(signal).unwrap());
+                stream.publish(&vehicle, signal, payload(&samples), stored);
+            }
+        }
+    }
+    // The clock goes on, or patience would never end.
+    stream.advance(now + 60 * SECOND);
+}
+
+impl World {
+    fn pipeline(&self, dice: &mut Dice, failures: i64) -> Pipeline<MemorySource, MemoryBinder<Remote>> {
+        let aligner = Aligner::new(&self.schema, &Methods::default()).unwrap();
+        let lane = Lane::new(&self.schema, Arc::new(Raw), aligner);
+        let sink = Flaky {
+            inner: self.table.clone(),
+            dice: Dice(dice.roll()),
+            failures,
+            fault: self.fault,
+            pending: VecDeque::new(),
+            log: Arc::clone(&self.log),
+        };
+        let backoff = Backoff { first: Duration::from_millis(50), ..Backoff::default() };
+        let states = Remote { inner: Arc::clone(&self.states), fault: self.fault };
+        let binder = MemoryBinder::new(&self.queue, Arc::new(states), lane.context());
+        let mut millis =
+            |from: i64, more: i64| Duration::from_millis((from + dice.below(more)).unsigned_abs());
+        let options = PipelineOptions {
+            batch_age: millis(100, 900),
+            save_interval: millis(200, 5_000),
+            batch_rows: 1 + dice.below(40) as usize,
+            max_waiting_rows: dice.of(&[20, 200_000]),
+            patience: Duration::from_secs(2),
+            resume_margin: Duration::ZERO,
+            ..PipelineOptions::default()
+        };
+        let source = MemorySource::new(&self.stream);
+        Pipeline::new(source, binder, Retry::new(sink, "flaky", backoff), lane, options)
+    }
+}
+
+/// What the table of a vehicle must be, by the plain reference.
+fn expected(schema: &Schema, posts: &[Post]) -> Table {
+    let mut samples = vec![Samples::new(); schema.signals().len()];
+    for post in posts {
+        if let What::Samples(signal, of_message) = &post.what {
+            of_message.iter().for_each(|(time, values)| reference::add(&mut samples[*signal], *time, values));
+        }
+    }
+    reference::table(schema, &samples)
+}
+
+fn pauses(posts: &[Post], trips: &[Trip]) -> Vec<(Micros, Micros)> {
+    let times = posts.iter().flat_map(|post| match &post.what {
+        What::Samples(_, samples) => samples.iter().map(|s| s.0).collect(),
+        _ => Vec::new(),
+    });
+    let times: Vec<Micros> = times.collect();
+    let pause = |(on, _): &Trip| {
+        let last = times.iter().copied().filter(|t| t < on).max()?;
+        Some((last, times.iter().copied().filter(|t| t >= on).min().unwrap_or(Micros::MAX)))
+    };
+    trips.iter().skip(1).filter_map(pause).collect()
+}
+
+fn compare(world: &World, expected: &Expected) -> Result<(), String> {
+    let Expected { vehicle, table, trips, pauses } = expected;
+    let stored = world.table.rows().into_iter().filter(|((v, _), _)| v == vehicle);
+    let stored: Table = stored.map(|((_, ts), record)| (ts, record)).collect();
+    // After a trip a value may be held for `max_gap`, until the next trip's first sample at most. A
+    // holder that begins the next trip without the last one's samples can't know it.
+    let kept = |table: &Table| -> Table {
+        let held_on = |ts: &Micros, record: &Record| {
+            (0..4).all(|s| matches!(Quality::of(record.quality, s), Quality::Missing | Quality::Held))
+                && pauses.iter().any(|(last, first)| (last + 1..*first).contains(ts))
+        };
+        table.iter().filter(|(ts, record)| !held_on(ts, record)).map(|(ts, r)| (*ts, r.clone())).collect()
+    };
+    if let Some(difference) = difference(&world.schema, &kept(&stored), &kept(table)) {
+        return Err(format!("{vehicle}: {difference}"));
+    }
+    let want: Vec<(Micros, Option<Micros>)> = trips.iter().map(|(on, off)| (*on, Some(*off))).collect();
+    let got = world.states.trips(vehicle);
+    if got == want { Ok(()) } else { Err(format!("{vehicle} has the trips {got:?}, not {want:?}")) }
+}
