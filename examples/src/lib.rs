@@ -1,4 +1,6 @@
-//! What the examples share: a few simulated vehicles in memory.
+//! What the examples share: a few simulated vehicles in memory, and files of samples.
+
+pub mod align_file;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -57,6 +57,27 @@ pub struct Record {
     pub quality: i64,
 }
 
+impl Record {
+    /// A record without values.
+    pub fn empty(schema: &Schema) -> Self {
+        Self { values: vec![None; schema.column_count()], quality: 0 }
+    }
+
+    /// Takes over the signals that a later emission of the record has; it erases nothing.
+    pub fn merge(&mut self, schema: &Schema, row: &Row<'_>) {
+        for (s, signal) in schema.signals().iter().enumerate() {
+            let quality = Quality::of(row.quality, s);
+            if quality == Quality::Missing {
+                continue;
+            }
+            self.quality = quality.put(self.quality, s);
+            for c in signal.column_range() {
+                self.values[c] = Some(row.values[c]);
+            }
+        }
+    }
+}
+
 /// A vehicle that a batch has rows of, with the claim under which they were computed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchVehicle {

@@ -250,20 +250,13 @@ impl Vehicle {
                 assert!(floor.is_none_or(|floor| row.ts > floor), "{} is not above the floor", row.ts);
             }
             emitted.insert(row.ts);
-            let none = || Record { values: vec![None; columns.column_count()], quality: 0 };
-            let stored = table.entry(row.ts).or_insert_with(none);
-            let before = stored.clone();
             for (s, signal) in columns.signals().iter().enumerate() {
-                let values = &row.values[signal.column_range()];
-                match Quality::of(row.quality, s) {
-                    Quality::Missing => assert!(values.iter().all(|v| v.is_nan())),
-                    quality => {
-                        stored.quality = quality.put(stored.quality, s);
-                        let stored = stored.values[signal.column_range()].iter_mut();
-                        stored.zip(values).for_each(|(stored, value)| *stored = Some(*value));
-                    }
-                }
+                let mut values = row.values[signal.column_range()].iter();
+                assert!(Quality::of(row.quality, s) != Quality::Missing || values.all(|v| v.is_nan()));
             }
+            let stored = table.entry(row.ts).or_insert_with(|| Record::empty(&columns));
+            let before = stored.clone();
+            stored.merge(&columns, &row);
             if before == *stored {
                 needless.push(row.ts);
             }
