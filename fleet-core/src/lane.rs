@@ -10,10 +10,10 @@ use hashbrown::HashMap;
 
 pub use counters::LaneCounters;
 
-use self::vehicle::Vehicle;
+use self::vehicle::{Sequence, Vehicle};
 use crate::align::{Aligner, Methods, Track};
 use crate::batch::{Batch, BatchBuilder, Row};
-use crate::bind::{Binding, LatestRow, VehicleState};
+use crate::bind::{Binding, VehicleState};
 use crate::decode::{DecodeError, Decoder, check};
 use crate::error::Result;
 use crate::ids::{SignalIndex, Slot, VehicleId};
@@ -30,6 +30,9 @@ pub struct Lane {
     aligner: Aligner,
     builder: BatchBuilder,
     vehicles: Vec<Option<Vehicle>>,
+    /// By slot: before that server time a tick has nothing to do. Apart from the vehicles, of which
+    /// nearly all can be passed over.
+    due: Vec<Micros>,
     free: Vec<Slot>,
     by_id: HashMap<VehicleId, Slot>,
     samples: Samples,
@@ -47,6 +50,7 @@ impl Lane {
             aligner,
             builder: BatchBuilder::new(schema),
             vehicles: Vec::new(),
+            due: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
             samples: Samples::default(),
@@ -108,6 +112,7 @@ impl Lane {
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             self.vehicles.push(None);
+            self.due.push(Micros::MIN);
             #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
             Slot((self.vehicles.len() - 1) as u32)
         });
@@ -150,14 +155,13 @@ impl Lane {
         }
         self.counters.samples += self.samples.len() as u64;
         let refused = check(&self.schema, signal, &mut self.samples, now);
-        let key = self.builder.vehicle(&vehicle.id, vehicle.epoch);
-        let (builder, counters, schema) = (&mut self.builder, &mut self.counters, &self.schema);
-        let mut rows = Emission { builder, counters, schema, key };
-        let latest = &mut vehicle.latest;
-        let inserted =
-            self.aligner.insert(&mut vehicle.track, signal, &self.samples, message.arrival, &mut |row| {
-                rows.emit(&row, latest)
-            });
+        let (samples, arrival) = (&self.samples, message.arrival);
+        let (builder, counters) = (&mut self.builder, &mut self.counters);
+        let inserted = emit(builder, counters, &self.schema, vehicle, |track, mut out| {
+            self.aligner.insert(track, signal, samples, arrival, &mut out)
+        });
+        self.due[message.slot.index()] =
+            self.aligner.next_tick(&vehicle.track, Micros::MIN).unwrap_or(Micros::MAX);
         vehicle.dirty = true;
         self.counters.late += inserted.late.len() as u64;
         self.counters.duplicates += inserted.duplicates as u64;
@@ -186,7 +190,8 @@ impl Lane {
     pub fn caught_up(&mut self, slot: Slot, now: Micros) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
             vehicle.catching_up = false;
-            vehicle.sequences.fill(None);
+            vehicle.sequences.fill(Sequence::default());
+            self.due[slot.index()] = Micros::MIN;
             self.aligner.touch(&mut vehicle.track, now);
         }
     }
@@ -200,10 +205,14 @@ impl Lane {
 
     /// Lets time pass: rows whose missing signals have been waited for long enough are emitted.
     pub fn tick(&mut self, now: Micros) {
-        for vehicle in self.vehicles.iter_mut().flatten().filter(|v| !v.catching_up) {
-            emit(&mut self.builder, &mut self.counters, &self.schema, vehicle, |track, mut out| {
+        for (slot, due) in self.due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
+            let vehicle = self.vehicles.get_mut(slot).and_then(Option::as_mut);
+            let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { continue };
+            let (builder, counters) = (&mut self.builder, &mut self.counters);
+            emit(builder, counters, &self.schema, vehicle, |track, mut out| {
                 self.aligner.tick(track, now, &mut out);
             });
+            *due = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
         }
     }
 
@@ -241,7 +250,7 @@ impl Lane {
     pub fn snapshot(&mut self, slot: Slot, margin: Micros) -> Option<VehicleState> {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut)?;
         vehicle.dirty = false;
-        let snapshot = self.aligner.snapshot(&vehicle.track);
+        let snapshot = self.aligner.snapshot(&mut vehicle.track);
         let resume_at = snapshot.resume_at.map_or(vehicle.start, |at| (at - margin).max(vehicle.start));
         Some(VehicleState {
             vehicle: vehicle.id.clone(),
@@ -283,35 +292,25 @@ pub enum Rows {
     Drop,
 }
 
-/// Where the aligner's rows go.
-struct Emission<'a> {
-    builder: &'a mut BatchBuilder,
-    counters: &'a mut LaneCounters,
-    schema: &'a Schema,
-    key: i32,
-}
-
-impl Emission<'_> {
-    fn emit(&mut self, row: &Row<'_>, latest: &mut Option<LatestRow>) {
-        self.counters.rows += 1;
-        self.counters.corrections += u64::from(row.correction);
-        vehicle::keep_latest(latest, row, self.schema);
-        self.builder.push(self.key, *row);
-    }
-}
-
-fn emit(
+/// Runs the aligner on a vehicle; its rows go into the batch under way.
+fn emit<R>(
     builder: &mut BatchBuilder,
     counters: &mut LaneCounters,
     schema: &Schema,
     vehicle: &mut Vehicle,
-    run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)),
-) {
-    let Vehicle { id, epoch, track, latest, .. } = vehicle;
-    // The vehicle enters the batch only when it has a row.
-    let mut key = None;
+    run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)) -> R,
+) -> R {
+    let Vehicle { id, epoch, track, latest, key, .. } = vehicle;
     run(track, &mut |row| {
-        let key = *key.get_or_insert_with(|| builder.vehicle(id, *epoch));
-        Emission { builder, counters, schema, key }.emit(&row, latest);
-    });
+        let generation = builder.generation();
+        // The vehicle enters a batch only when it has a row in it.
+        let (_, key) = match *key {
+            Some(known) if known.0 == generation => known,
+            _ => *key.insert((generation, builder.vehicle(id, *epoch))),
+        };
+        counters.rows += 1;
+        counters.corrections += u64::from(row.correction);
+        vehicle::keep_latest(latest, &row, schema);
+        builder.push(key, row);
+    })
 }

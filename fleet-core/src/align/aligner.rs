@@ -27,6 +27,8 @@ pub struct Aligner {
 struct Changed {
     times: [Micros; 64],
     len: usize,
+    /// Whether a row that was emitted may hang on them.
+    corrects: bool,
 }
 
 /// What is not waited for: rows up to `until`, and the signals in `signals` (a bit each).
@@ -102,14 +104,14 @@ impl Aligner {
             Some(ring) if ring.columns() == samples.columns() && s < self.rules.len() => ring.hear(arrival),
             _ => return done,
         }
-        let mut changed = Changed { times: [0; 64], len: 0 };
+        let mut changed = Changed { times: [0; 64], len: 0, corrects: false };
         for (i, (time, values)) in samples.iter().enumerate() {
             if changed.len == changed.times.len() {
                 self.settle(track, s, &mut changed, emit);
             }
             let ring = &mut track.rings[s];
-            let position = ring.view().count_before(time);
-            let known = ring.view().time(position) == Some(time);
+            let mut position = ring.count_before(time);
+            let known = position < ring.len() && ring.view().time(position) == Some(time);
             let too_late = ring.newest().is_some_and(|n| time < n.saturating_sub(self.schema.window()));
             if too_late && !(known && ring.says(position, values)) {
                 done.late.push(i);
@@ -121,6 +123,7 @@ impl Aligner {
                 done.conflicts += usize::from(merged != Merged::Same);
                 if merged == Merged::Replaced {
                     changed.push(time);
+                    changed.corrects = true;
                 }
                 continue;
             }
@@ -130,15 +133,20 @@ impl Aligner {
             }
             if ring.len() >= self.schema.max_samples() {
                 self.settle(track, s, &mut changed, emit);
+                self.prune(track, s);
                 if !self.make_room(track, s, time, &mut done, emit) {
                     continue;
                 }
+                position = track.rings[s].count_before(time);
             }
             let ring = &mut track.rings[s];
-            let position = ring.view().count_before(time);
+            let newest = ring.newest();
             ring.insert(position, time, values, arrival);
-            changed.push(time);
             done.taken += 1;
+            changed.push(time);
+            // In the order of time, after the newest row: nothing to correct.
+            let after = newest.is_some_and(|newest| newest < time && Some(newest) >= track.frontier);
+            changed.corrects |= !(after && self.rules[s].reach.after <= 1);
         }
         self.settle(track, s, &mut changed, emit);
         done
@@ -171,14 +179,23 @@ impl Aligner {
         true
     }
 
-    /// Emits what the signal's changed samples change, then what became complete, and then forgets
-    /// the samples that nothing can need any more.
+    /// Emits what the signal's changed samples change, and then what became complete.
     fn settle(&self, track: &mut Track, s: usize, changed: &mut Changed, emit: &mut impl FnMut(Row<'_>)) {
         if changed.len == 0 {
             return;
         }
-        self.correct(track, s, changed.take(), emit);
+        if std::mem::take(&mut changed.corrects) {
+            self.correct(track, s, changed.take(), emit);
+        }
+        changed.len = 0;
         self.advance(track, Unwaited::NOTHING, emit);
+        if track.rings[s].is_full() {
+            self.prune(track, s);
+        }
+    }
+
+    /// Forgets the samples that nothing can need any more; all that was inserted is settled.
+    fn prune(&self, track: &mut Track, s: usize) {
         let ring = &mut track.rings[s];
         if let Some(newest) = ring.newest() {
             ring.prune(newest.saturating_sub(self.rules[s].span));
@@ -208,13 +225,13 @@ impl Aligner {
     /// Emits the rows after the frontier for as long as they wait for nothing.
     fn advance(&self, track: &mut Track, unwaited: Unwaited, emit: &mut impl FnMut(Row<'_>)) {
         let interval = self.schema.interval();
-        let (Some(oldest), Some(newest)) = (track.oldest(), track.newest()) else { return };
+        let Some(newest) = track.newest() else { return };
         let limit = grid_at_or_before(newest, interval);
         let pruned_soon = newest.saturating_sub(self.schema.window()).saturating_sub(interval);
         let until = unwaited.until.max(pruned_soon);
         let first = match track.frontier {
             Some(frontier) => frontier.checked_add(interval),
-            None => Some(grid_at_or_after(oldest, interval)),
+            None => track.oldest().map(|oldest| grid_at_or_after(oldest, interval)),
         };
         let mut next = first;
         while let Some(t) = next.filter(|&t| t <= limit) {
@@ -277,6 +294,15 @@ impl Aligner {
         }
     }
 
+    /// When, after `now`, the next call of [`tick`](Self::tick) can have rows (server time), if nothing
+    /// is inserted until then; `None` if never.
+    pub fn next_tick(&self, track: &Track, now: Micros) -> Option<Micros> {
+        let latest = track.rings.iter().filter_map(Ring::heard).max()?;
+        let silent = track.rings.iter().filter_map(Ring::heard).filter(|heard| *heard < latest);
+        let due = silent.map(|heard| heard.max(track.patience_from).saturating_add(self.schema.patience()));
+        due.filter(|due| *due > now).min()
+    }
+
     /// Lets patience begin anew at `now`, server time; called after a catch-up.
     pub fn touch(&self, track: &mut Track, now: Micros) {
         track.patience_from = track.patience_from.max(now);
@@ -288,8 +314,9 @@ impl Aligner {
         self.advance(track, Unwaited { until: Micros::MAX, signals: 0 }, emit);
     }
 
-    /// What another worker needs to go on from here.
-    pub fn snapshot(&self, track: &Track) -> Snapshot {
+    /// What another worker needs to go on from here. Forgets what nothing can need any more.
+    pub fn snapshot(&self, track: &mut Track) -> Snapshot {
+        (0..track.rings.len()).for_each(|s| self.prune(track, s));
         Snapshot {
             resume_at: track.rings.iter().filter_map(Ring::earliest_arrival).min(),
             floor: track.frontier.max(track.floor),

@@ -1,6 +1,6 @@
 //! The samples of one signal of one vehicle that may still be needed.
 
-use super::view::View;
+use super::view::{View, WIDE, wide};
 use crate::time::{Micros, SECOND};
 
 /// Stands for "never" or "nothing", to keep a track small: no instant of a sample is that old.
@@ -21,26 +21,33 @@ pub(super) enum Merged {
 /// front that pruning left and that is used up before the ring grows.
 #[derive(Debug)]
 pub(super) struct Ring {
-    /// Per sample its time and its values, as bits.
-    words: Vec<u64>,
-    /// Per sample the earliest arrival, whole seconds of server time, rounded down.
-    arrivals: Vec<u32>,
+    /// Per sample its time and its values, as bits, and its earliest arrival, whole seconds of server
+    /// time rounded down.
+    words: Vec<u32>,
     /// How many samples at the front are pruned.
     start: u32,
+    /// How many samples there are after them.
+    len: u32,
+    /// How many words a sample takes.
     stride: u32,
     horizon: Micros,
     heard: Micros,
+    /// The times of the oldest and the newest sample, at hand: most questions need no more.
+    oldest: Micros,
+    newest: Micros,
 }
 
 impl Ring {
     pub(super) fn new(columns: usize, horizon: Option<Micros>) -> Self {
         Self {
             words: Vec::new(),
-            arrivals: Vec::new(),
             start: 0,
-            stride: u32::try_from(columns + 1).unwrap_or(u32::MAX),
+            len: 0,
+            stride: u32::try_from(WIDE * (columns + 1) + 1).unwrap_or(u32::MAX),
             horizon: horizon.unwrap_or(NEVER),
             heard: NEVER,
+            oldest: NEVER,
+            newest: NEVER,
         }
     }
 
@@ -53,23 +60,28 @@ impl Ring {
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        View::new(&self.words[self.start() * self.stride()..], self.stride())
+        View::new(&self.words[self.start() * self.stride()..], self.stride(), self.len())
     }
 
     pub(super) fn columns(&self) -> usize {
-        self.stride() - 1
+        self.stride() / WIDE - 1
     }
 
     pub(super) fn len(&self) -> usize {
-        self.arrivals.len() - self.start()
+        self.len as usize
     }
 
     pub(super) fn oldest(&self) -> Option<Micros> {
-        self.view().time(0)
+        (self.len > 0).then_some(self.oldest)
     }
 
     pub(super) fn newest(&self) -> Option<Micros> {
-        self.view().time(self.len().checked_sub(1)?)
+        (self.len > 0).then_some(self.newest)
+    }
+
+    /// How many samples lie before `t`: nothing is searched if all do.
+    pub(super) fn count_before(&self, t: Micros) -> usize {
+        if self.newest().is_none_or(|newest| newest < t) { self.len() } else { self.view().count_before(t) }
     }
 
     /// From this event time on the ring holds every sample that was taken; `None`: all there were.
@@ -92,42 +104,42 @@ impl Ring {
 
     /// The earliest arrival of what is held, server time in microseconds.
     pub(super) fn earliest_arrival(&self) -> Option<Micros> {
-        let earliest = self.arrivals.get(self.start()..)?.iter().min()?;
-        Some(Micros::from(*earliest) * SECOND)
+        let kept = self.words.get(self.start() * self.stride()..)?;
+        let arrivals = kept.chunks_exact(self.stride()).filter_map(<[u32]>::last);
+        Some(Micros::from(*arrivals.min()?) * SECOND)
     }
 
     /// Puts a sample before the one at `position`; the caller knows that it belongs there.
     pub(super) fn insert(&mut self, position: usize, time: Micros, values: &[f64], arrival: Micros) {
         self.make_room();
-        let (at, stride) = (self.start() + position, self.stride());
-        self.arrivals.insert(at, seconds(arrival));
-        let (from, end) = (at * stride, self.words.len());
+        let (stride, end) = (self.stride(), self.words.len());
+        let from = (self.start() + position) * stride;
         self.words.resize(end + stride, 0);
         self.words.copy_within(from..end, from + stride);
-        self.write(from, time, values);
-    }
-
-    fn write(&mut self, word: usize, time: Micros, values: &[f64]) {
-        self.words[word] = time.cast_unsigned();
-        for (word, value) in self.words[word + 1..].iter_mut().zip(values) {
-            *word = value.to_bits();
-        }
+        (self.oldest, self.newest) = match self.len {
+            0 => (time, time),
+            _ => (self.oldest.min(time), self.newest.max(time)),
+        };
+        self.len += 1;
+        let sample = &mut self.words[from..from + stride];
+        write(sample, time.cast_unsigned());
+        write_values(sample, values);
+        sample[stride - 1] = seconds(arrival);
     }
 
     /// Holds the larger of the values at `position` and these, the first column deciding first.
     pub(super) fn merge(&mut self, position: usize, values: &[f64], arrival: Micros) -> Merged {
-        let at = self.start() + position;
-        let word = at * self.stride();
-        let earliest = &mut self.arrivals[at];
-        *earliest = (*earliest).min(seconds(arrival));
-        let there = self.words[word + 1..].iter().map(|&bits| f64::from_bits(bits));
-        let differing = there.zip(values).map(|(there, new)| new.total_cmp(&there)).find(|o| o.is_ne());
+        let (stride, from) = (self.stride(), (self.start() + position) * self.stride());
+        let sample = &mut self.words[from..from + stride];
+        sample[stride - 1] = sample[stride - 1].min(seconds(arrival));
+        let there = (1..).map(|n| wide(sample, n * WIDE).map_or(f64::NAN, f64::from_bits));
+        let differing =
+            values.iter().zip(there).map(|(new, there)| new.total_cmp(&there)).find(|o| o.is_ne());
         match differing {
             None => Merged::Same,
             Some(order) if order.is_lt() => Merged::Kept,
             Some(_) => {
-                let time = self.words[word].cast_signed();
-                self.write(word, time, values);
+                write_values(sample, values);
                 Merged::Replaced
             }
         }
@@ -147,11 +159,9 @@ impl Ring {
         }
         // After a burst the memory goes back, with room left so that it is not asked for again.
         let len = self.len();
-        if self.arrivals.capacity() > 32 && len < self.arrivals.capacity() / 2 {
+        if self.words.capacity() > 32 * self.stride() && 2 * len * self.stride() < self.words.capacity() {
             self.compact();
-            let room = len + len / 4 + 4;
-            self.arrivals.shrink_to(room);
-            self.words.shrink_to(room * self.stride());
+            self.words.shrink_to((len + len / 4 + 4) * self.stride());
         }
     }
 
@@ -159,34 +169,49 @@ impl Ring {
     pub(super) fn drop_oldest(&mut self) {
         if let Some(oldest) = self.oldest() {
             self.start += 1;
+            self.len -= 1;
+            self.oldest = self.view().time(0).unwrap_or(NEVER);
             self.raise_horizon(oldest.saturating_add(1));
         }
     }
 
     fn compact(&mut self) {
-        let (start, stride) = (self.start(), self.stride());
-        self.words.drain(..start * stride);
-        self.arrivals.drain(..start);
+        self.words.drain(..self.start() * self.stride());
         self.start = 0;
     }
 
-    /// Vectors that double would cost half the memory of a fleet; an eighth at a time doesn't.
+    /// Whether the next sample needs room to be made.
+    pub(super) fn is_full(&self) -> bool {
+        self.words.len() + self.stride() > self.words.capacity()
+    }
+
+    /// Vectors that double would cost half the memory of a fleet; a quarter at a time doesn't.
     fn make_room(&mut self) {
-        if self.arrivals.len() < self.arrivals.capacity() {
+        let len = self.len();
+        if !self.is_full() {
             return;
         }
-        let len = self.len();
         if self.start() > len / 8 {
             return self.compact();
         }
-        let more = (len / 8).max(4);
-        self.arrivals.reserve_exact(more);
-        self.words.reserve_exact(more * self.stride());
+        self.words.reserve_exact((len / 4).max(2) * self.stride());
     }
 
     /// Bytes on the heap.
     pub(super) fn memory(&self) -> usize {
-        self.words.capacity() * size_of::<u64>() + self.arrivals.capacity() * size_of::<u32>()
+        self.words.capacity() * size_of::<u32>()
+    }
+}
+
+fn write(words: &mut [u32], wide: u64) {
+    #[allow(clippy::cast_possible_truncation, reason = "the halves")]
+    let halves = [wide as u32, (wide >> 32) as u32];
+    words[..WIDE].copy_from_slice(&halves);
+}
+
+fn write_values(sample: &mut [u32], values: &[f64]) {
+    for (words, value) in sample[WIDE..].chunks_exact_mut(WIDE).zip(values) {
+        write(words, value.to_bits());
     }
 }
 

@@ -33,7 +33,7 @@ impl Rules {
         // gaps, of which the row itself lies in the first if nothing else is looked back to.
         let looks_back = usize::from(reach.look_back > 0);
         let around = reach.before.saturating_add(reach.after).saturating_add(looks_back).saturating_sub(1);
-        let most = gaps(around.max(reach.before.saturating_add(1)).max(2));
+        let most = gaps(around.max(reach.before).max(1));
         let span = window.saturating_add(most.saturating_mul(signal.max_gap)).saturating_add(interval);
         let keeps_hits = method.keeps_hits();
         Self { method, reach, keeps_hits, interval, span, signal: signal.clone() }
@@ -46,15 +46,19 @@ impl Rules {
     /// Whether no further sample is waited for at `t`: the ones after it are there, or a gap makes
     /// them useless, or the signal is silent.
     pub(super) fn is_complete(&self, ring: &Ring, t: Micros) -> bool {
-        let view = ring.view();
         let Some(newest) = ring.newest() else { return true };
+        // The two usual answers need no look at the samples.
+        if newest < t {
+            return self.reach.after == 0 || t.saturating_sub(newest) > self.signal.max_gap;
+        }
+        if self.reach.after <= 1 {
+            return true;
+        }
+        let view = ring.view();
         let next = view.count_before(t);
         let after = view.len() - next;
         if after >= self.reach.after || (self.keeps_hits && view.time(next) == Some(t)) {
             return true;
-        }
-        if after == 0 {
-            return t.saturating_sub(newest) > self.signal.max_gap;
         }
         next == 0 || (next..view.len()).any(|i| self.is_gap(view.time(i - 1), view.time(i)))
     }
@@ -77,7 +81,7 @@ impl Rules {
         }
         let (max_gap, columns) = (self.signal.max_gap, &*self.signal.columns);
         let at = At { t, max_gap, interval: self.interval, columns };
-        let quality = self.method.value(view, at, out)?;
+        let quality = self.method.value(view.knowing(t, next), at, out)?;
         (quality != Quality::Missing && !out.iter().any(|v| v.is_nan())).then_some(quality)
     }
 

@@ -6,62 +6,83 @@ use crate::time::Micros;
 /// How many of the newest samples are looked at one by one before a search by halves.
 const NEAR: usize = 8;
 
+/// How many words of 32 bits a time or a value takes.
+pub(super) const WIDE: usize = 2;
+
 /// One sample in a [`View`].
 #[derive(Debug, Clone, Copy)]
 pub struct Sample<'a> {
     /// Event time.
     pub time: Micros,
-    bits: &'a [u64],
+    values: &'a [u32],
 }
 
 impl Sample<'_> {
     /// The value of a column, counted within the signal; NaN if the signal has no such column.
     pub fn value(&self, column: usize) -> f64 {
-        self.bits.get(column).map_or(f64::NAN, |&bits| f64::from_bits(bits))
+        wide(self.values, column * WIDE).map_or(f64::NAN, f64::from_bits)
     }
+}
+
+/// The two words at a position as one, the low half first.
+pub(super) fn wide(words: &[u32], at: usize) -> Option<u64> {
+    let (low, high) = (*words.get(at)?, *words.get(at + 1)?);
+    Some(u64::from(high) << 32 | u64::from(low))
 }
 
 /// A signal's samples in the order of time, each instant once.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Per sample its time and its values, as bits: one allocation serves both.
-    words: &'a [u64],
+    /// Per sample its time, its values and its arrival, as bits: one allocation serves all.
+    words: &'a [u32],
     stride: usize,
+    len: usize,
+    /// An instant and how many samples lie before it: methods ask for the same again.
+    known: (Micros, usize),
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(words: &'a [u64], stride: usize) -> Self {
-        Self { words, stride }
+    pub(super) fn new(words: &'a [u32], stride: usize, len: usize) -> Self {
+        Self { words, stride, len, known: (Micros::MIN, 0) }
+    }
+
+    /// The same samples, of which so many are known to lie before `t`.
+    pub(super) fn knowing(self, t: Micros, before: usize) -> Self {
+        Self { known: (t, before), ..self }
     }
 
     /// How many samples there are.
     pub fn len(&self) -> usize {
-        self.words.len() / self.stride
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.words.is_empty()
+        self.len == 0
     }
 
     /// The sample at a position, the oldest at 0.
     pub fn get(&self, position: usize) -> Option<Sample<'a>> {
         let start = position.checked_mul(self.stride)?;
-        let (time, bits) = self.words.get(start..start.checked_add(self.stride)?)?.split_first()?;
-        Some(Sample { time: time.cast_signed(), bits })
+        let sample = self.words.get(start..start.checked_add(self.stride)?)?;
+        let values = sample.get(WIDE..self.stride - 1)?;
+        Some(Sample { time: wide(sample, 0)?.cast_signed(), values })
     }
 
     /// The time of the sample at a position.
     pub fn time(&self, position: usize) -> Option<Micros> {
-        self.words.get(position.checked_mul(self.stride)?).map(|word| word.cast_signed())
+        wide(self.words, position.checked_mul(self.stride)?).map(u64::cast_signed)
     }
 
     /// How many samples lie before `t`: the position of the first one at or after it.
     pub fn count_before(&self, t: Micros) -> usize {
+        if t == self.known.0 {
+            return self.known.1;
+        }
         let mut high = self.len();
         // Nearly every question is about the newest few.
         for _ in 0..NEAR {
-            if high == 0 || self.words[(high - 1) * self.stride].cast_signed() < t {
+            if high == 0 || self.time(high - 1).is_some_and(|time| time < t) {
                 return high;
             }
             high -= 1;
@@ -69,7 +90,7 @@ impl<'a> View<'a> {
         let mut low = 0;
         while low < high {
             let middle = usize::midpoint(low, high);
-            if self.words[middle * self.stride].cast_signed() < t {
+            if self.time(middle).is_some_and(|time| time < t) {
                 low = middle + 1;
             } else {
                 high = middle;

@@ -33,6 +33,8 @@ pub struct BatchBuilder {
     schema: Schema,
     arrow: Arc<arrow_schema::Schema>,
     sequence: u64,
+    /// How often it was emptied: keys of an earlier time are void.
+    generation: u64,
     vehicles: Vec<BatchVehicle>,
     keys: HashMap<VehicleId, i32>,
     forgotten: Vec<i32>,
@@ -50,6 +52,7 @@ impl BatchBuilder {
             schema: schema.clone(),
             arrow: Arc::new(arrow_schema(schema)),
             sequence: 0,
+            generation: 0,
             vehicles: Vec::new(),
             keys: HashMap::new(),
             forgotten: Vec::new(),
@@ -90,6 +93,11 @@ impl BatchBuilder {
         self.vehicles.push(BatchVehicle { id: id.clone(), epoch });
         self.keys.insert(id.clone(), key);
         key
+    }
+
+    /// Changes when the keys become void.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// Appends a row of the vehicle with that key.
@@ -142,7 +150,7 @@ impl BatchBuilder {
         let batch = Batch {
             sequence: self.sequence,
             record: RecordBatch::try_new(Arc::clone(&self.arrow), columns).map_err(bug)?,
-            vehicles: self.vehicles.as_slice().into(),
+            vehicles: std::mem::take(&mut self.vehicles).into(),
             corrections: order.iter().map(|&i| self.correction[i]).collect(),
         };
         self.clear();
@@ -150,6 +158,7 @@ impl BatchBuilder {
     }
 
     fn clear(&mut self) {
+        self.generation += 1;
         self.vehicles.clear();
         self.keys.clear();
         self.forgotten.clear();

@@ -5,7 +5,7 @@ use crate::batch::{Quality, Row};
 use crate::bind::{Binding, LatestRow};
 use crate::ids::{SignalIndex, VehicleId};
 use crate::schema::Schema;
-use crate::time::Micros;
+use crate::time::{Micros, SECOND};
 
 #[derive(Debug)]
 pub(super) struct Vehicle {
@@ -17,8 +17,18 @@ pub(super) struct Vehicle {
     /// Something came since the last snapshot.
     pub dirty: bool,
     pub catching_up: bool,
-    /// Per signal: the last frame's counter and its arrival.
-    pub sequences: Box<[Option<(u16, Micros)>]>,
+    /// Its key in the batch under way, and the batch builder's generation that it is of.
+    pub key: Option<(u64, i32)>,
+    /// Per signal.
+    pub sequences: Box<[Sequence]>,
+}
+
+/// A signal's last frame: its counter, if there was one, and its arrival in whole seconds of server
+/// time, rounded down.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sequence {
+    counter: Option<u16>,
+    arrival: u32,
 }
 
 /// A jump forward by more than this is a restart of the sensor rather than a loss.
@@ -34,7 +44,8 @@ impl Vehicle {
             latest: None,
             dirty: false,
             catching_up: true,
-            sequences: vec![None; signals].into(),
+            key: None,
+            sequences: vec![Sequence::default(); signals].into(),
         }
     }
 
@@ -45,15 +56,16 @@ impl Vehicle {
         sequence: Option<u16>,
         arrival: Micros,
     ) -> Option<Micros> {
-        let sequence = sequence?;
+        let counter = sequence?;
         let last = self.sequences.get_mut(signal.index())?;
-        let (previous, at) = last.unwrap_or((sequence, arrival));
-        let ahead = sequence.wrapping_sub(previous);
+        let ahead = counter.wrapping_sub(last.counter.unwrap_or(counter));
+        let since = Micros::from(last.arrival) * SECOND;
         // Behind or the same: a repeat or a restart near 0.
-        if ahead <= MOST_LOST || sequence < 16 {
-            *last = Some((sequence, arrival));
+        if ahead <= MOST_LOST || counter < 16 {
+            let arrival = u32::try_from(arrival.div_euclid(SECOND)).unwrap_or(0);
+            *last = Sequence { counter: Some(counter), arrival };
         }
-        (last.is_some() && (2..=MOST_LOST).contains(&ahead)).then_some(at)
+        (2..=MOST_LOST).contains(&ahead).then_some(since)
     }
 }
 

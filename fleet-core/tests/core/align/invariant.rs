@@ -16,7 +16,7 @@ fn with_crashes(mut vehicle: Vehicle, run: &Run, crashes: &[(prop::sample::Index
     for (save, lost) in crashes {
         let save = save.max(at);
         run.ops[at..save].iter().for_each(|op| drop(vehicle.apply(op)));
-        let snapshot = vehicle.aligner.snapshot(&vehicle.track);
+        let snapshot = vehicle.aligner.snapshot(&mut vehicle.track);
         let known = saved.take().map_or(i64::MIN, |s| s.0);
         let from = snapshot.resume_at.unwrap_or(known);
         let crash = (save + lost).min(run.ops.len());
