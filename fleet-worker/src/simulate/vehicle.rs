@@ -104,7 +104,7 @@ impl Vehicle {
     }
 
     /// The values of a signal `t` seconds after the start; of one that is not the scenario's, a slow
-    /// swing within its columns' ranges.
+    /// swing within its columns' ranges, and round and round where a column wraps.
     pub(super) fn values(&self, signal: &fleet_core::schema::Signal, t: f64, out: &mut Vec<f64>) {
         out.clear();
         match (signal.name.as_str(), signal.columns.len()) {
@@ -113,8 +113,10 @@ impl Vehicle {
             ("fuel", 1) => out.push(self.fuel(t)),
             ("brake", 1) => out.push(self.brake(t)),
             _ => out.extend(signal.columns.iter().zip(1_u32..).map(|(column, n)| {
-                let swing = 0.5 + 0.4 * (t / (20.0 * f64::from(n)) + self.phase).sin();
-                column.min + (column.max - column.min) * swing
+                let turned = t / (20.0 * f64::from(n)) + self.phase;
+                let share =
+                    if column.wraps { (turned / TAU).rem_euclid(1.0) } else { 0.5 + 0.4 * turned.sin() };
+                column.min + (column.max - column.min) * share
             })),
         }
     }

@@ -5,5 +5,6 @@ mod bindings;
 mod failures;
 mod recordings;
 mod refusals;
+mod schemas;
 mod slow;
 mod world;
