@@ -3,6 +3,7 @@
 
 mod bindings;
 mod failures;
+mod mqtt;
 mod recordings;
 mod refusals;
 mod schemas;

@@ -165,6 +165,11 @@ impl Hand {
         ledger
     }
 
+    /// Takes down a speed that somebody else publishes.
+    pub(crate) fn note_speed(&mut self, time: i64, value: f64) {
+        self.samples.push((1, time, vec![value]));
+    }
+
     /// How many rows the samples so far give.
     pub(crate) fn expected_rows(&self, deployment: &Deployment) -> usize {
         let schema = &deployment.config.schema;
