@@ -1,15 +1,19 @@
 //! From a message's bytes to samples.
 //!
-//! [`AnyDecoder`] tells the formats apart by a payload's first byte: [`frame`] is what sensors send,
-//! [`json`] is for people and tests. [`check`] then takes out what no sensor can have measured.
+//! [`AnyDecoder`] tells the formats apart by a payload's beginning: [`frame`] is what sensors send,
+//! [`json`] is for people and tests, [`senml`] for devices that speak RFC 8428 already. [`check`] then
+//! takes out what no sensor can have measured.
 
 mod check;
 pub mod frame;
 pub mod json;
+pub mod senml;
 
 pub use check::{Refused, check};
 pub use frame::FrameDecoder;
 pub use json::JsonDecoder;
+pub use senml::cbor::SenmlCborDecoder;
+pub use senml::json::SenmlJsonDecoder;
 
 use crate::message::Refusal;
 use crate::sample::Samples;
@@ -65,7 +69,8 @@ pub trait Decoder: Send + Sync + std::fmt::Debug {
     fn sequence(&self, payload: &[u8]) -> Option<u16>;
 }
 
-/// Every format of this crate, told apart by the first byte: the pipeline's default.
+/// Every format of this crate, the pipeline's default. The first byte tells them apart; SenML in JSON
+/// is an array whose first object has a field of SenML and no `ts`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AnyDecoder;
 
@@ -74,9 +79,11 @@ impl Decoder for AnyDecoder {
         match payload.first() {
             None => Err(DecodeError::empty()),
             Some(&frame::MARKER) => FrameDecoder.decode(signal, payload, out),
+            Some(0x80..=0x9f) => SenmlCborDecoder.decode(signal, payload, out),
+            Some(_) if senml::json::is_pack(payload) => SenmlJsonDecoder.decode(signal, payload, out),
             Some(b'{' | b'[' | b' ' | b'\t' | b'\r' | b'\n') => JsonDecoder.decode(signal, payload, out),
             Some(other) => Err(DecodeError::malformed(format_args!(
-                "first byte 0x{other:02x} is neither a frame's 0x{:02x} nor JSON",
+                "first byte 0x{other:02x} begins neither a frame (0x{:02x}) nor JSON nor a CBOR array",
                 frame::MARKER
             ))),
         }

@@ -81,8 +81,8 @@ fn any_decoder_goes_by_the_first_byte() {
         assert_eq!(AnyDecoder.sequence(text.as_bytes()), None);
     }
     for (payload, said) in [
-        (&b"\x00"[..], "first byte 0x00 is neither a frame's 0xf1 nor JSON"),
-        (b"63.2", "first byte 0x36 is neither a frame's 0xf1 nor JSON"),
+        (&b"\x00"[..], "first byte 0x00 begins neither a frame (0xf1) nor JSON nor a CBOR array"),
+        (b"63.2", "first byte 0x36 begins neither a frame (0xf1) nor JSON nor a CBOR array"),
         (b"", "the payload is empty"),
         (b"\xf1\x01", "a frame's header has 10 bytes, the payload has 2"),
         (b"\xf1\x00\0\0\0\0\0\0\0\0", "count 0 is not 1 to 64"),
