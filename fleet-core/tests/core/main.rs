@@ -5,5 +5,6 @@ mod align;
 mod compare;
 mod fuzz_corpus;
 mod layering;
+mod senml;
 mod simulation;
 mod wire_format;

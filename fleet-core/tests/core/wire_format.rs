@@ -10,6 +10,8 @@ use fleet_core::schema::{RecordsConfig, Signal};
 use fleet_core::{Micros, Schema};
 use proptest::prelude::*;
 
+use crate::senml::{self, Fractions};
+
 const T: Micros = 1_735_689_600_000_000;
 
 fn docs(name: &str) -> String {
@@ -162,8 +164,11 @@ fn sizes() -> Vec<String> {
             let mut by_json = Samples::new(at.len());
             AnyDecoder.decode(signal, json.as_bytes(), &mut by_json).unwrap();
             assert_eq!(by_json, samples, "the same samples either way");
+            let senml = senml::json(signal, &samples).len();
+            let cbor = senml::cbor(signal, &samples, Fractions::Decimal).len();
             let (frame, json) = (frame.len(), json.len());
-            rows.push(format!("| {name} | {count} | {frame} | {json} | {:.1} |", json as f64 / frame as f64));
+            let ratio = json as f64 / frame as f64;
+            rows.push(format!("| {name} | {count} | {frame} | {json} | {ratio:.1} | {senml} | {cbor} |"));
         }
     }
     rows
@@ -175,6 +180,28 @@ fn the_page_tells_the_sizes_as_they_are() {
     let rows = sizes();
     let missing: Vec<_> = rows.iter().filter(|row| !page.contains(row.as_str())).collect();
     assert!(missing.is_empty(), "docs/wire-format.md should say\n{}", rows.join("\n"));
+}
+
+#[test]
+fn the_pages_senml_is_what_it_says() {
+    let page = docs("wire-format.md");
+    let schema = Schema::default();
+    let json = r#"[{"bn":"speed","bt":1735689600,"bu":"km/h","v":63.21},{"t":1.5,"v":63.4}]"#;
+    let cbor = "81 A4 21 65 73 70 65 65 64 22 1A 67 74 85 80 23 64 6B 6D 2F 68 02 C4 82 21 19 18 B1";
+    let units = r#"[{"bt":1735689600,"u":"lat","v":52.52},{"u":"lon","v":13.405}]"#;
+    let names = r#"[{"bn":"urn:dev:vin:WDB9634031L123456:","bt":1735689600,"n":"latitude","v":52.52},{"n":"longitude","v":13.405}]"#;
+    for (name, example, payload, expected) in [
+        ("speed", json, json.into(), &[(T, &[63.21][..]), (T + 1_500_000, &[63.4])][..]),
+        ("speed", cbor, bytes(&cbor.replace(' ', "")), &[(T, &[63.21])]),
+        ("position", units, units.into(), &[(T, &[52.52, 13.405])]),
+        ("position", names, names.into(), &[(T, &[52.52, 13.405])]),
+    ] {
+        assert!(page.lines().any(|line| line == example), "docs/wire-format.md lacks {example}");
+        let signal = signal(&schema, name);
+        let mut samples = Samples::new(signal.columns.len());
+        AnyDecoder.decode(signal, &payload, &mut samples).unwrap();
+        assert!(samples.iter().eq(expected.iter().copied()), "{example}: {samples:?}");
+    }
 }
 
 proptest! {
