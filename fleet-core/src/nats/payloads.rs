@@ -13,6 +13,14 @@ use crate::time::{Micros, YEAR_2000, YEAR_2200};
 #[error("{0}")]
 pub struct InvalidPayload(String);
 
+/// Parses an object only: a derived parser also takes an array of the fields in their order.
+fn object<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, String> {
+    if payload.trim_ascii_start().first() != Some(&b'{') {
+        return Err("not a JSON object".to_owned());
+    }
+    serde_json::from_slice(payload).map_err(|e| e.to_string())
+}
+
 /// What an `on` or `off` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OnPayload {
@@ -39,7 +47,7 @@ impl OnPayload {
         if payload.len() > 256 {
             return Err(bad(format!("{} bytes", payload.len())));
         }
-        let Since { since } = serde_json::from_slice(payload).map_err(|e| bad(e.to_string()))?;
+        let Since { since } = object(payload).map_err(bad)?;
         let micros = since.saturating_mul(1_000);
         if !(YEAR_2000..YEAR_2200).contains(&micros) {
             return Err(bad(format!("since {since} is not between 2000 and 2200")));
@@ -69,8 +77,7 @@ impl BindRequest {
     /// # Errors
     /// [`InvalidPayload`] if it does not parse or names another vehicle.
     pub fn parse(vehicle: &str, payload: &[u8]) -> Result<Self, InvalidPayload> {
-        let request: Self =
-            serde_json::from_slice(payload).map_err(|e| InvalidPayload(format!("no bind request: {e}")))?;
+        let request: Self = object(payload).map_err(|e| InvalidPayload(format!("no bind request: {e}")))?;
         if request.vehicle.as_str() != vehicle {
             let named = &request.vehicle;
             return Err(InvalidPayload(format!("a bind request for {vehicle:?} that names {named:?}")));
@@ -115,6 +122,7 @@ mod tests {
             r#"{"since": 17, "seq": 1}"#,
             r#"{"since": 17}"#,
             r#"{"since": 9223372036854775807}"#,
+            "[1700000000000]",
             "on",
             "{}",
         ] {
@@ -131,6 +139,8 @@ mod tests {
         assert_eq!(request.claim().started_at, on_time);
         assert!(BindRequest::parse("VIN2", &request.to_json()).is_err());
         assert!(BindRequest::parse("VIN1", br#"{"stream":"BINDINGS_0","seq":17}"#).is_err());
+        let array = br#"["VIN1",7,1700000000000000]"#;
+        assert!(BindRequest::parse("VIN1", array).is_err());
         let wild = r#"{"vehicle":"*","on_sequence":1,"on_time":1700000000000000}"#;
         assert!(BindRequest::parse("*", wild.as_bytes()).is_err());
     }
