@@ -1,4 +1,4 @@
-//! The committed corpus of the fuzz targets, replayed without a fuzzer, and the same assertions for
+//! The committed corpora of the fuzz targets that need no other crate, replayed without a fuzzer, and the same assertions for
 //! bytes that are close to frames.
 
 use std::fs;
@@ -8,12 +8,29 @@ use fleet_core::Schema;
 use fleet_core::schema::Signal;
 use proptest::prelude::*;
 
+#[cfg(feature = "nats")]
+#[path = "../../../fuzz/src/bind_request.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod bind_request;
+#[path = "../../../fuzz/src/config.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod config;
 #[path = "../../../fuzz/src/frame.rs"]
 #[allow(unreachable_pub, reason = "public in its own crate")]
 mod frame;
 #[path = "../../../fuzz/src/json.rs"]
 #[allow(unreachable_pub, reason = "public in its own crate")]
 mod json;
+#[path = "../../../fuzz/src/senml_cbor.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod senml_cbor;
+#[path = "../../../fuzz/src/senml_json.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod senml_json;
+#[cfg(feature = "nats")]
+#[path = "../../../fuzz/src/subject.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod subject;
 
 fn replay(target: &str, check: fn(&Schema, &[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
@@ -34,6 +51,33 @@ fn the_corpus_of_frame_holds() {
 #[test]
 fn the_corpus_of_json_holds() {
     replay("json", json::check);
+}
+
+#[test]
+fn the_corpus_of_senml_json_holds() {
+    replay("senml_json", senml_json::check);
+}
+
+#[test]
+fn the_corpus_of_senml_cbor_holds() {
+    replay("senml_cbor", senml_cbor::check);
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn the_corpus_of_subject_holds() {
+    replay("subject", |_, bytes| subject::check(bytes));
+}
+
+#[cfg(feature = "nats")]
+#[test]
+fn the_corpus_of_bind_request_holds() {
+    replay("bind_request", |_, bytes| bind_request::check(bytes));
+}
+
+#[test]
+fn the_corpus_of_config_holds() {
+    replay("config", |_, bytes| config::check(bytes));
 }
 
 /// Bytes with a frame's marker, a count and the length that goes with it, give or take one.

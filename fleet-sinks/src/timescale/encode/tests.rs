@@ -1,5 +1,7 @@
 //! The encoder against tokio-postgres's own writer, over a server that only plays COPY's part.
 
+use std::fs;
+use std::path::Path;
 use std::pin::pin;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -13,7 +15,13 @@ use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::*;
+use crate::timescale::encode;
 use crate::timescale::value::Time;
+
+/// What the fuzz target `copy_encoder` asserts.
+#[path = "../../../../fuzz/src/copy_encoder.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod copy_encoder;
 
 const IDS: [i32; 3] = [7, -1, i32::MAX];
 
@@ -135,6 +143,14 @@ proptest! {
         let theirs = runtime.block_on(oracle(&batch, &rows, &order));
         prop_assert_eq!(&ours[..], &theirs[..]);
     }
+}
+
+#[test]
+fn the_corpus_of_copy_encoder_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/copy_encoder");
+    let seeds: Vec<_> = fs::read_dir(&folder).unwrap().map(|seed| seed.unwrap().path()).collect();
+    assert!(seeds.len() >= 5, "{} has only {} seeds", folder.display(), seeds.len());
+    seeds.iter().for_each(|seed| copy_encoder::check(&fs::read(seed).unwrap()));
 }
 
 #[test]
