@@ -156,11 +156,6 @@ impl Schema {
     pub fn column_count(&self) -> usize {
         self.0.signals.last().map_or(0, |s| s.column_range().end)
     }
-
-    /// The longest `max_gap` of any signal.
-    pub fn longest_gap(&self) -> Micros {
-        self.0.signals.iter().map(|s| s.max_gap).max().unwrap_or(0)
-    }
 }
 
 impl Default for Schema {

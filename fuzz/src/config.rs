@@ -37,7 +37,7 @@ fn limited(schema: &Schema) {
     assert!((0..=24 * 60 * MINUTE).contains(&schema.max_future()));
     assert!((8..=65_536).contains(&schema.max_samples()));
     assert!((1..=MAX_SIGNALS).contains(&schema.signals().len()));
-    assert!(schema.context() > schema.longest_gap() && schema.longest_gap() >= schema.interval());
+    assert!(schema.signals().iter().all(|signal| signal.max_gap >= schema.interval()));
     let mut end = 0;
     for (index, signal) in schema.indexed() {
         assert_eq!(schema.find(&signal.name), Some(index), "a name that is there twice");

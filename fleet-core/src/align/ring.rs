@@ -265,8 +265,9 @@ mod tests {
             }
             (most, ring.memory())
         };
+        // 14 samples are held, and a quarter more have room.
         let (slow, _) = feed(0..10_000, 12);
-        assert!(slow <= 16 * 20, "{slow} bytes");
+        assert!(slow <= 18 * 20, "{slow} bytes");
         let (burst, _) = feed(10_000..10_500, 1);
         assert!(burst > 160 * 20, "{burst} bytes");
         let (_, after) = feed(10_500..12_000, 12);

@@ -318,13 +318,13 @@ fn a_replay_repeats_rows_as_corrections_and_goes_on_with_new_ones() {
     v.track = v.aligner.track(saved.floor, &saved.horizon);
     v.seen();
     assert_eq!(v.aligner.snapshot(&mut v.track).floor, saved.floor, "nothing is known yet");
-    assert_eq!(v.message(0, &[(125, 0.0), (135, 135.0)], 1_135).replayed, 1);
-    for t in (145..=305).step_by(10) {
+    assert_eq!(v.message(0, &[(185, 0.0), (195, 195.0)], 1_195).replayed, 1);
+    for t in (205..=305).step_by(10) {
         v.message(0, &[(t, t as f64)], 1_000 + t);
     }
     let seen = v.seen();
-    assert_eq!(seen.first(), Some(&again(140, &[Some(140.0)])));
-    assert_eq!(seen[15..], [again(290, &[Some(290.0)]), new(300, &[Some(300.0)])]);
+    assert_eq!(seen.first(), Some(&again(200, &[Some(200.0)])));
+    assert_eq!(seen[9..], [again(290, &[Some(290.0)]), new(300, &[Some(300.0)])]);
 }
 
 #[test]
