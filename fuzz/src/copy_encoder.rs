@@ -57,7 +57,7 @@ fn batch(schema: &Schema, bytes: &[u8]) -> Batch {
 }
 
 /// The header, then fields with their lengths row by row, then the trailer and nothing else.
-fn read(schema: &Schema, copy: &mut &[u8], expected: &[&(usize, Micros, memory::Stored)]) {
+fn read(schema: &Schema, copy: &mut &[u8], expected: &[&(usize, Micros, fleet_core::batch::Record)]) {
     let mut signature = [0; 11];
     copy.copy_to_slice(&mut signature);
     assert_eq!(signature, *b"PGCOPY\n\xff\r\n\0");

@@ -7,5 +7,6 @@ mod mqtt;
 mod recordings;
 mod refusals;
 mod schemas;
+mod sensor_c;
 mod slow;
 mod world;

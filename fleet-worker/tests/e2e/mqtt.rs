@@ -42,7 +42,7 @@ async fn mqtt_messages_become_records_and_the_last_will_ends_the_trip() {
         let (ms, value) = (begun - 11_500 + second * 1_000, 40.0 + second as f64);
         let payload = format!("{{\"ts\":{ms},\"value\":{value}}}");
         client.publish("fleet/0/MQTT-1/speed", QoS::AtLeastOnce, false, payload).await.unwrap();
-        expected.note_speed(ms * 1_000, value);
+        expected.note(1, ms * 1_000, &[value]);
     }
     acknowledged(&mut connection, 13).await;
     let bound = "select count(*) from trip where ended_at is null";

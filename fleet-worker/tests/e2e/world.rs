@@ -165,9 +165,9 @@ impl Hand {
         ledger
     }
 
-    /// Takes down a speed that somebody else publishes.
-    pub(crate) fn note_speed(&mut self, time: i64, value: f64) {
-        self.samples.push((1, time, vec![value]));
+    /// Takes down a sample that somebody else publishes.
+    pub(crate) fn note(&mut self, signal: usize, time: i64, values: &[f64]) {
+        self.samples.push((signal, time, values.to_vec()));
     }
 
     /// How many rows the samples so far give.

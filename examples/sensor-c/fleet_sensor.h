@@ -1,0 +1,144 @@
+/* A NATS publisher for one sensor of a vehicle: no heap, no threads, no floating point, no dependency.
+ *
+ * The caller owns all memory and the link. It calls fleet_sensor_poll() often; what that gives says when
+ * to open and close the link. Samples wait in a ring until JetStream has acknowledged them; when it is
+ * full the oldest go, and are counted. Payloads are frame v1 (docs/wire-format.md). */
+#ifndef FLEET_SENSOR_H
+#define FLEET_SENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Leave out what a device doesn't need, for its size. */
+#ifndef FLEET_AUTH_NKEY
+#define FLEET_AUTH_NKEY 1 /* nkey and JWT */
+#endif
+#ifndef FLEET_MSG_ID
+#define FLEET_MSG_ID 1 /* HPUB with Nats-Msg-Id: the stream drops what is sent twice */
+#endif
+#ifndef FLEET_WINDOW
+#define FLEET_WINDOW 4 /* frames that wait for their acknowledgement at most */
+#endif
+#ifndef FLEET_BUFFER
+#define FLEET_BUFFER 320 /* bytes of one command; long names leave less room for samples */
+#endif
+
+#define FLEET_ID_MAX 64       /* characters of a cell, vehicle or signal */
+#define FLEET_ON_EVERY 60000  /* ms between two `on` of a trip */
+#define FLEET_HOLD 2000       /* ms that samples wait after `on`, so that a binding needs no catch-up */
+#define FLEET_ACK_TIMEOUT 5000
+#define FLEET_PING_EVERY 30000
+#define FLEET_HANDSHAKE 10000 /* ms until a silent server is given up */
+#define FLEET_BACKOFF_MAX 60000
+
+/* All functions are given `io`. Neither waits: they take or give what is possible now. */
+typedef struct {
+    void *io;
+    int (*send)(void *io, const uint8_t *data, size_t length);    /* bytes taken, 0: none now, < 0: link gone */
+    int (*receive)(void *io, uint8_t *data, size_t length);       /* bytes given, 0: none now, < 0: link gone */
+    uint32_t (*now)(void *io);                                    /* ms of a clock that only goes on; may wrap */
+    /* Signs the server's nonce with the nkey: base64url of the signature without padding, ended by 0, into
+     * `out` of 88 bytes; < 0 if it can't. NULL where neither `nkey` nor `jwt` is set. */
+    int (*sign)(void *io, const char *nonce, char *out);
+} fleet_port;
+
+/* The strings stay the caller's and must live as long as the sensor. */
+typedef struct {
+    const char *cell, *vehicle, *signal; /* [A-Za-z0-9_-]{1,64} each */
+    uint8_t columns, bytes;              /* values of a sample, and bytes of each on the wire: 1, 2 or 4 */
+    uint8_t batch;                       /* samples of a frame at most, 1 to 64 */
+    uint16_t batch_ms;                   /* how long a sample waits for others */
+    const char *user, *password;         /* or */
+    const char *token;                   /* or */
+    const char *jwt, *nkey;              /* a JWT, or a public nkey; both sign the nonce */
+    uint32_t seed;                       /* differs from device to device: spreads reconnects */
+    uint8_t *ring;                       /* FLEET_RING(samples, columns, bytes) bytes */
+    size_t ring_bytes;
+} fleet_config;
+
+/* Bytes of a ring for so many samples. */
+#define FLEET_RING(samples, columns, bytes) ((samples) * (6u + (columns) * (bytes)))
+
+/* The scenario's signals: columns, bytes. Counts are 1e-7 degree, 0.01 km/h, 0.01 %, 0.1 degC. */
+#define FLEET_POSITION 2, 4
+#define FLEET_SPEED 1, 2
+#define FLEET_FUEL 1, 2
+#define FLEET_BRAKE 1, 2
+
+/* What the caller is to do. */
+typedef enum {
+    FLEET_NOTHING, /* poll again, within 100 ms or when bytes come */
+    FLEET_OPEN,    /* open the link, then call fleet_sensor_opened(); if that fails, fleet_sensor_closed() */
+    FLEET_CLOSE    /* close the link; FLEET_OPEN comes after a pause */
+} fleet_want;
+
+typedef struct {
+    uint32_t count, sent;
+    uint16_t sequence;
+    bool acknowledged;
+} fleet_flight;
+
+/* Small fields come first: a Cortex-M0+ reaches them in one instruction. */
+typedef struct {
+    /* Private. */
+    uint8_t state, connect_step, life, flights, pings;
+    bool holding, life_acknowledged, life_waiting, headers, pong_due;
+    /* The line under way: its operation, its field, the last token of its subject, its last number. */
+    uint8_t op_length, field, tail_length, matched;
+    bool in_body, body_bad;
+    uint8_t body_length;
+    char op[2]; /* enough to tell the operations apart */
+    uint16_t sequence, salt, room, failures, connect_at, out_length, out_sent; /* room: bytes for a frame */
+    uint32_t capacity, tail, count, stride; /* of the ring: samples; stride: bytes of one */
+    uint32_t number, skip;
+    uint32_t opened_at, retry_at, pinged_at, life_at, hold_until, newest_at, random;
+    fleet_port port;
+    uint64_t since;
+    fleet_flight flight[FLEET_WINDOW];
+    char tail_of[12];
+    uint8_t body[8];
+    fleet_config config;
+
+    /* Counters for whoever looks: samples, and connections and errors of the server. */
+    uint32_t pushed, acknowledged, dropped, resent, connects, errors;
+    char error[24]; /* the last -ERR, cut */
+
+#if FLEET_AUTH_NKEY
+    char nonce[48], signature[88];
+    uint8_t nonce_length, nonce_matched;
+#endif
+    uint8_t out[FLEET_BUFFER];
+} fleet_sensor;
+
+/* 0, or the negative number of the argument that is wrong: -1 an id, -2 the shape, -3 the ring, -4 the
+ * login, -5 a callback, -6 names too long for FLEET_BUFFER. */
+int fleet_sensor_init(fleet_sensor *sensor, const fleet_config *config, const fleet_port *port);
+
+/* Stores a sample: UTC milliseconds since 1970 and one count per column. False if a count doesn't fit its
+ * bytes or the time its 48 bits; a full ring drops its oldest sample instead. */
+bool fleet_sensor_push(fleet_sensor *sensor, uint64_t utc_ms, const int32_t *counts);
+
+/* The vehicle is on since then; said until acknowledged, and every minute. One sensor of a vehicle does
+ * this. */
+void fleet_sensor_on(fleet_sensor *sensor, uint64_t since_utc_ms);
+
+/* The vehicle is off; said when all samples are, until acknowledged. */
+void fleet_sensor_off(fleet_sensor *sensor);
+
+/* The link is open, or could not be opened, or is gone. */
+void fleet_sensor_opened(fleet_sensor *sensor);
+void fleet_sensor_closed(fleet_sensor *sensor);
+
+/* Does what can be done now. */
+fleet_want fleet_sensor_poll(fleet_sensor *sensor);
+
+/* Whether everything is acknowledged: no sample waits, and no `on` or `off`. */
+bool fleet_sensor_idle(const fleet_sensor *sensor);
+
+/* Writes the frame of the `count` oldest samples after the first `from`, which must go on in time, with
+ * this counter; gives its length. For tests and for other transports. */
+size_t fleet_sensor_frame(const fleet_sensor *sensor, uint32_t from, uint32_t count, uint16_t sequence,
+                          uint8_t *out);
+
+#endif
