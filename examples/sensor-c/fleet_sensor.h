@@ -57,10 +57,11 @@ typedef struct {
     size_t ring_bytes;
 } fleet_config;
 
-/* Bytes of a ring for so many samples. */
-#define FLEET_RING(samples, columns, bytes) ((samples) * (6u + (columns) * (bytes)))
+/* Bytes of a ring: FLEET_RING(32, FLEET_SPEED), or with columns and bytes. */
+#define FLEET_RING(samples, ...) FLEET_RING_OF(samples, __VA_ARGS__)
+#define FLEET_RING_OF(samples, columns, bytes) ((samples) * (6u + (columns) * (bytes)))
 
-/* The scenario's signals: columns, bytes. Counts are 1e-7 degree, 0.01 km/h, 0.01 %, 0.1 degC. */
+/* The scenario's signals as columns and bytes, also behind `.signal` in a fleet_config. Counts are 1e-7 degree, 0.01 km/h, 0.01 %, 0.1 degC. */
 #define FLEET_POSITION 2, 4
 #define FLEET_SPEED 1, 2
 #define FLEET_FUEL 1, 2

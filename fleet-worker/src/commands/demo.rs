@@ -109,6 +109,8 @@ async fn run(args: &DemoArgs) -> Result<bool> {
             .await?;
     say(&format!("look for yourself: {}", deployment.psql()));
     if args.keep {
+        let (nats, cell) = (deployment.nats.url(), &config.cell);
+        say(&format!("publish yourself: {nats}, cell {cell}; a worker and discovery go on"));
         say("the servers stay until Ctrl-C");
         let _ = tokio::signal::ctrl_c().await;
     } else {

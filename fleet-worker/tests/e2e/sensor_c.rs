@@ -88,9 +88,14 @@ async fn a_vehicle_in_c_ends_as_records() {
     expected.assert_exact(&deployment).await;
 }
 
+async fn log_in(server: &NatsServer) -> jetstream::Context {
+    let options = async_nats::ConnectOptions::with_user_and_password("car".to_owned(), "s3cret".to_owned());
+    jetstream::new(options.connect(server.url()).await.unwrap())
+}
+
 /// The samples of a stream's speeds and how often each is there.
 async fn stored(server: &NatsServer) -> BTreeMap<(i64, String), usize> {
-    let js = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let js = log_in(server).await;
     let stream = js.get_stream("T").await.unwrap();
     let config = jetstream::consumer::pull::Config::default();
     let messages = stream.create_consumer(config).await.unwrap();
@@ -112,13 +117,15 @@ async fn stored(server: &NatsServer) -> BTreeMap<(i64, String), usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_and_comes_back_costs_nothing() {
     let programs = programs().await;
-    let mut server = NatsServer::builder().jetstream("sync_interval: always").start().await.unwrap();
-    let js = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let server = NatsServer::builder().jetstream("sync_interval: always");
+    let users = "authorization { user: car, password: s3cret }";
+    let mut server = server.config(users).start().await.unwrap();
+    let js = log_in(&server).await;
     let subjects = vec!["fleet.0.*.speed".to_owned()];
     let config = stream::Config { name: "T".to_owned(), subjects, ..stream::Config::default() };
     js.create_stream(config).await.unwrap();
 
-    let url = server.url();
+    let url = server.url().replace("nats://", "nats://car:s3cret@");
     let mut sensor = start(&programs, "sensor", &["--ring", "2000", &url, "0", "C-2", "speed", "-"]);
     let mut pipe = sensor.stdin.take().unwrap();
     let mut expected = BTreeMap::new();
