@@ -61,8 +61,8 @@ impl Aligner {
     }
 
     /// How much event time around an instant can still change what is stored for it, microseconds:
-    /// for how long samples are kept, `window + 2 × max_gap + interval` of the longest gap, and more
-    /// where a method looks further than at the next neighbours.
+    /// for how long samples are kept. `window + max_gap + interval` where methods look at the next
+    /// neighbours, and a `max_gap` more for each sample further.
     pub fn context(&self) -> Micros {
         self.rules.iter().map(|rules| rules.span).max().unwrap_or(0)
     }
