@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -59,18 +59,30 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let Some(pid) = self.id().and_then(|id| Pid::from_raw(id.cast_signed())) else {
-            return Err(LocalError::new(format!("{} has ended already", self.name)));
-        };
-        kill_process(pid, signal).map_err(|e| LocalError::io(format!("signal to {}", self.name), e.into()))
+        kill_process(self.pid()?, signal)
+            .map_err(|e| LocalError::io(format!("signal to {}", self.name), e.into()))
     }
 
-    /// SIGSTOP: it stands still.
+    fn pid(&self) -> Result<Pid> {
+        self.id()
+            .and_then(|id| Pid::from_raw(id.cast_signed()))
+            .ok_or_else(|| LocalError::new(format!("{} has ended already", self.name)))
+    }
+
+    /// SIGSTOP: it stands still when this returns.
     ///
     /// # Errors
     /// If it has ended.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        // On a busy machine its other threads run on for a while; NOWAIT leaves its end to the one that waits for it.
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        let status = waitid(WaitId::Pid(self.pid()?), options)
+            .map_err(|e| LocalError::io(format!("wait for {} to stop", self.name), e.into()))?;
+        match status {
+            Some(status) if status.stopped() => Ok(()),
+            _ => Err(LocalError::new(format!("{} has ended already", self.name))),
+        }
     }
 
     /// SIGCONT: it goes on.
