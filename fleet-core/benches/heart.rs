@@ -83,7 +83,9 @@ impl Fleet {
             let signal = self.schema.signal(index);
             let (time, sequence) = &mut self.sensors[vehicle as usize][index.index()];
             let mut samples = Samples::new(signal.columns.len());
-            let values: Vec<f64> = signal.columns.iter().map(|_| 10.0 + 40.0 * self.dice.share()).collect();
+            // Near each other, as of one vehicle on its way.
+            let near = 10.0 + f64::from(vehicle % 40);
+            let values: Vec<f64> = signal.columns.iter().map(|_| near + 1e-3 * self.dice.share()).collect();
             samples.push(*time / 1_000 * 1_000, &values);
             let from = payloads.len();
             encode(signal, *sequence, &samples, &mut payloads).unwrap();
@@ -121,13 +123,11 @@ fn lane(schema: &Schema) -> Lane {
 /// Feeds the messages of a second, lets time pass four times and seals, as the driver does. Gives the
 /// rows.
 fn feed(lane: &mut Lane, messages: &[Message]) -> usize {
-    let mut tick = 0;
-    for message in messages {
-        lane.message(message, message.arrival);
-        if message.arrival / 250_000 > tick {
-            tick = message.arrival / 250_000;
-            lane.tick(message.arrival);
-        }
+    let quarter = |message: &Message| message.arrival / 250_000;
+    for group in messages.chunk_by(|a, b| quarter(a) == quarter(b)) {
+        let now = group[group.len() - 1].arrival;
+        lane.messages(group, now);
+        lane.tick(now);
     }
     lane.seal().unwrap().len()
 }

@@ -3,7 +3,7 @@
 use super::methods::Methods;
 use super::ring::{Merged, Ring};
 use super::rules::Rules;
-use super::track::{Inserted, Snapshot, Track};
+use super::track::{Inserted, NEVER, Snapshot, Track};
 use crate::batch::Row;
 use crate::ids::SignalIndex;
 use crate::sample::Samples;
@@ -82,7 +82,11 @@ impl Aligner {
             row: vec![f64::NAN; self.schema.column_count()].into(),
             frontier: None,
             floor,
-            patience_from: Micros::MIN,
+            patience_from: NEVER,
+            newest: NEVER,
+            heard: NEVER,
+            due: Micros::MAX,
+            waits_for: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Aligner {
             Some(ring) if ring.columns() == samples.columns() && s < self.rules.len() => ring.hear(arrival),
             _ => return done,
         }
+        self.hear(track, arrival);
         let mut changed = Changed { times: [0; 64], len: 0, corrects: false };
         for (i, (time, values)) in samples.iter().enumerate() {
             if changed.len == changed.times.len() {
@@ -142,6 +147,7 @@ impl Aligner {
             let ring = &mut track.rings[s];
             let newest = ring.newest();
             ring.insert(position, time, values, arrival);
+            track.newest = track.newest.max(time);
             done.taken += 1;
             changed.push(time);
             // In the order of time, after the newest row: nothing to correct.
@@ -150,6 +156,16 @@ impl Aligner {
         }
         self.settle(track, s, &mut changed, emit);
         done
+    }
+
+    /// Notes an arrival of any signal: patience with the others that are silent ends no sooner than it
+    /// would after the earlier of the two latest.
+    fn hear(&self, track: &mut Track, arrival: Micros) {
+        if track.heard != NEVER {
+            let earlier = arrival.min(track.heard).max(track.patience_from);
+            track.due = track.due.min(earlier.saturating_add(self.schema.patience()));
+        }
+        track.heard = track.heard.max(arrival);
     }
 
     /// Drops a full ring's oldest sample after the rows that need it; `false` if `time` would be the
@@ -188,10 +204,27 @@ impl Aligner {
             self.correct(track, s, changed.take(), emit);
         }
         changed.len = 0;
-        self.advance(track, Unwaited::NOTHING, emit);
+        if !self.waits_on(track, s) {
+            self.advance(track, Unwaited::NOTHING, emit);
+        }
         if track.rings[s].is_full() {
             self.prune(track, s);
         }
+    }
+
+    /// Whether the row after the frontier surely waits on, whatever signal `s` has got.
+    fn waits_on(&self, track: &Track, s: usize) -> bool {
+        let Some(next) = track.frontier.and_then(|frontier| frontier.checked_add(self.schema.interval()))
+        else {
+            return false;
+        };
+        let others = track.waits_for.is_some_and(|other| usize::from(other) != s);
+        next > track.newest || (others && next > self.pruned_soon(track.newest))
+    }
+
+    /// Rows up to there wait for nothing, or samples that they need would be forgotten.
+    fn pruned_soon(&self, newest: Micros) -> Micros {
+        newest.saturating_sub(self.schema.window()).saturating_sub(self.schema.interval())
     }
 
     /// Forgets the samples that nothing can need any more; all that was inserted is settled.
@@ -227,16 +260,19 @@ impl Aligner {
         let interval = self.schema.interval();
         let Some(newest) = track.newest() else { return };
         let limit = grid_at_or_before(newest, interval);
-        let pruned_soon = newest.saturating_sub(self.schema.window()).saturating_sub(interval);
-        let until = unwaited.until.max(pruned_soon);
+        let until = unwaited.until.max(self.pruned_soon(newest));
+        track.waits_for = None;
         let first = match track.frontier {
             Some(frontier) => frontier.checked_add(interval),
             None => track.oldest().map(|oldest| grid_at_or_after(oldest, interval)),
         };
         let mut next = first;
         while let Some(t) = next.filter(|&t| t <= limit) {
-            if t > until && !self.is_complete(track, t, unwaited.signals) {
-                return;
+            if t > until {
+                track.waits_for = self.first_incomplete(track, t, unwaited.signals);
+                if track.waits_for.is_some() {
+                    return;
+                }
             }
             track.frontier = Some(t);
             next = t.checked_add(interval);
@@ -256,9 +292,11 @@ impl Aligner {
         }
     }
 
-    fn is_complete(&self, track: &Track, t: Micros, unwaited: u32) -> bool {
-        let signals = self.rules.iter().zip(&track.rings).enumerate();
-        signals.into_iter().all(|(s, (rules, ring))| unwaited >> s & 1 == 1 || rules.is_complete(ring, t))
+    /// A signal that the row at `t` waits for.
+    fn first_incomplete(&self, track: &Track, t: Micros, unwaited: u32) -> Option<u8> {
+        let signals = (0..).zip(self.rules.iter().zip(&track.rings));
+        let mut waited = signals.filter(|(s, _)| unwaited >> s & 1 == 0);
+        waited.find(|(_, (rules, ring))| !rules.is_complete(ring, t)).map(|(s, _)| s)
     }
 
     /// Emits the row at `t`, if any signal has a value there.
@@ -282,25 +320,29 @@ impl Aligner {
     /// Emits the rows that wait only for signals from which nothing has arrived for `patience`,
     /// while others went on. `now` is server time. Not to be called during a catch-up.
     pub fn tick(&self, track: &mut Track, now: Micros, emit: &mut impl FnMut(Row<'_>)) {
-        let Some(latest) = track.rings.iter().filter_map(Ring::heard).max() else { return };
-        let since = now.saturating_sub(self.schema.patience());
         let mut signals = 0_u32;
+        track.due = Micros::MAX;
         for (s, ring) in track.rings.iter().enumerate() {
-            let silent = ring.heard().is_some_and(|h| h < latest && h.max(track.patience_from) <= since);
-            signals |= u32::from(silent) << s;
+            if let Some(due) = self.due(track, ring) {
+                signals |= u32::from(due <= now) << s;
+                track.due = track.due.min(due);
+            }
         }
         if signals != 0 {
             self.advance(track, Unwaited { until: Micros::MIN, signals }, emit);
         }
     }
 
+    /// When patience with a signal ends, if it is silent while others went on.
+    fn due(&self, track: &Track, ring: &Ring) -> Option<Micros> {
+        let heard = ring.heard().filter(|heard| *heard < track.heard)?;
+        Some(heard.max(track.patience_from).saturating_add(self.schema.patience()))
+    }
+
     /// When, after `now`, the next call of [`tick`](Self::tick) can have rows (server time), if nothing
     /// is inserted until then; `None` if never.
     pub fn next_tick(&self, track: &Track, now: Micros) -> Option<Micros> {
-        let latest = track.rings.iter().filter_map(Ring::heard).max()?;
-        let silent = track.rings.iter().filter_map(Ring::heard).filter(|heard| *heard < latest);
-        let due = silent.map(|heard| heard.max(track.patience_from).saturating_add(self.schema.patience()));
-        due.filter(|due| *due > now).min()
+        track.rings.iter().filter_map(|ring| self.due(track, ring)).filter(|due| *due > now).min()
     }
 
     /// Lets patience begin anew at `now`, server time; called after a catch-up.

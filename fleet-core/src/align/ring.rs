@@ -1,10 +1,10 @@
 //! The samples of one signal of one vehicle that may still be needed.
 
+use std::ops::Range;
+
+use super::track::NEVER;
 use super::view::{View, WIDE, wide};
 use crate::time::{Micros, SECOND};
-
-/// Stands for "never" or "nothing", to keep a track small: no instant of a sample is that old.
-const NEVER: Micros = Micros::MIN;
 
 /// What became of a sample whose instant is in the ring already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,42 +17,43 @@ pub(super) enum Merged {
     Replaced,
 }
 
-/// Samples sorted by time, each instant once. Lies in memory in one piece, with some room at the
-/// front that pruning left and that is used up before the ring grows.
+/// Samples sorted by time, each instant once, in a ring: the oldest follows the newest in memory, so
+/// that a new one takes the place of one that is pruned without moving others.
+///
+/// One cache line: a fleet's rings are far apart in memory, and each line is waited for.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Ring {
     /// Per sample its time and its values, as bits, and its earliest arrival, whole seconds of server
-    /// time rounded down.
-    words: Vec<u32>,
-    /// How many samples at the front are pruned.
+    /// time rounded down. Room for `room` samples.
+    words: Box<[u32]>,
+    room: u32,
+    /// The place of the oldest sample.
     start: u32,
-    /// How many samples there are after them.
+    /// How many samples there are.
     len: u32,
     /// How many words a sample takes.
     stride: u32,
     horizon: Micros,
     heard: Micros,
-    /// The times of the oldest and the newest sample, at hand: most questions need no more.
-    oldest: Micros,
+    /// The time of the newest sample, at hand: most questions need no more.
     newest: Micros,
 }
+
+const _: () = assert!(size_of::<Ring>() == 64);
 
 impl Ring {
     pub(super) fn new(columns: usize, horizon: Option<Micros>) -> Self {
         Self {
-            words: Vec::new(),
+            words: Box::default(),
+            room: 0,
             start: 0,
             len: 0,
             stride: u32::try_from(WIDE * (columns + 1) + 1).unwrap_or(u32::MAX),
             horizon: horizon.unwrap_or(NEVER),
             heard: NEVER,
-            oldest: NEVER,
             newest: NEVER,
         }
-    }
-
-    fn start(&self) -> usize {
-        self.start as usize
     }
 
     fn stride(&self) -> usize {
@@ -60,7 +61,15 @@ impl Ring {
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        View::new(&self.words[self.start() * self.stride()..], self.stride(), self.len())
+        View::new(&self.words, self.stride, self.room, self.start, self.len)
+    }
+
+    /// Where the words of the sample at a position are; the position may be the one after the newest.
+    fn place(&self, position: usize) -> Range<usize> {
+        let (stride, room) = (self.stride(), self.room as usize);
+        let at = self.start as usize + position;
+        let at = if at >= room { at - room } else { at };
+        at * stride..(at + 1) * stride
     }
 
     pub(super) fn columns(&self) -> usize {
@@ -72,7 +81,7 @@ impl Ring {
     }
 
     pub(super) fn oldest(&self) -> Option<Micros> {
-        (self.len > 0).then_some(self.oldest)
+        self.view().time(0)
     }
 
     pub(super) fn newest(&self) -> Option<Micros> {
@@ -104,24 +113,24 @@ impl Ring {
 
     /// The earliest arrival of what is held, server time in microseconds.
     pub(super) fn earliest_arrival(&self) -> Option<Micros> {
-        let kept = self.words.get(self.start() * self.stride()..)?;
-        let arrivals = kept.chunks_exact(self.stride()).filter_map(<[u32]>::last);
+        let arrivals = (0..self.len()).filter_map(|i| self.words[self.place(i)].last());
         Some(Micros::from(*arrivals.min()?) * SECOND)
     }
 
     /// Puts a sample before the one at `position`; the caller knows that it belongs there.
     pub(super) fn insert(&mut self, position: usize, time: Micros, values: &[f64], arrival: Micros) {
-        self.make_room();
-        let (stride, end) = (self.stride(), self.words.len());
-        let from = (self.start() + position) * stride;
-        self.words.resize(end + stride, 0);
-        self.words.copy_within(from..end, from + stride);
-        (self.oldest, self.newest) = match self.len {
-            0 => (time, time),
-            _ => (self.oldest.min(time), self.newest.max(time)),
-        };
+        if self.is_full() {
+            // Doubling would cost half the memory of a fleet; a quarter at a time doesn't.
+            self.resize(self.len() + (self.len() / 4).max(2));
+        }
+        for later in (position..self.len()).rev() {
+            let (from, to) = (self.place(later), self.place(later + 1).start);
+            self.words.copy_within(from, to);
+        }
+        self.newest = if self.len == 0 { time } else { self.newest.max(time) };
         self.len += 1;
-        let sample = &mut self.words[from..from + stride];
+        let (place, stride) = (self.place(position), self.stride());
+        let sample = &mut self.words[place];
         write(sample, time.cast_unsigned());
         write_values(sample, values);
         sample[stride - 1] = seconds(arrival);
@@ -129,8 +138,8 @@ impl Ring {
 
     /// Holds the larger of the values at `position` and these, the first column deciding first.
     pub(super) fn merge(&mut self, position: usize, values: &[f64], arrival: Micros) -> Merged {
-        let (stride, from) = (self.stride(), (self.start() + position) * self.stride());
-        let sample = &mut self.words[from..from + stride];
+        let (place, stride) = (self.place(position), self.stride());
+        let sample = &mut self.words[place];
         sample[stride - 1] = sample[stride - 1].min(seconds(arrival));
         let there = (1..).map(|n| wide(sample, n * WIDE).map_or(f64::NAN, f64::from_bits));
         let differing =
@@ -159,47 +168,45 @@ impl Ring {
         }
         // After a burst the memory goes back, with room left so that it is not asked for again.
         let len = self.len();
-        if self.words.capacity() > 32 * self.stride() && 2 * len * self.stride() < self.words.capacity() {
-            self.compact();
-            self.words.shrink_to((len + len / 4 + 4) * self.stride());
+        if self.room > 32 && 2 * self.len < self.room {
+            self.resize(len + len / 4 + 4);
         }
     }
 
     /// Forgets the oldest sample.
     pub(super) fn drop_oldest(&mut self) {
         if let Some(oldest) = self.oldest() {
-            self.start += 1;
+            self.start = if self.start + 1 == self.room { 0 } else { self.start + 1 };
             self.len -= 1;
-            self.oldest = self.view().time(0).unwrap_or(NEVER);
             self.raise_horizon(oldest.saturating_add(1));
         }
     }
 
-    fn compact(&mut self) {
-        self.words.drain(..self.start() * self.stride());
-        self.start = 0;
-    }
-
     /// Whether the next sample needs room to be made.
     pub(super) fn is_full(&self) -> bool {
-        self.words.len() + self.stride() > self.words.capacity()
+        self.len == self.room
     }
 
-    /// Vectors that double would cost half the memory of a fleet; a quarter at a time doesn't.
-    fn make_room(&mut self) {
+    /// Makes the room what is said, at least what is held.
+    fn resize(&mut self, room: usize) {
+        let mut words = Vec::with_capacity(room * self.stride());
+        (0..self.len()).for_each(|i| words.extend_from_slice(&self.words[self.place(i)]));
+        words.resize(room * self.stride(), 0);
+        self.words = words.into();
+        self.start = 0;
+        self.room = u32::try_from(room).unwrap_or(u32::MAX);
+    }
+
+    /// Reads where the newest two samples lie and the oldest, and nothing else.
+    pub(super) fn touch(&self) -> u64 {
+        let first = |position| self.words.get(self.place(position).start).copied().unwrap_or(0);
         let len = self.len();
-        if !self.is_full() {
-            return;
-        }
-        if self.start() > len / 8 {
-            return self.compact();
-        }
-        self.words.reserve_exact((len / 4).max(2) * self.stride());
+        u64::from(first(len) ^ first(len.saturating_sub(1)) ^ first(len.saturating_sub(2)))
     }
 
     /// Bytes on the heap.
     pub(super) fn memory(&self) -> usize {
-        self.words.capacity() * size_of::<u32>()
+        size_of_val(&*self.words)
     }
 }
 

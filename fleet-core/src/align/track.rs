@@ -1,6 +1,7 @@
 //! What the aligner keeps of one vehicle, and what it says of it.
 
 use super::ring::Ring;
+use crate::ids::SignalIndex;
 use crate::time::Micros;
 
 /// One vehicle's samples that may still be needed, and how far its rows have gone. Made by
@@ -17,12 +18,30 @@ pub struct Track {
     pub(super) floor: Option<Micros>,
     /// No silence began before it, server time.
     pub(super) patience_from: Micros,
+    /// The event time of the newest sample of any signal. It and the next three say for most messages
+    /// that no row can have become complete, without a look at the other signals' rings.
+    pub(super) newest: Micros,
+    /// The latest arrival of any message, server time.
+    pub(super) heard: Micros,
+    /// No patience with a silent signal ends before it, server time.
+    pub(super) due: Micros,
+    /// The signal that the row after the frontier waits for, if one is known.
+    pub(super) waits_for: Option<u8>,
 }
+
+/// Stands for "never", to keep a track small: no instant of a sample is that old.
+pub(super) const NEVER: Micros = Micros::MIN;
 
 impl Track {
     /// The event time of the newest sample of any signal.
     pub fn newest(&self) -> Option<Micros> {
-        self.rings.iter().filter_map(Ring::newest).max()
+        (self.newest != NEVER).then_some(self.newest)
+    }
+
+    /// No [`tick`](super::Aligner::tick) before it has rows, server time; quicker to say than
+    /// [`next_tick`](super::Aligner::next_tick), and sooner. Every insertion may change it.
+    pub fn due(&self) -> Micros {
+        self.due
     }
 
     /// How many samples are held.
@@ -34,6 +53,26 @@ impl Track {
     pub fn memory(&self) -> usize {
         let heap: usize = self.rings.iter().map(Ring::memory).sum();
         size_of::<Self>() + size_of_val(&*self.rings) + size_of_val(&*self.row) + heap
+    }
+
+    /// The rings that a sample of the signal will need: all of them if it is the one waited for.
+    fn needed(&self, signal: SignalIndex) -> &[Ring] {
+        let s = signal.index();
+        let row = self.waits_for.is_none_or(|waits_for| usize::from(waits_for) == s);
+        if row { &self.rings } else { self.rings.get(s..=s).unwrap_or_default() }
+    }
+
+    /// Reads the rings, and nothing of what they point to, so that they are near when a sample of
+    /// the signal comes; the sum is of no meaning.
+    pub(crate) fn touch_rings(&self, signal: SignalIndex) -> u64 {
+        let rings = self.needed(signal).iter();
+        rings.fold(0, |sum, ring| sum ^ ring.heard().unwrap_or(0)).cast_unsigned()
+            ^ self.row.first().map_or(0, |v| v.to_bits())
+    }
+
+    /// Reads the newest samples in the same way.
+    pub(crate) fn touch_samples(&self, signal: SignalIndex) -> u64 {
+        self.needed(signal).iter().fold(0, |sum, ring| sum ^ ring.touch())
     }
 
     pub(super) fn oldest(&self) -> Option<Micros> {

@@ -33,17 +33,30 @@ pub(super) fn wide(words: &[u32], at: usize) -> Option<u64> {
 /// A signal's samples in the order of time, each instant once.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Per sample its time, its values and its arrival, as bits: one allocation serves all.
+    /// Per sample its time, its values and its arrival, as bits: one allocation serves all. The
+    /// samples begin at `start` and go on at 0 after the last of `room` places.
     words: &'a [u32],
-    stride: usize,
-    len: usize,
+    stride: u32,
+    room: u32,
+    start: u32,
+    len: u32,
     /// An instant and how many samples lie before it: methods ask for the same again.
     known: (Micros, usize),
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(words: &'a [u32], stride: usize, len: usize) -> Self {
-        Self { words, stride, len, known: (Micros::MIN, 0) }
+    pub(super) fn new(words: &'a [u32], stride: u32, room: u32, start: u32, len: u32) -> Self {
+        Self { words, stride, room, start, len, known: (Micros::MIN, 0) }
+    }
+
+    /// The words from the sample at a position on.
+    fn words(&self, position: usize) -> Option<&'a [u32]> {
+        if position >= self.len() {
+            return None;
+        }
+        let (at, room) = (self.start as usize + position, self.room as usize);
+        let at = if at >= room { at - room } else { at };
+        self.words.get(at * self.stride as usize..)
     }
 
     /// The same samples, of which so many are known to lie before `t`.
@@ -53,7 +66,7 @@ impl<'a> View<'a> {
 
     /// How many samples there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// Whether there is none.
@@ -63,15 +76,14 @@ impl<'a> View<'a> {
 
     /// The sample at a position, the oldest at 0.
     pub fn get(&self, position: usize) -> Option<Sample<'a>> {
-        let start = position.checked_mul(self.stride)?;
-        let sample = self.words.get(start..start.checked_add(self.stride)?)?;
-        let values = sample.get(WIDE..self.stride - 1)?;
+        let sample = self.words(position)?;
+        let values = sample.get(WIDE..self.stride as usize - 1)?;
         Some(Sample { time: wide(sample, 0)?.cast_signed(), values })
     }
 
     /// The time of the sample at a position.
     pub fn time(&self, position: usize) -> Option<Micros> {
-        wide(self.words, position.checked_mul(self.stride)?).map(u64::cast_signed)
+        wide(self.words(position)?, 0).map(u64::cast_signed)
     }
 
     /// How many samples lie before `t`: the position of the first one at or after it.
@@ -79,14 +91,19 @@ impl<'a> View<'a> {
         if t == self.known.0 {
             return self.known.1;
         }
-        let mut high = self.len();
         // Nearly every question is about the newest few.
-        for _ in 0..NEAR {
-            if high == 0 || self.time(high - 1).is_some_and(|time| time < t) {
-                return high;
+        let low = self.len().saturating_sub(NEAR);
+        for position in (low..self.len()).rev() {
+            if self.time(position).is_some_and(|time| time < t) {
+                return position + 1;
             }
-            high -= 1;
         }
+        self.search(t, low)
+    }
+
+    /// The same by halves, among the first `high` samples.
+    #[cold]
+    fn search(&self, t: Micros, mut high: usize) -> usize {
         let mut low = 0;
         while low < high {
             let middle = usize::midpoint(low, high);

@@ -53,6 +53,10 @@ impl Refused {
 pub fn check(schema: &Schema, index: SignalIndex, samples: &mut Samples, now: Micros) -> Refused {
     let signal = schema.signal(index);
     let mut refused = Refused::default();
+    if samples.iter().all(|(time, values)| problem(signal, time, values, now, schema.max_future()).is_none())
+    {
+        return refused;
+    }
     samples.retain(|time, values| {
         let problem = problem(signal, time, values, now, schema.max_future());
         if let Some(problem) = &problem {

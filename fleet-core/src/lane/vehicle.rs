@@ -49,6 +49,22 @@ impl Vehicle {
         }
     }
 
+    /// Reads its own fields, in each of the cache lines that they take; the sum is of no meaning.
+    pub(super) fn touch(&self) -> u64 {
+        let (key, latest) = (self.key.map_or(0, |(generation, _)| generation), self.latest.as_ref());
+        let (track, latest) = (self.track.due(), latest.map_or(0, |latest| latest.ts));
+        key ^ (track ^ latest ^ self.start).cast_unsigned() ^ self.id.as_str().len() as u64
+    }
+
+    /// Reads in the same way what the fields point to and a sample of the signal needs.
+    pub(super) fn touch_parts(&self, signal: SignalIndex) -> u64 {
+        let sequence = self.sequences.get(signal.index()).map_or(0, |sequence| sequence.arrival);
+        let latest = self.latest.as_ref().and_then(|latest| latest.values.first());
+        let name = self.id.as_str().bytes().next().unwrap_or(0);
+        let own = u64::from(sequence) ^ latest.map_or(0, |value| value.to_bits()) ^ u64::from(name);
+        own ^ self.track.touch_rings(signal)
+    }
+
     /// Follows a frame's counter; gives the time from which something may be missing if it jumped.
     pub(super) fn follow(
         &mut self,
