@@ -23,7 +23,7 @@ use crate::schema::{Problem, Schema};
 use crate::time::Micros;
 
 /// How many messages' vehicles are brought near at a time: as many as the nearest cache holds easily.
-const GROUP: usize = 16;
+const GROUP: usize = 32;
 
 /// One single-threaded run of the pipeline's middle, with its own vehicles.
 #[derive(Debug)]

@@ -1,6 +1,10 @@
 //! Where records go.
 
+#[cfg(feature = "contract")]
+pub mod contract;
 mod dynamic;
+#[cfg(feature = "contract")]
+pub mod fault;
 pub mod memory;
 mod retry;
 

@@ -20,14 +20,14 @@ pub struct Sample<'a> {
 impl Sample<'_> {
     /// The value of a column, counted within the signal; NaN if the signal has no such column.
     pub fn value(&self, column: usize) -> f64 {
-        wide(self.values, column * WIDE).map_or(f64::NAN, f64::from_bits)
+        let (values, _) = self.values.as_chunks::<WIDE>();
+        values.get(column).map_or(f64::NAN, |&halves| f64::from_bits(wide(halves)))
     }
 }
 
-/// The two words at a position as one, the low half first.
-pub(super) fn wide(words: &[u32], at: usize) -> Option<u64> {
-    let (low, high) = (*words.get(at)?, *words.get(at + 1)?);
-    Some(u64::from(high) << 32 | u64::from(low))
+/// Two words as one, the low half first.
+pub(super) fn wide([low, high]: [u32; WIDE]) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// A signal's samples in the order of time, each instant once.
@@ -76,14 +76,14 @@ impl<'a> View<'a> {
 
     /// The sample at a position, the oldest at 0.
     pub fn get(&self, position: usize) -> Option<Sample<'a>> {
-        let sample = self.words(position)?;
-        let values = sample.get(WIDE..self.stride as usize - 1)?;
-        Some(Sample { time: wide(sample, 0)?.cast_signed(), values })
+        let (time, rest) = self.words(position)?.split_first_chunk()?;
+        let values = rest.get(..self.stride as usize - WIDE - 1)?;
+        Some(Sample { time: wide(*time).cast_signed(), values })
     }
 
     /// The time of the sample at a position.
     pub fn time(&self, position: usize) -> Option<Micros> {
-        wide(self.words(position)?, 0).map(u64::cast_signed)
+        self.words(position)?.first_chunk().map(|time| wide(*time).cast_signed())
     }
 
     /// How many samples lie before `t`: the position of the first one at or after it.

@@ -25,13 +25,28 @@ struct Table {
 pub struct MemorySink {
     schema: Schema,
     table: Arc<Mutex<Table>>,
+    /// How many batches it gathers before it stores them.
+    gathers: usize,
+    gathered: Vec<Batch>,
     durable: u64,
 }
 
 impl MemorySink {
-    /// An empty table.
+    /// An empty table, in which a batch is durable when it is accepted.
     pub fn new(schema: &Schema) -> Self {
-        Self { schema: schema.clone(), table: Arc::default(), durable: 0 }
+        Self { schema: schema.clone(), table: Arc::default(), gathers: 1, gathered: Vec::new(), durable: 0 }
+    }
+
+    /// The same table behind a sink that stores so many batches at once, as one does that writes files:
+    /// what it has gathered is lost if it is dropped.
+    #[must_use]
+    pub fn gathering(&self, batches: usize) -> Self {
+        Self { gathers: batches, gathered: Vec::new(), durable: 0, ..self.clone() }
+    }
+
+    /// Empties the table.
+    pub fn clear(&self) {
+        *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Table::default();
     }
 
     /// Everything stored, by vehicle and time.
@@ -51,9 +66,8 @@ impl MemorySink {
     }
 }
 
-impl Sink for MemorySink {
-    #[allow(clippy::unused_async, reason = "the trait's shape")]
-    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+impl MemorySink {
+    fn store(&self, batch: &Batch) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for vehicle in batch.vehicles() {
             let newest = table.epochs.entry(vehicle.id.clone()).or_insert(vehicle.epoch);
@@ -70,13 +84,30 @@ impl Sink for MemorySink {
                 }
             }
         }
-        self.durable = batch.sequence();
-        Ok(Progress { durable: self.durable, rejected: Vec::new() })
+    }
+
+    fn store_gathered(&mut self) -> Progress {
+        for batch in std::mem::take(&mut self.gathered) {
+            self.store(&batch);
+            self.durable = batch.sequence();
+        }
+        Progress { durable: self.durable, rejected: Vec::new() }
+    }
+}
+
+impl Sink for MemorySink {
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+        self.gathered.push(batch.clone());
+        if self.gathered.len() < self.gathers {
+            return Ok(Progress { durable: self.durable, rejected: Vec::new() });
+        }
+        Ok(self.store_gathered())
     }
 
     #[allow(clippy::unused_async, reason = "the trait's shape")]
     async fn flush(&mut self) -> Result<Progress> {
-        Ok(Progress { durable: self.durable, rejected: Vec::new() })
+        Ok(self.store_gathered())
     }
 }
 
