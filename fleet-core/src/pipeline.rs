@@ -36,6 +36,9 @@ pub struct PipelineOptions {
     pub batch_rows: usize,
     /// … or its oldest row is this old.
     pub batch_age: Duration,
+    /// What a sink has accepted is made durable after this long at the latest: states and released
+    /// vehicles wait for it where a sink gathers.
+    pub max_lag: Duration,
     /// Rows that wait for a sink at most; beyond, live messages are left to the stream.
     pub max_waiting_rows: usize,
     /// How often states are saved.
@@ -56,6 +59,7 @@ impl Default for PipelineOptions {
             max_vehicles: 10_000,
             batch_rows: 20_000,
             batch_age: Duration::from_secs(1),
+            max_lag: Duration::from_secs(5 * 60),
             max_waiting_rows: 200_000,
             save_interval: Duration::from_secs(30),
             patience: Duration::from_secs(30),
@@ -113,7 +117,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         Self {
             source,
             binder,
-            sinking: Sinking::new(sink),
+            sinking: Sinking::new(sink, options.max_lag),
             lane,
             options,
             counters: Arc::default(),
@@ -326,13 +330,19 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     async fn shut_down(mut self) -> Result<()> {
         tracing::info!(vehicles = self.lane.vehicles(), "shutting down");
         let deadline = Instant::now() + self.options.shutdown_deadline;
-        let mut last = None;
+        let (mut sealed, mut flushed) = (false, false);
         while self.binder.holds() {
             if !self.sinking.is_busy() {
-                if last.is_some() {
+                if !sealed {
+                    self.seal(true)?;
+                    sealed = true;
+                } else if !flushed {
+                    // Also where nothing lags: a tee's optional sinks are not in what it says.
+                    self.sinking.flush()?;
+                    flushed = true;
+                } else {
                     break;
                 }
-                last = Some(self.seal(true)?);
             }
             match tokio::time::timeout_at(deadline, self.sinking.done()).await {
                 Ok(sunk) => self.on_sunk(sunk?)?,

@@ -7,6 +7,7 @@ mod dynamic;
 pub mod fault;
 pub mod memory;
 mod retry;
+mod tee;
 
 use std::future::Future;
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 
 pub use dynamic::DynSink;
 pub use retry::{Backoff, Retry};
+pub use tee::{Cursor, Limits, Tee};
 
 use crate::batch::Batch;
 use crate::error::Result;

@@ -52,9 +52,12 @@ impl Counters {
         self.lane.lock().unwrap_or_else(PoisonError::into_inner).clone_from(lane);
     }
 
-    pub(super) fn sunk(&self, rows: usize, took: Duration) {
+    pub(super) fn durable(&self, rows: usize) {
         Self::add(&self.durable_rows, rows as u64);
         Self::add(&self.durable_batches, 1);
+    }
+
+    pub(super) fn worked(&self, took: Duration) {
         Self::add(&self.sink_micros, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     }
 }

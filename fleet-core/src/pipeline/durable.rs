@@ -17,6 +17,7 @@ use crate::time::micros;
 #[derive(Debug)]
 pub(super) struct Checkpoint {
     batch: u64,
+    rows: usize,
     states: Vec<VehicleState>,
     releases: Vec<(Slot, VehicleState)>,
 }
@@ -57,7 +58,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
         let margin = micros(self.options.resume_margin);
         let batch = self.lane.seal()?;
-        let sequence = batch.sequence();
+        let (sequence, rows) = (batch.sequence(), batch.len());
         let mut releases = Vec::new();
         if self.urgent {
             for slot in self.lane.slots() {
@@ -73,7 +74,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             self.last_save = Instant::now();
             self.saving = (!states.is_empty()).then_some(sequence);
         }
-        self.checkpoints.push_back(Checkpoint { batch: sequence, states, releases });
+        self.checkpoints.push_back(Checkpoint { batch: sequence, rows, states, releases });
         self.urgent = false;
         self.oldest_row = None;
         self.sinking.start(batch)
@@ -81,7 +82,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
 
     /// A batch is durable: what waited for it is due.
     pub(super) fn on_sunk(&mut self, sunk: Sunk) -> Result<()> {
-        self.counters.sunk(sunk.rows, sunk.took);
+        self.counters.worked(sunk.took);
         for row in sunk.progress.rejected {
             tracing::warn!(vehicle = %row.vehicle, reason = row.reason, "a row could not be stored");
             self.source.refuse(DeadLetter {
@@ -94,6 +95,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
         let durable = sunk.progress.durable;
         while let Some(checkpoint) = self.checkpoints.pop_front_if(|c| c.batch <= durable) {
+            self.counters.durable(checkpoint.rows);
             if !checkpoint.states.is_empty() {
                 self.binder.save(checkpoint.batch, checkpoint.states);
             }

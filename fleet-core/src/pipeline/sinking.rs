@@ -1,40 +1,49 @@
 //! The sink in a task of its own, one batch at a time: a vehicle's rows become durable in the order
 //! in which they were emitted.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::sink::{Progress, Sink};
 
-/// What a batch came to.
+/// What a batch or a flush came to.
 #[derive(Debug)]
 pub(super) struct Sunk {
     pub progress: Progress,
-    pub rows: usize,
     pub took: Duration,
+    /// Whether it answers an order; otherwise it was a flush whose time had come.
+    ordered: bool,
+}
+
+#[derive(Debug)]
+enum Work {
+    Store(Batch),
+    Flush,
 }
 
 #[derive(Debug)]
 pub(super) struct Sinking {
-    batches: mpsc::Sender<Batch>,
+    work: mpsc::Sender<Work>,
     done: mpsc::Receiver<Result<Sunk>>,
     busy: bool,
     task: AbortHandle,
 }
 
 impl Sinking {
-    pub(super) fn new(sink: impl Sink + 'static) -> Self {
-        let (batches, queue) = mpsc::channel(1);
+    /// `max_lag`: what is accepted is durable after that at the latest, if the sink can.
+    pub(super) fn new(sink: impl Sink + 'static, max_lag: Duration) -> Self {
+        let (work, queue) = mpsc::channel(1);
         let (answers, done) = mpsc::channel(1);
-        let task = tokio::spawn(work(sink, queue, answers)).abort_handle();
-        Self { batches, done, busy: false, task }
+        let task = tokio::spawn(run(sink, queue, answers, max_lag)).abort_handle();
+        Self { work, done, busy: false, task }
     }
 
-    /// Whether a batch is in flight.
+    /// Whether a batch is on its way to being accepted.
     pub(super) fn is_busy(&self) -> bool {
         self.busy
     }
@@ -44,16 +53,29 @@ impl Sinking {
     /// # Errors
     /// [`Internal`](crate::ErrorKind::Internal) if one is in flight already or the sink's task ended.
     pub(super) fn start(&mut self, batch: Batch) -> Result<()> {
-        self.busy = true;
-        self.batches.try_send(batch).map_err(|_| Error::internal("the sink takes no batch"))
+        self.order(Work::Store(batch))
     }
 
-    /// Waits for the batch in flight, for ever if there is none. Cancel-safe.
+    /// Lets all that was given become durable now; nothing may be in flight.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.order(Work::Flush)
+    }
+
+    fn order(&mut self, work: Work) -> Result<()> {
+        self.busy = true;
+        self.work.try_send(work).map_err(|_| Error::internal("the sink takes no batch"))
+    }
+
+    /// Waits for what the sink says next, for ever if it has nothing to do. Cancel-safe.
     pub(super) async fn done(&mut self) -> Result<Sunk> {
         match self.done.recv().await {
             Some(answer) => {
-                self.busy = false;
-                answer
+                let sunk = answer?;
+                self.busy &= !sunk.ordered;
+                Ok(sunk)
             }
             None => Err(Error::internal("the sink's task ended")),
         }
@@ -66,24 +88,39 @@ impl Drop for Sinking {
     }
 }
 
-async fn work(mut sink: impl Sink, mut batches: mpsc::Receiver<Batch>, answers: mpsc::Sender<Result<Sunk>>) {
-    while let Some(batch) = batches.recv().await {
+async fn run(
+    mut sink: impl Sink,
+    mut work: mpsc::Receiver<Work>,
+    answers: mpsc::Sender<Result<Sunk>>,
+    max_lag: Duration,
+) {
+    // Since when something accepted is not durable.
+    let mut lags_since: Option<Instant> = None;
+    let mut accepted = 0;
+    loop {
+        let next = match lags_since {
+            Some(since) => timeout_at(since + max_lag, work.recv()).await.ok(),
+            None => Some(work.recv().await),
+        };
+        let ordered = next.is_some();
+        let Some(next) = next.unwrap_or(Some(Work::Flush)) else { return };
         let begun = Instant::now();
-        let progress = store(&mut sink, &batch).await;
-        let answer = progress.map(|progress| Sunk { progress, rows: batch.len(), took: begun.elapsed() });
+        let answer = match &next {
+            Work::Store(batch) => {
+                accepted = batch.sequence();
+                sink.accept(batch).await
+            }
+            Work::Flush => {
+                lags_since = None;
+                sink.flush().await
+            }
+        };
+        if let Ok(progress) = &answer {
+            lags_since = (progress.durable < accepted).then(|| lags_since.unwrap_or(begun));
+        }
+        let answer = answer.map(|progress| Sunk { progress, took: begun.elapsed(), ordered });
         if answers.send(answer).await.is_err() {
             return;
         }
     }
-}
-
-/// Until sinks that gather have cursors of their own here, every batch is made durable at once.
-async fn store(sink: &mut impl Sink, batch: &Batch) -> Result<Progress> {
-    let mut progress = sink.accept(batch).await?;
-    if progress.durable < batch.sequence() {
-        let flushed = sink.flush().await?;
-        progress.durable = flushed.durable;
-        progress.rejected.extend(flushed.rejected);
-    }
-    Ok(progress)
 }

@@ -1,12 +1,13 @@
 //! Tries again what a sink could not do because its server was away.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::{Progress, Sink};
 use crate::batch::Batch;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// How long to wait between tries, and for how long to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,20 +29,56 @@ impl Default for Backoff {
 
 /// Gives a batch again while the sink inside says [`ErrorKind::Unavailable`]; other errors pass.
 ///
-/// Each outage is logged once, when it begins, and once more when it ends. An error of
-/// [`flush`](Sink::flush) passes too: what was accepted before it must be given again, and only the
-/// caller still has that.
+/// It holds every batch that is accepted and not durable, and gives those again when a
+/// [`flush`](Sink::flush) fails: of a sink that gathers, as much as that gathers. (Columns are shared,
+/// not copied.) Each outage is logged once, when it begins, and once more when it ends.
 #[derive(Debug)]
 pub struct Retry<S> {
     inner: S,
     name: String,
     backoff: Backoff,
+    /// Accepted, not durable.
+    held: VecDeque<Batch>,
+}
+
+/// The tries of one call.
+struct Tries<'a> {
+    name: &'a str,
+    backoff: Backoff,
+    began: Option<Instant>,
+    wait: Duration,
+}
+
+impl Tries<'_> {
+    /// Waits for the next try; gives the error back if there is none.
+    async fn failed(&mut self, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Unavailable {
+            return Err(error);
+        }
+        let since = *self.began.get_or_insert_with(|| {
+            tracing::warn!(sink = %self.name, %error, "the sink is unavailable, trying again");
+            Instant::now()
+        });
+        if self.backoff.deadline.is_some_and(|deadline| since.elapsed() + self.wait > deadline) {
+            return Err(error);
+        }
+        tokio::time::sleep(self.wait).await;
+        self.wait = (self.wait * 2).min(self.backoff.cap);
+        Ok(())
+    }
+
+    fn succeeded(&self) {
+        if let Some(began) = self.began {
+            let seconds = began.elapsed().as_secs_f64();
+            tracing::info!(sink = %self.name, seconds, "the sink is available again");
+        }
+    }
 }
 
 impl<S> Retry<S> {
     /// Wraps a sink; `name` is what the log calls it.
     pub fn new(inner: S, name: impl Into<String>, backoff: Backoff) -> Self {
-        Self { inner, name: name.into(), backoff }
+        Self { inner, name: name.into(), backoff, held: VecDeque::new() }
     }
 
     /// The sink inside.
@@ -50,35 +87,51 @@ impl<S> Retry<S> {
     }
 }
 
+fn tries(name: &str, backoff: Backoff) -> Tries<'_> {
+    Tries { name, backoff, began: None, wait: backoff.first }
+}
+
+impl<S: Sink> Retry<S> {
+    async fn flush_once(&mut self, again: bool) -> Result<Progress> {
+        let mut rejected = Vec::new();
+        if again {
+            for batch in &self.held {
+                rejected.extend(self.inner.accept(batch).await?.rejected);
+            }
+        }
+        let mut progress = self.inner.flush().await?;
+        progress.rejected.splice(0..0, rejected);
+        Ok(progress)
+    }
+}
+
 impl<S: Sink> Sink for Retry<S> {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
-        let mut began: Option<Instant> = None;
-        let mut wait = self.backoff.first;
-        loop {
-            let error = match self.inner.accept(batch).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable => error,
-                other => {
-                    if let (Some(began), Ok(_)) = (began, &other) {
-                        let seconds = began.elapsed().as_secs_f64();
-                        tracing::info!(sink = %self.name, seconds, "the sink is available again");
-                    }
-                    return other;
-                }
-            };
-            let since = *began.get_or_insert_with(|| {
-                tracing::warn!(sink = %self.name, %error, "the sink is unavailable, trying again");
-                Instant::now()
-            });
-            if self.backoff.deadline.is_some_and(|deadline| since.elapsed() + wait > deadline) {
-                return Err(error);
+        let mut tries = tries(&self.name, self.backoff);
+        let progress = loop {
+            match self.inner.accept(batch).await {
+                Ok(progress) => break progress,
+                Err(error) => tries.failed(error).await?,
             }
-            tokio::time::sleep(wait).await;
-            wait = (wait * 2).min(self.backoff.cap);
-        }
+        };
+        tries.succeeded();
+        self.held.push_back(batch.clone());
+        self.held.retain(|batch| batch.sequence() > progress.durable);
+        Ok(progress)
     }
 
     async fn flush(&mut self) -> Result<Progress> {
-        self.inner.flush().await
+        let name = self.name.clone();
+        let mut tries = tries(&name, self.backoff);
+        let progress = loop {
+            match self.flush_once(tries.began.is_some()).await {
+                Ok(progress) => break progress,
+                Err(error) => tries.failed(error).await?,
+            }
+        };
+        tries.succeeded();
+        self.held.retain(|batch| batch.sequence() > progress.durable);
+        Ok(progress)
     }
 }
 
@@ -86,7 +139,6 @@ impl<S: Sink> Sink for Retry<S> {
 mod tests {
     use super::*;
     use crate::batch::BatchBuilder;
-    use crate::error::Error;
     use crate::schema::Schema;
 
     /// Fails the given number of times in the given way.

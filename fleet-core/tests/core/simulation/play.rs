@@ -182,7 +182,7 @@ impl World {
         let aligner = Aligner::new(&self.schema, &Methods::default()).unwrap();
         let lane = Lane::new(&self.schema, Arc::new(Raw), aligner);
         let sink = Flaky {
-            inner: self.table.clone(),
+            inner: self.table.gathering(dice.of(&[1, 1, 4, 50])),
             dice: Dice(dice.roll()),
             failures,
             fault: self.fault,
@@ -196,6 +196,7 @@ impl World {
             |from: i64, more: i64| Duration::from_millis((from + dice.below(more)).unsigned_abs());
         let options = PipelineOptions {
             batch_age: millis(100, 900),
+            max_lag: millis(500, 10_000),
             save_interval: millis(200, 5_000),
             batch_rows: 1 + dice.below(40) as usize,
             max_waiting_rows: dice.of(&[20, 200_000]),
