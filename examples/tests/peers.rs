@@ -3,11 +3,12 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use fleet_core::align::Methods;
 use fleet_core::schema::RecordsConfig;
 use fleet_examples::align_file;
+use fleet_worker::local::python_packages;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
@@ -76,24 +77,8 @@ fn write_samples(vehicles: usize) -> String {
 
 /// The packages of `requirements.txt`, fetched once.
 fn packages() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/requirements.txt");
-    let wanted = std::fs::read_to_string(&here).unwrap();
-    let name = wanted.split_whitespace().collect::<Vec<_>>().join("-").replace("==", "-");
-    let done = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-    if !done.exists() {
-        let fresh = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let mut pip = Command::new("python3");
-        pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary=:all:"]);
-        pip.arg("--target").arg(fresh.path()).arg("-r").arg(&here).stdin(Stdio::null());
-        let said = pip.output().unwrap();
-        let why = String::from_utf8_lossy(&said.stderr);
-        assert!(said.status.success(), "pip could not fetch {}: {why}", here.display());
-        // Another test may have been quicker.
-        std::fs::rename(fresh.path(), &done)
-            .or_else(|e| if done.exists() { Ok(()) } else { Err(e) })
-            .unwrap();
-    }
-    done
+    let fetched = python_packages(include_str!("peers/requirements.txt"));
+    tokio::runtime::Runtime::new().unwrap().block_on(fetched).unwrap()
 }
 
 /// What the script says of the table of these samples; `Err` if it finds differences.

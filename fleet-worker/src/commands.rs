@@ -7,6 +7,7 @@ pub mod discover;
 pub mod run;
 pub mod setup;
 pub mod simulate;
+mod sinks;
 
 use fleet_core::error::{Error, Result};
 use fleet_sinks::timescale::Connector;

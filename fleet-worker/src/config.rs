@@ -1,5 +1,6 @@
 //! The configuration: one TOML file, overridden by the environment, overridden by flags.
 
+mod archive;
 mod keys;
 mod nats;
 mod records;
@@ -20,6 +21,7 @@ use fleet_core::pipeline::PipelineOptions;
 use fleet_core::schema::RecordsConfig;
 use fleet_core::{CellId, Micros, Schema};
 
+pub use archive::ParquetConfig;
 pub use fleet_core::schema::Problem;
 pub use nats::{NatsConfig, NatsLogin};
 pub use secret::{Secret, Url, without_passwords};
@@ -43,6 +45,8 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// `[sink.timescale]`, where it has a URL.
     pub timescale: Option<TimescaleConfig>,
+    /// `[sink.parquet]`, where it has a path.
+    pub parquet: Option<ParquetConfig>,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
     /// `[log]`.
@@ -120,12 +124,13 @@ impl Config {
         let nats = nats::read(&mut values);
         let worker = worker(&mut values);
         let timescale = timescale::read(&mut values);
+        let parquet = archive::read(&mut values);
         let admin = admin(&mut values);
         let log = log(&mut values);
         let shown = render::render(&values, &records);
         match schema {
             Some(schema) if values.problems.is_empty() => {
-                Ok(Self { cell, records, schema, nats, worker, timescale, admin, log, shown })
+                Ok(Self { cell, records, schema, nats, worker, timescale, parquet, admin, log, shown })
             }
             _ => Err(values.problems),
         }
@@ -164,11 +169,12 @@ impl Config {
 
     /// The pipeline's choices.
     pub fn pipeline_options(&self) -> PipelineOptions {
-        let worker = &self.worker;
+        let (worker, default) = (&self.worker, PipelineOptions::default());
         PipelineOptions {
             max_vehicles: worker.max_vehicles,
             batch_rows: worker.batch_rows,
             batch_age: worker.batch_age,
+            max_lag: self.parquet.as_ref().map_or(default.max_lag, |parquet| parquet.max_age),
             max_waiting_rows: worker.max_waiting_rows,
             save_interval: worker.save_interval,
             patience: Duration::from_micros(self.schema.patience().unsigned_abs()),

@@ -11,7 +11,7 @@ mod process;
 mod timescale;
 mod user;
 
-pub use cache::Sources;
+pub use cache::{Sources, python_packages};
 pub use nats::{NatsBuilder, NatsServer};
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Ended, Process, free_port, http_get};

@@ -9,10 +9,10 @@ use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
 use fleet_core::nats::{NatsBinder, NatsSource};
 use fleet_core::pipeline::{Counters, Pipeline};
-use fleet_core::sink::{Backoff, Retry};
-use fleet_sinks::timescale::{TimescaleSink, TimescaleStates, check};
+use fleet_sinks::timescale::{TimescaleStates, check};
 
 use super::admin::Served;
+use super::sinks::{Sinks, sinks};
 use crate::admin::{Admin, Health};
 use crate::config::Config;
 use crate::metrics;
@@ -33,7 +33,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let (nats, names) = (config.nats.options(), config.names());
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let sink = Retry::new(TimescaleSink::new(connector.clone(), schema), "timescale", Backoff::default());
+    let Sinks { sink, cursors } = sinks(config, &connector)?;
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
@@ -45,7 +45,10 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     health.set("bind queue", true);
 
     let of_pipeline = Arc::clone(&counters);
-    let snapshot = move || [metrics::pipeline(&of_pipeline), metrics::source(&of_source)].concat();
+    let snapshot = move || {
+        let optional = metrics::optional_sinks(&cursors);
+        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional].concat()
+    };
     let served = Served::start(Admin::new(health.clone(), snapshot), config).await?;
     tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
     let beating = tokio::spawn(beat(health, counters));

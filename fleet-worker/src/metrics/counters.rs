@@ -4,11 +4,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleet_core::nats::{DiscoveryCounters, SourceCounters};
 use fleet_core::pipeline::Counters;
+use fleet_core::sink::Cursor;
 
 use super::{Metric, MetricKind, number};
 
 fn counter(name: &str, help: &str, value: &AtomicU64) -> Metric {
     Metric::counter(name, help, value.load(Ordering::Relaxed))
+}
+
+/// The metrics of sinks that hold nothing back, by name; none if there is none.
+pub fn optional_sinks(cursors: &[(&str, Cursor)]) -> Vec<Metric> {
+    if cursors.is_empty() {
+        return Vec::new();
+    }
+    let samples = |value: fn(&Cursor) -> usize| {
+        let sample = |(name, cursor): &(&str, Cursor)| {
+            (vec![("sink".to_owned(), (*name).to_owned())], number(value(cursor) as u64))
+        };
+        cursors.iter().map(sample).collect()
+    };
+    let waiting = "Rows that wait for an optional sink.";
+    let missed = "Rows that an optional sink was too far behind to get.";
+    vec![
+        Metric::new("fleet_optional_waiting_rows", waiting, MetricKind::Gauge, samples(Cursor::waiting)),
+        Metric::new("fleet_optional_missed_rows_total", missed, MetricKind::Counter, samples(Cursor::missed)),
+    ]
 }
 
 /// The metrics of a pipeline and its lane.

@@ -1,0 +1,99 @@
+//! Where files go: into a folder, where each appears whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use fleet_core::error::{Error, ErrorKind, Result};
+use fleet_core::time::{MINUTE, Micros, micros};
+
+/// What begins the names of files that are being written. Readers pass over names with a dot in front.
+const UNFINISHED: &str = ".tmp-";
+
+/// Leftovers of a writer that was killed are removed when they are this old: a living one is quicker.
+const LEFTOVER: Micros = 60 * MINUTE;
+
+/// A folder of this machine or of a network file system.
+#[derive(Debug)]
+pub(super) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Opens the archive, makes its folder if it is missing, and removes what killed writers left.
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration) if the folder can't be made or read.
+    pub(super) fn open(root: &Path, now: Micros) -> Result<Self> {
+        let failed = |e: io::Error| {
+            let text = format!("the archive's folder {} can't be used", root.display());
+            Error::configuration(text).caused_by(e)
+        };
+        fs::create_dir_all(root).map_err(failed)?;
+        remove_leftovers(root, now).map_err(failed)?;
+        Ok(Self { root: root.to_owned() })
+    }
+
+    /// Makes a file visible under this path, which no other file has. Once this returned it survives
+    /// a crash of the machine.
+    ///
+    /// # Errors
+    /// [`Unavailable`](ErrorKind::Unavailable): nothing is visible, or all of it; try again under
+    /// another name. [`Configuration`](ErrorKind::Configuration): the right to write is missing.
+    pub(super) async fn put(&self, path: String, bytes: Vec<u8>) -> Result<()> {
+        let root = self.root.clone();
+        let written =
+            tokio::task::spawn_blocking(move || write(&root, &path, &bytes).map_err(|e| said(&path, e)));
+        written.await.map_err(|e| Error::internal("the task that writes a file ended").caused_by(e))?
+    }
+}
+
+fn said(path: &str, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::Configuration,
+        _ => ErrorKind::Unavailable,
+    };
+    Error::new(kind, format!("could not write {path} into the archive")).caused_by(error)
+}
+
+/// Written under another name, on the disk, and only then renamed; the folder's entry is on the disk too.
+/// (A library's local store renames as well, but leaves it to luck what a crash of the machine spares.)
+fn write(root: &Path, path: &str, bytes: &[u8]) -> io::Result<()> {
+    let path = root.join(path);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    };
+    let is_new = !folder.is_dir();
+    fs::create_dir_all(folder)?;
+    let unfinished = folder.join(format!("{UNFINISHED}{}", name.display()));
+    let written = File::create(&unfinished)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&unfinished, &path));
+    if let Err(error) = written {
+        let _ = fs::remove_file(&unfinished);
+        return Err(error);
+    }
+    File::open(folder)?.sync_all()?;
+    if is_new { File::open(root)?.sync_all() } else { Ok(()) }
+}
+
+fn remove_leftovers(root: &Path, now: Micros) -> io::Result<()> {
+    for folder in fs::read_dir(root)? {
+        let folder = folder?;
+        if !folder.file_type()?.is_dir() {
+            continue;
+        }
+        for file in fs::read_dir(folder.path())? {
+            let file = file?;
+            if !file.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                continue;
+            }
+            let modified = file.metadata()?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+            if now.saturating_sub(micros(modified)) > LEFTOVER {
+                fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
+}

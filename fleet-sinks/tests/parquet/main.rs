@@ -1,0 +1,13 @@
+//! The archive: kept contract, files, kills, other programs' eyes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::future_not_send,
+    reason = "tests, their helpers included"
+)]
+
+mod contract;
+mod files;
+mod fixture;
+mod kill;
+mod peers;

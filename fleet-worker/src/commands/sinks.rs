@@ -1,0 +1,71 @@
+//! The sinks of a worker, as configured.
+
+use fleet_core::error::Result;
+use fleet_core::sink::{Backoff, Cursor, DynSink, Retry};
+use fleet_sinks::timescale::{Connector, TimescaleSink};
+
+use crate::config::Config;
+
+/// Every sink that is configured, as one.
+pub(super) struct Sinks {
+    pub sink: Box<dyn DynSink>,
+    /// How far the optional ones are, by name.
+    pub cursors: Vec<(&'static str, Cursor)>,
+}
+
+/// Makes the sinks.
+///
+/// # Errors
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) if the archive's folder can't be used.
+pub(super) fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
+    let timescale = TimescaleSink::new(connector.clone(), &config.schema);
+    let timescale = Retry::new(timescale, "timescale", Backoff::default());
+    match archive(config)? {
+        None => Ok(Sinks { sink: Box::new(timescale), cursors: Vec::new() }),
+        #[cfg(feature = "parquet")]
+        Some((archive, limits)) => {
+            let tee = fleet_core::sink::Tee::new().required(timescale);
+            let tee = match limits {
+                None => tee.required(archive),
+                Some(limits) => tee.optional(ARCHIVE, archive, limits),
+            };
+            let cursors = tee.cursors().into_iter().map(|cursor| (ARCHIVE, cursor)).collect();
+            Ok(Sinks { sink: Box::new(tee), cursors })
+        }
+        #[cfg(not(feature = "parquet"))]
+        Some(never) => match never {},
+    }
+}
+
+/// What logs and metrics call the archive.
+#[cfg(feature = "parquet")]
+const ARCHIVE: &str = "parquet";
+
+/// The archive, with limits if it is optional.
+#[cfg(feature = "parquet")]
+type Archive = (Retry<fleet_sinks::parquet::ParquetSink>, Option<fleet_core::sink::Limits>);
+#[cfg(not(feature = "parquet"))]
+type Archive = std::convert::Infallible;
+
+#[cfg(feature = "parquet")]
+fn archive(config: &Config) -> Result<Option<Archive>> {
+    use fleet_core::sink::Limits;
+    use fleet_sinks::parquet::{ParquetOptions, ParquetSink};
+
+    let Some(parquet) = &config.parquet else { return Ok(None) };
+    let options = ParquetOptions {
+        max_bytes: parquet.max_bytes,
+        max_age: parquet.max_age,
+        ..ParquetOptions::new(&parquet.path, &format!("cell-{}", config.cell))
+    };
+    let sink = ParquetSink::new(options, &config.schema, crate::clock::now)?;
+    let limits = Limits { max_lag: parquet.max_age, ..Limits::default() };
+    let sink = Retry::new(sink, ARCHIVE, Backoff::default());
+    Ok(Some((sink, (!parquet.required).then_some(limits))))
+}
+
+#[cfg(not(feature = "parquet"))]
+#[allow(clippy::unnecessary_wraps, reason = "the shape with the feature")]
+fn archive(_: &Config) -> Result<Option<Archive>> {
+    Ok(None)
+}
