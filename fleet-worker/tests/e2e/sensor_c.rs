@@ -60,6 +60,12 @@ async fn frames_are_those_of_the_vectors_and_no_bytes_do_harm() {
     assert!(frames >= 10, "{said}");
     ended(start(&programs, "check", &["cases"])).await;
     ended(start(&programs, "check", &["parse", "1", "200000"])).await;
+    let seeds: Vec<_> =
+        std::fs::read_dir(sources().join("corpus")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(seeds.len() >= 10);
+    let seeds = seeds.iter().map(|path| path.to_str().unwrap());
+    let arguments: Vec<&str> = ["replay"].into_iter().chain(seeds).collect();
+    ended(start(&programs, "check", &arguments)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
