@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream};
 use fleet_core::Schema;
@@ -14,12 +14,14 @@ use fleet_worker::clock::now;
 use fleet_worker::local::NatsServer;
 use futures_util::StreamExt;
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::world::{Hand, deployment};
 
+mod login;
 mod split;
+mod tls;
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/sensor-c")
@@ -49,6 +51,29 @@ async fn ended(child: Child) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// All that a program printed that goes on trying, until it has said `wanted` twice.
+async fn refused(mut child: Child, wanted: &str) -> String {
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (mut said, begun) = (String::new(), Instant::now());
+    while said.matches(wanted).count() < 2 {
+        let line = tokio::time::timeout(Duration::from_secs(60), lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("{wanted:?} is not said, but {said:?}"));
+        writeln!(said, "{}", line.unwrap().expect("it goes on trying")).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60), "{wanted:?} is not said, but {said:?}");
+    }
+    child.kill().await.unwrap();
+    child.stdout.take().unwrap().read_to_string(&mut said).await.unwrap();
+    said
+}
+
+/// What a program printed that ends at once because of how it was called.
+async fn misused(child: Child) -> String {
+    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output()).await;
+    let output = output.expect("the program ends").unwrap();
+    assert_eq!(output.status.code(), Some(64), "{output:?}");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
 }
 
 #[tokio::test]
@@ -153,6 +178,13 @@ async fn publishes(programs: &TempDir, program: &str, options: &[&str], url: &st
     assert_eq!(said, whole, "the client lost its place");
     let expected: BTreeMap<_, _> = samples.into_iter().map(|sample| (sample, 1)).collect();
     assert_eq!(stored(js).await, expected, "each sample once");
+}
+
+/// Starts `program` with one sample to publish.
+fn try_one(programs: &TempDir, program: &str, options: &[&str], url: &str) -> Child {
+    let file = programs.path().join("speed.csv");
+    std::fs::write(&file, speed(0).0).unwrap();
+    start(programs, program, &[options, &[url, "0", "C-4", "speed", file.to_str().unwrap()]].concat())
 }
 
 /// The n-th speed, as a line for `sensor` and as it is stored.
