@@ -176,6 +176,8 @@ static void secured(void) {
     while (fleet_sensor_poll(&sensor) != FLEET_SECURE) {}
     server.now += FLEET_HANDSHAKE;
     REQUIRE(fleet_sensor_poll(&sensor) == FLEET_CLOSE);
+    fleet_sensor_secured(&sensor);
+    REQUIRE(fleet_sensor_poll(&sensor) == FLEET_NOTHING && server.hearing == 0);
     run(&sensor, &server, 4000);
     say(&server, "INFO {}\r\nPONG\r\n");
     REQUIRE(fleet_sensor_poll(&sensor) == FLEET_CLOSE && server.hearing == 0);

@@ -418,7 +418,10 @@ void fleet_sensor_opened(fleet_sensor *s) {
 #endif
 }
 
-void fleet_sensor_secured(fleet_sensor *s) { s->state = CONNECTING; }
+/* Not of a link that was given up meanwhile. */
+void fleet_sensor_secured(fleet_sensor *s) {
+    if (s->state == SECURING) s->state = CONNECTING;
+}
 
 /* Exponential, and between half and all of it, so that a fleet doesn't come back at once. */
 void fleet_sensor_closed(fleet_sensor *s) {

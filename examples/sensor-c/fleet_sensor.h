@@ -73,7 +73,7 @@ typedef enum {
     FLEET_NOTHING, /* poll again, within 100 ms or when bytes come */
     FLEET_OPEN,    /* open the link, then call fleet_sensor_opened(); if that fails, fleet_sensor_closed() */
     FLEET_SECURE,  /* go on with the TLS handshake; once it is done and the server's certificate is good,
-                    * call fleet_sensor_secured(), if it failed, fleet_sensor_closed() */
+                    * call fleet_sensor_secured(); if it failed, close the link and call fleet_sensor_closed() */
     FLEET_CLOSE    /* close the link; FLEET_OPEN comes after a pause */
 } fleet_want;
 
