@@ -1,5 +1,6 @@
 /* Any bytes as what the server says, in any pieces: a libFuzzer target, which `check` also links. The input's
- * first byte says how the client is set up, the next three how long the pieces are, in turn; the rest is said. */
+ * first byte says how the client is set up, the next three, in turn, how long the pieces are, whether they end
+ * with a line, and whether the client is polled before the next one comes; the rest is said. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #define REQUIRE(what) do { if (!(what)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what); abort(); } } while (0)
 
 enum { TLS = 1, JWT = 2, PARTS = 4, OFF = 8, HEAD = 4, SAMPLES = 12 };
+enum { CUT_LENGTH = 31, CUT_LINE = 32, CUT_PAUSE = 64 };
 #define NOON UINT64_C(1735689600000)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
@@ -18,7 +20,7 @@ typedef struct {
     const uint8_t *data, *cuts;
     size_t length, at, turn, sent;
     uint32_t now;
-    bool blocked, parts, connected;
+    bool blocked, parts, connected, pause;
     char line[2048];
     size_t line_length, body;
 } server;
@@ -70,10 +72,16 @@ static int take(void *io, const uint8_t *data, size_t length) {
 static int give(void *io, uint8_t *data, size_t length) {
     server *s = io;
     size_t left = s->length - s->at;
-    if (left == 0) return 0;
-    size_t piece = s->cuts ? 1u + s->cuts[s->turn++ % 3] % 32u : length;
+    bool pause = s->pause;
+    s->pause = false;
+    if (left == 0 || pause) return 0;
+    uint8_t cut = s->cuts ? s->cuts[s->turn++ % 3] : CUT_LENGTH;
+    size_t piece = 1u + (cut & CUT_LENGTH);
     if (piece > length) piece = length;
     if (piece > left) piece = left;
+    const uint8_t *line = memchr(s->data + s->at, '\n', piece);
+    if (line && cut & CUT_LINE) piece = (size_t)(line - s->data) + 1 - s->at;
+    s->pause = cut & CUT_PAUSE;
     memcpy(data, s->data + s->at, piece);
     s->at += piece;
     return (int)piece;
@@ -133,11 +141,12 @@ static void course(const uint8_t *cuts, uint8_t setup, const uint8_t *said, size
         if (round == 30 && setup & OFF) fleet_sensor_off(&sensor);
         switch (fleet_sensor_poll(&sensor)) {
         case FLEET_OPEN:
-            s.at = s.line_length = s.body = 0, s.connected = false, plain = setup & TLS;
+            s.at = s.line_length = s.body = 0, s.connected = s.pause = false, plain = setup & TLS;
             fleet_sensor_opened(&sensor);
             break;
         case FLEET_SECURE:
-            REQUIRE(plain && setup & TLS);
+            /* INFO was the last that came in plain. */
+            REQUIRE(plain && setup & TLS && s.at > 0 && said[s.at - 1] == '\n');
             if (round % 7) plain = false, fleet_sensor_secured(&sensor);
             else fleet_sensor_closed(&sensor);
             break;
@@ -173,7 +182,7 @@ static void listen(fleet_sensor *sensor, server *s, const uint8_t *cuts, const u
         REQUIRE(fleet_sensor_poll(sensor) == FLEET_NOTHING);
         check(sensor);
     }
-    s->data = s->cuts = NULL, s->turn = 0;
+    s->data = s->cuts = NULL, s->turn = 0, s->pause = false;
 }
 
 /* A CR is passed over wherever it stands, as the client does. */

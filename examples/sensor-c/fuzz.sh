@@ -12,5 +12,5 @@ mkdir -p "$folder/corpus"
 clang -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -fsanitize=fuzzer,address,undefined \
     -fno-sanitize-recover=all -o "$folder/fuzz" fuzz.c fleet_sensor.c
 echo "fuzz.sh: in $folder"
-"$folder/fuzz" -runs="$executions" -max_len=768 -artifact_prefix="$folder/" -print_final_stats=1 \
+"$folder/fuzz" -runs="$executions" -max_len=640 -artifact_prefix="$folder/" -print_final_stats=1 \
     "$folder/corpus" corpus
