@@ -1,6 +1,6 @@
 /* Checks without a server. `check vectors FILE` writes the frames of docs/wire-format-vectors.txt again and
- * compares; `check cases` plays servers that say much, little and nothing; `check parse SEED ROUNDS` feeds the protocol's reader with good and spoilt bytes in random pieces
- * (also a libFuzzer target: LLVMFuzzerTestOneInput). */
+ * compares; `check cases` plays servers that say much, little and nothing; `check parse SEED ROUNDS` feeds the
+ * protocol's reader with good and spoilt bytes in random pieces; `check replay FILE...` with inputs of fuzz.c. */
 #define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,47 +39,9 @@ static int script_receive(void *io, uint8_t *data, size_t length) {
 
 static uint32_t script_now(void *io) { return ((script *)io)->now; }
 
-static int script_sign(void *io, const char *nonce, char *out) {
-    (void)io;
-    REQUIRE(strlen(nonce) < 48);
-    memset(out, 'A', 86);
-    out[86] = 0;
-    return 0;
-}
-
-static void feed(const uint8_t *data, size_t length, size_t piece) {
-    uint8_t ring[FLEET_RING(8, 1, 2)];
-    static script server;
-    server.data = data, server.length = length, server.at = server.sent = server.hearing = 0;
-    server.piece = piece ? piece : 1, server.now = 0xFFFFF000u;
-    fleet_port port = {&server, script_send, script_receive, script_now, script_sign};
-    fleet_config config = {"0", "V", "speed", FLEET_SPEED, 4, 0, NULL, NULL, NULL, NULL, "UABC", 7, ring, sizeof ring};
-    fleet_sensor sensor;
-    REQUIRE(fleet_sensor_init(&sensor, &config, &port) == 0);
-    fleet_sensor_on(&sensor, 1735689600000u);
-    for (int round = 0; round < 40; round++) {
-        int32_t count = round;
-        REQUIRE(fleet_sensor_push(&sensor, 1735689600000u + (uint64_t)round * 100u, &count));
-        switch (fleet_sensor_poll(&sensor)) {
-        case FLEET_OPEN: fleet_sensor_opened(&sensor); break;
-        case FLEET_CLOSE: server.at = 0; break;
-        case FLEET_NOTHING: break;
-        }
-        server.now += 400;
-        /* Whatever was said, nothing is lost without being counted. */
-        REQUIRE(sensor.pushed == sensor.acknowledged + sensor.dropped + sensor.count);
-        REQUIRE(sensor.count <= sensor.capacity && sensor.flights <= FLEET_WINDOW);
-        REQUIRE(sensor.out_length <= sizeof sensor.out && sensor.out_sent <= sensor.out_length);
-    }
-}
-
+/* Of fuzz.c. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length) {
-    if (length > 0) feed(data + 1, length - 1, data[0]);
-    return 0;
-}
 
-#ifndef FUZZER
 static uint32_t dice;
 
 static uint32_t roll(void) {
@@ -96,21 +58,29 @@ static void parse(uint32_t seed, unsigned long rounds) {
     dice = seed ? seed : 1;
     for (; rounds; rounds--) {
         uint8_t data[1024];
-        size_t length = 1;
-        data[0] = (uint8_t)(roll() % 40);
+        size_t length = 4;
+        for (int i = 0; i < 4; i++) data[i] = (uint8_t)roll();
         while (length < 700 && roll() % 16) {
-            const char *piece = good[length == 1 && roll() % 4 ? 0 : roll() % (sizeof good / sizeof *good)];
+            const char *piece = good[length == 4 && roll() % 4 ? 0 : roll() % (sizeof good / sizeof *good)];
             memcpy(data + length, piece, strlen(piece));
             length += strlen(piece);
         }
-        for (uint32_t spoil = roll() % 4; spoil; spoil--) data[1 + roll() % length] = (uint8_t)roll();
+        for (uint32_t spoil = roll() % 4; spoil; spoil--) data[roll() % length] = (uint8_t)roll();
         LLVMFuzzerTestOneInput(data, length);
     }
 }
 
+static fleet_config speed_config(uint8_t *ring, size_t ring_bytes) {
+    fleet_config config;
+    memset(&config, 0, sizeof config);
+    config.cell = "0", config.vehicle = "V", config.signal = "speed", config.columns = 1, config.bytes = 2;
+    config.batch = 4, config.seed = 7, config.ring = ring, config.ring_bytes = ring_bytes;
+    return config;
+}
+
 static fleet_sensor sensor_of(script *server, uint8_t *ring, size_t ring_bytes) {
-    fleet_port port = {server, script_send, script_receive, script_now, script_sign};
-    fleet_config config = {"0", "V", "speed", FLEET_SPEED, 4, 0, NULL, NULL, NULL, NULL, NULL, 7, ring, ring_bytes};
+    fleet_port port = {server, script_send, script_receive, script_now, NULL};
+    fleet_config config = speed_config(ring, ring_bytes);
     fleet_sensor sensor;
     REQUIRE(fleet_sensor_init(&sensor, &config, &port) == 0);
     return sensor;
@@ -180,6 +150,39 @@ static void long_info(void) {
     REQUIRE(heard(&server, "PUB fleet.0.V.off _INBOX.V.speed.off 0\r\n\r\n"));
 }
 
+/* Not a word before TLS, and nothing of what stands between INFO and TLS. */
+static void secured(void) {
+    static script server;
+    uint8_t ring[FLEET_RING(8, 1, 2)];
+    server.piece = 64;
+    fleet_config config = speed_config(ring, sizeof ring);
+    config.token = "s3cret", config.tls = true;
+    fleet_port port = {&server, script_send, script_receive, script_now, NULL};
+    fleet_sensor sensor;
+    REQUIRE(fleet_sensor_init(&sensor, &config, &port) == 0);
+    REQUIRE(fleet_sensor_poll(&sensor) == FLEET_OPEN);
+    fleet_sensor_opened(&sensor);
+    say(&server, "INFO {}\r\n");
+    fleet_sensor_poll(&sensor);
+    for (int i = 0; i < 5; i++) REQUIRE(fleet_sensor_poll(&sensor) == FLEET_SECURE);
+    REQUIRE(server.hearing == 0);
+    fleet_sensor_secured(&sensor);
+    REQUIRE(fleet_sensor_poll(&sensor) == FLEET_NOTHING && heard(&server, "s3cret"));
+    /* A server that keeps the handshake waiting is given up. */
+    fleet_sensor_closed(&sensor);
+    server.hearing = 0;
+    run(&sensor, &server, 2000);
+    say(&server, "INFO {}\r\n");
+    while (fleet_sensor_poll(&sensor) != FLEET_SECURE) {}
+    server.now += FLEET_HANDSHAKE;
+    REQUIRE(fleet_sensor_poll(&sensor) == FLEET_CLOSE);
+    fleet_sensor_secured(&sensor);
+    REQUIRE(fleet_sensor_poll(&sensor) == FLEET_NOTHING && server.hearing == 0);
+    run(&sensor, &server, 4000);
+    say(&server, "INFO {}\r\nPONG\r\n");
+    REQUIRE(fleet_sensor_poll(&sensor) == FLEET_CLOSE && server.hearing == 0);
+}
+
 /* A server that takes the link and says nothing: tried again ever more rarely, the oldest samples go. */
 static void silence(void) {
     static script server;
@@ -203,7 +206,7 @@ static void wrong_configurations(void) {
     static const char longest[] = "0123456789012345678901234567890123456789012345678901234567890123";
     uint8_t ring[FLEET_RING(8, 2, 4)];
     fleet_port port = {&server, script_send, script_receive, script_now, NULL};
-    fleet_config good = {"0", "V", "speed", FLEET_SPEED, 4, 0, NULL, NULL, NULL, NULL, NULL, 7, ring, sizeof ring}, c;
+    fleet_config good = speed_config(ring, sizeof ring), c;
     fleet_sensor sensor;
     REQUIRE(fleet_sensor_init(&sensor, &good, &port) == 0);
     REQUIRE(!fleet_sensor_push(&sensor, 1, &(int32_t){65536}) && !fleet_sensor_push(&sensor, 1, &(int32_t){-32769}));
@@ -241,7 +244,8 @@ static int vectors(const char *path) {
         int i = 0;
         while (strcmp(signals[i].name, name) != 0) REQUIRE(++i < 4);
         static uint8_t ring[FLEET_RING(64, 2, 4)];
-        fleet_config config = {"0", "V", name, signals[i].columns, signals[i].bytes, 64, 0, NULL, NULL, NULL, NULL, NULL, 1, ring, sizeof ring};
+        fleet_config config = speed_config(ring, sizeof ring);
+        config.signal = name, config.columns = signals[i].columns, config.bytes = signals[i].bytes, config.batch = 64;
         static script server;
         fleet_port port = {&server, script_send, script_receive, script_now, NULL};
         fleet_sensor sensor;
@@ -271,10 +275,20 @@ static int vectors(const char *path) {
     return frames ? 0 : 1;
 }
 
+static void replay(const char *path) {
+    static uint8_t data[65536];
+    FILE *file = fopen(path, "rb");
+    REQUIRE(file);
+    size_t length = fread(data, 1, sizeof data, file);
+    fclose(file);
+    LLVMFuzzerTestOneInput(data, length);
+}
+
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "vectors") == 0) return vectors(argv[2]);
     if (argc == 2 && strcmp(argv[1], "cases") == 0) {
         long_info();
+        secured();
         silence();
         wrong_configurations();
         return 0;
@@ -283,7 +297,10 @@ int main(int argc, char **argv) {
         parse((uint32_t)strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
         return 0;
     }
-    fprintf(stderr, "usage: check vectors FILE | check cases | check parse SEED ROUNDS\n");
+    if (argc >= 3 && strcmp(argv[1], "replay") == 0) {
+        for (int i = 2; i < argc; i++) replay(argv[i]);
+        return 0;
+    }
+    fprintf(stderr, "usage: check vectors FILE | cases | parse SEED ROUNDS | replay FILE...\n");
     return 64;
 }
-#endif

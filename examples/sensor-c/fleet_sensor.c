@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { CLOSED, OPENING, WAIT_INFO, CONNECTING, WAIT_PONG, READY };
+enum { CLOSED, OPENING, WAIT_INFO, SECURING, CONNECTING, WAIT_PONG, READY };
 enum { LIFE_NONE, LIFE_ON, LIFE_OFF };
 
 /* --- small things ------------------------------------------------------------------------------- */
@@ -277,13 +277,17 @@ static bool next_piece(fleet_sensor *s) {
 
 /* --- what the server says ------------------------------------------------------------------------ */
 
-static uint32_t from_hex(const char *text, uint8_t length) {
-    uint32_t value = 0;
-    for (uint8_t i = 0; i < length; i++) {
-        uint8_t c = (uint8_t)text[i];
-        value = value << 4 | (uint32_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+/* Eight digits as put_hex writes them, and nothing else: the token says what may be forgotten. */
+static bool from_hex(const char *text, uint32_t *value) {
+    for (uint8_t i = 0; i < 8; i++) {
+        uint32_t digit = (uint32_t)text[i] - '0';
+        if (digit > 9) {
+            digit = (uint32_t)text[i] - 'a' + 10;
+            if (digit < 10 || digit > 15) return false;
+        }
+        *value = *value << 4 | digit;
     }
-    return value;
+    return true;
 }
 
 /* A stream has stored what was sent with this inbox. */
@@ -295,8 +299,8 @@ static void acknowledge(fleet_sensor *s) {
         s->life_waiting = false;
         return;
     }
-    uint32_t token = from_hex(s->tail_of, s->tail_length);
-    if (s->tail_length != 8 || token >> 16 != s->salt) return;
+    uint32_t token = 0;
+    if (s->tail_length != 8 || !from_hex(s->tail_of, &token) || token >> 16 != s->salt) return;
     for (uint8_t i = 0; i < s->flights; i++)
         if (s->flight[i].sequence == (uint16_t)token) s->flight[i].acknowledged = true;
     while (s->flights && s->flight[0].acknowledged) {
@@ -315,7 +319,7 @@ static void end_of_line(fleet_sensor *s) {
         }
         break;
     case 'I':
-        if (s->state == WAIT_INFO) s->state = CONNECTING;
+        if (s->state == WAIT_INFO) s->state = s->config.tls ? SECURING : CONNECTING;
         break;
     case '-': s->errors++; break;
     case 'M':
@@ -391,6 +395,8 @@ static bool receive(fleet_sensor *s) {
         for (int i = 0; i < got; i++) {
             if (s->in_body) in_body(s, chunk[i]);
             else in_line(s, (char)chunk[i]);
+            /* What comes between INFO and TLS anyone may have put there. */
+            if (s->state == SECURING) return i + 1 == got;
         }
     }
     return true;
@@ -410,6 +416,11 @@ void fleet_sensor_opened(fleet_sensor *s) {
 #if FLEET_AUTH_NKEY
     s->nonce_length = s->nonce_matched = 0;
 #endif
+}
+
+/* Not of a link that was given up meanwhile. */
+void fleet_sensor_secured(fleet_sensor *s) {
+    if (s->state == SECURING) s->state = CONNECTING;
 }
 
 /* Exponential, and between half and all of it, so that a fleet doesn't come back at once. */
@@ -495,7 +506,8 @@ fleet_want fleet_sensor_poll(fleet_sensor *s) {
     }
     if (s->state == OPENING) return FLEET_NOTHING;
     bool waited = s->state != READY && time - s->opened_at >= FLEET_HANDSHAKE;
-    bool alive = receive(s) && !waited && s->pings < 3;
+    if (s->state == SECURING && !waited) return FLEET_SECURE;
+    bool alive = !waited && receive(s) && s->pings < 3;
 #if FLEET_AUTH_NKEY
     if (alive && s->state == CONNECTING && s->connect_step == 0 && s->connect_at == 0 && s->port.sign &&
         (s->config.jwt || s->config.nkey)) {

@@ -52,6 +52,7 @@ typedef struct {
     const char *user, *password;         /* or */
     const char *token;                   /* or */
     const char *jwt, *nkey;              /* a JWT, or a public nkey; both sign the nonce */
+    bool tls;                            /* after INFO the caller is asked for TLS, and nothing goes without */
     uint32_t seed;                       /* differs from device to device: spreads reconnects */
     uint8_t *ring;                       /* FLEET_RING(samples, columns, bytes) bytes */
     size_t ring_bytes;
@@ -71,6 +72,8 @@ typedef struct {
 typedef enum {
     FLEET_NOTHING, /* poll again, within 100 ms or when bytes come */
     FLEET_OPEN,    /* open the link, then call fleet_sensor_opened(); if that fails, fleet_sensor_closed() */
+    FLEET_SECURE,  /* go on with the TLS handshake; once it is done and the server's certificate is good,
+                    * call fleet_sensor_secured(); if it failed, close the link and call fleet_sensor_closed() */
     FLEET_CLOSE    /* close the link; FLEET_OPEN comes after a pause */
 } fleet_want;
 
@@ -103,7 +106,7 @@ typedef struct {
 
     /* Counters for whoever looks: samples, and connections and errors of the server. */
     uint32_t pushed, acknowledged, dropped, resent, connects, errors;
-    char error[24]; /* the last -ERR, cut */
+    char error[28]; /* the last -ERR, cut */
 
 #if FLEET_AUTH_NKEY
     char nonce[48], signature[88];
@@ -130,6 +133,9 @@ void fleet_sensor_off(fleet_sensor *sensor);
 /* The link is open, or could not be opened, or is gone. */
 void fleet_sensor_opened(fleet_sensor *sensor);
 void fleet_sensor_closed(fleet_sensor *sensor);
+
+/* From here on the callbacks speak TLS. */
+void fleet_sensor_secured(fleet_sensor *sensor);
 
 /* Does what can be done now. */
 fleet_want fleet_sensor_poll(fleet_sensor *sensor);

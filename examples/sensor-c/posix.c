@@ -53,10 +53,15 @@ bool posix_open(posix_link *link) {
     hints.ai_socktype = SOCK_STREAM;
     link->fd = -1;
     if (getaddrinfo(link->host, link->port, &hints, &found) != 0) return false;
-    link->fd = socket(found->ai_family, found->ai_socktype, found->ai_protocol);
+    /* Each time the next one: `localhost` may be ::1 first, and the server only on 127.0.0.1. */
+    unsigned count = 0, at = link->opened++;
+    for (struct addrinfo *a = found; a; a = a->ai_next) count++;
+    struct addrinfo *address = found;
+    for (at %= count; at; at--) address = address->ai_next;
+    link->fd = socket(address->ai_family, address->ai_socktype, address->ai_protocol);
     if (link->fd >= 0) {
         fcntl(link->fd, F_SETFL, fcntl(link->fd, F_GETFL) | O_NONBLOCK);
-        if (connect(link->fd, found->ai_addr, found->ai_addrlen) != 0 && errno != EINPROGRESS) posix_close(link);
+        if (connect(link->fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS) posix_close(link);
     }
     freeaddrinfo(found);
     return link->fd >= 0;
@@ -75,6 +80,10 @@ void posix_poll(fleet_sensor *sensor, posix_link *link) {
         else fleet_sensor_closed(sensor);
         break;
     case FLEET_CLOSE: posix_close(link); break;
+    case FLEET_SECURE: /* asked of a link that can't */
+        posix_close(link);
+        fleet_sensor_closed(sensor);
+        break;
     }
 }
 
@@ -108,6 +117,7 @@ int posix_lines_next(posix_lines *lines, char *out, size_t size) {
 
 bool posix_url(char *url, posix_link *link, fleet_config *config) {
     if (strncmp(url, "nats://", 7) == 0) url += 7;
+    if (strncmp(url, "tls://", 6) == 0) return false;
     char *at = strrchr(url, '@');
     if (at) {
         *at = 0;

@@ -7,6 +7,7 @@
 typedef struct {
     const char *host, *port;
     int fd;
+    unsigned opened; /* how often */
 } posix_link;
 
 /* The link's callbacks; `link` must live as long as the sensor. */
@@ -38,7 +39,7 @@ uint64_t posix_utc(void);
 void posix_sleep(unsigned ms);
 
 /* "host:port" of a nats:// URL into the link, user and password into the configuration; the text is cut
- * into pieces and must live on. False if it is none. */
+ * into pieces and must live on. False if it is none: tls:// is tls.h's. */
 bool posix_url(char *url, posix_link *link, fleet_config *config);
 
 /* A decimal number times 10^scale, rounded half away from zero; false if it is none or too long. */

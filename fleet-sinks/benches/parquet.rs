@@ -2,7 +2,7 @@
 //! `cargo bench -p fleet-sinks --bench parquet`
 //!
 //! Batches of 20,000 rows of the default schema, 2,000 vehicles, ten records each, as they come in a
-//! catch-up; values move as a vehicle's do, rounded as sensors give them.
+//! catch-up; values wander as a vehicle's do, in steps of what a sensor gives.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
 
 use std::time::{Duration, Instant};
@@ -16,21 +16,29 @@ const VEHICLES: i64 = 2_000;
 const RECORDS: i64 = 10;
 const BATCHES: i64 = 100;
 
-fn batch(builder: &mut BatchBuilder, number: i64) -> Batch {
-    for vehicle in 0..VEHICLES {
+/// A vehicle's sensors: counts of 1e-7 degree, 0.01 km/h, 0.01 % and 0.1 degrees.
+type Counts = [i64; 5];
+
+/// splitmix64, <https://prng.di.unimi.it/splitmix64.c>
+fn roll(state: &mut u64, around: i64) -> i64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z >> 33) as i64 % (2 * around + 1) - around
+}
+
+fn batch(builder: &mut BatchBuilder, fleet: &mut [Counts], dice: &mut u64, number: i64) -> Batch {
+    for (vehicle, counts) in fleet.iter_mut().enumerate() {
         let key = builder.vehicle(&VehicleId::new(&format!("WVWZZZ1KZ8W{vehicle:06}")).unwrap(), 1);
         for record in 0..RECORDS {
-            let step = number * RECORDS + record;
-            let wave = ((step as f64 + vehicle as f64) / 20.0).sin();
-            let round = |value: f64, digits: f64| (value * digits).round() / digits;
-            let values = [
-                round(48.0 + vehicle as f64 / 1e3 + step as f64 * 1e-4, 1e7),
-                round(11.0 + step as f64 * 1e-4, 1e7),
-                round(60.0 + 30.0 * wave, 100.0),
-                round(70.0 - step as f64 / 1e3, 100.0),
-                round(80.0 + 10.0 * wave, 10.0),
-            ];
-            let ts = 1_769_904_000 * SECOND + step * 10 * SECOND;
+            for (count, step) in counts.iter_mut().zip([20_000, 20_000, 500, 3, 8]) {
+                *count += roll(dice, step);
+            }
+            let scales = [1e-7, 1e-7, 1e-2, 1e-2, 1e-1];
+            let values: Vec<f64> =
+                counts.iter().zip(scales).map(|(count, scale)| *count as f64 * scale).collect();
+            let ts = 1_769_904_000 * SECOND + (number * RECORDS + record) * 10 * SECOND;
             builder.push(key, Row { ts, values: &values, quality: 0b10_10_10_10, correction: false });
         }
     }
@@ -44,9 +52,10 @@ fn main() {
     let mut sink = ParquetSink::new(options, &schema, fleet_worker::clock::now).unwrap();
     let mut builder = BatchBuilder::new(&schema);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let mut took = Duration::ZERO;
+    let mut fleet = vec![[480_000_000, 110_000_000, 6_000, 7_000, 800]; VEHICLES as usize];
+    let (mut dice, mut took) = (1, Duration::ZERO);
     for number in 0..BATCHES {
-        let batch = batch(&mut builder, number);
+        let batch = batch(&mut builder, &mut fleet, &mut dice, number);
         let begun = Instant::now();
         runtime.block_on(sink.accept(&batch)).unwrap();
         took += begun.elapsed();
