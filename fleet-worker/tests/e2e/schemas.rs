@@ -4,6 +4,7 @@ use std::path::Path;
 
 use fleet_worker::deployment::Deployment;
 
+use crate::archive::{assert_archived, held_back_by};
 use crate::world::{QUICK, assert_exact, count, finish, fleet, vehicles};
 
 /// The scenario's speed, a heading and a fifth signal with four columns. (The heading's counts are exact
@@ -41,8 +42,9 @@ interpolation = "nearest"
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fifth_signal_with_four_columns_and_a_heading_end_in_the_table() {
-    let config = QUICK.replacen("[worker]", &format!("{SIGNALS}[worker]"), 1);
+async fn a_fifth_signal_with_four_columns_and_a_heading_end_in_table_and_archive() {
+    let root = tempfile::tempdir().unwrap();
+    let config = QUICK.replacen("[worker]", &format!("{SIGNALS}[worker]"), 1) + &held_back_by(root.path());
     let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
     let deployment = Deployment::start(program, &config, 2).await.unwrap();
     let fleet = fleet(&deployment, vehicles(30, 30)).await;
@@ -51,4 +53,5 @@ async fn a_fifth_signal_with_four_columns_and_a_heading_end_in_the_table() {
     assert_exact(&deployment, &verdict);
     let full = "select count(*) from telemetry where tyre_rr_kpa is not null and heading_deg is not null";
     assert!(count(&deployment, full).await > 50);
+    assert_archived(&deployment, root.path()).await;
 }

@@ -1,0 +1,89 @@
+//! The archive beside the database.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use fleet_core::VehicleId;
+use fleet_core::batch::Record;
+use fleet_core::schema::ColumnType;
+use fleet_sinks::parquet::{Archive, Records};
+use fleet_worker::deployment::Deployment;
+use tokio::time::sleep;
+
+use crate::world::{QUICK, assert_exact, eventually, finish, fleet, vehicles};
+
+/// The table of a worker's configuration for an archive that is waited for.
+pub(crate) fn held_back_by(root: &Path) -> String {
+    format!("\n[sink.parquet]\npath = {root:?}\nmax_age = \"2s\"\nwhen_down = \"hold\"\n")
+}
+
+/// What is in the database.
+async fn stored(deployment: &Deployment) -> Records {
+    let schema = &deployment.config.schema;
+    let columns: String = schema.columns().map(|c| format!("t.\"{}\", ", c.name)).collect();
+    let select = format!(
+        "select vin, (extract(epoch from ts) * 1000000)::bigint, {columns} quality \
+         from telemetry t join vehicle using (vehicle_id)"
+    );
+    let mut records = BTreeMap::new();
+    for row in deployment.client().await.unwrap().query(&select, &[]).await.unwrap() {
+        let values = schema.columns().enumerate().map(|(i, column)| match column.kind {
+            ColumnType::Double => row.get::<_, Option<f64>>(i + 2),
+            ColumnType::Real => row.get::<_, Option<f32>>(i + 2).map(f64::from),
+        });
+        let record = Record { values: values.collect(), quality: row.get(schema.column_count() + 2) };
+        records.insert((VehicleId::new(row.get(0)).unwrap(), row.get(1)), record);
+    }
+    records
+}
+
+/// The archive is the database's table, to the last bit.
+pub(crate) async fn assert_archived(deployment: &Deployment, root: &Path) {
+    let (archive, schema) = (Archive::open(root), &deployment.config.schema);
+    let days = archive.dates().unwrap().into_iter();
+    let archived: Records = days.flat_map(|date| archive.read(schema, &date).unwrap()).collect();
+    let stored = stored(deployment).await;
+    let differing = stored.iter().find(|(key, record)| archived.get(key) != Some(record));
+    assert!(differing.is_none(), "not so in the archive: {differing:?}\n{}", deployment.tails());
+    assert_eq!(archived.len(), stored.len());
+    assert!(!stored.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_equals_the_table_although_a_worker_is_killed() {
+    let root = tempfile::tempdir().unwrap();
+    let config = format!("{QUICK}{}", held_back_by(root.path()));
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    let mut deployment = Deployment::start(program, &config, 2).await.unwrap();
+    let fleet = fleet(&deployment, vehicles(60, 30)).await;
+    eventually("60 vehicles are bound", Duration::from_secs(20), || async {
+        deployment.bound_by_living().await == 60
+    })
+    .await;
+    sleep(Duration::from_secs(5)).await;
+    deployment.kill_worker().await;
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+    assert_archived(&deployment, root.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_catches_up_is_complete_when_its_worker_was_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    let config = format!("{QUICK}\n[sink.parquet]\npath = {:?}\n", root.path());
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let fleet = fleet(&deployment, vehicles(20, 15)).await;
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+    // Released long before its file is five minutes old.
+    assert!(Archive::open(root.path()).dates().unwrap().is_empty());
+    let worker = &deployment.workers[0];
+    worker.process.terminate().unwrap();
+    eventually("the archive has its file", Duration::from_secs(30), || async {
+        !Archive::open(root.path()).dates().unwrap().is_empty()
+    })
+    .await;
+    assert_archived(&deployment, root.path()).await;
+}
