@@ -12,7 +12,7 @@ pub(crate) enum Server {
 }
 
 /// Small and in a hurry. What a crash leaves is safe even without fsync: the machine goes on.
-fn postgres() -> PostgresBuilder {
+pub(crate) fn postgres() -> PostgresBuilder {
     Postgres::builder()
         .password(PASSWORD)
         .setting("fsync", "off")
@@ -61,6 +61,18 @@ impl Server {
             Self::Plain(server) => server,
             Self::Timescale(_) => panic!("TimescaleDB's data would be lost"),
         }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Plain(server) => server.port(),
+            Self::Timescale(_) => panic!("tests cut connections to PostgreSQL only"),
+        }
+    }
+
+    /// Ends PostgreSQL as its operator does.
+    pub(crate) async fn stop(&mut self) {
+        self.plain_one().stop().await.unwrap();
     }
 
     /// Ends PostgreSQL as a crash would.
