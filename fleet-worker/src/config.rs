@@ -109,10 +109,24 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         overrides: &[(String, String)],
     ) -> Result<Self, Vec<Problem>> {
-        let mut table = match file {
-            Some(file) => parse(file).map_err(|problem| vec![problem])?,
-            None => toml::Table::new(),
-        };
+        let Some(file) = file else { return Self::parse("", "", env, overrides) };
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| vec![Problem { path: name.clone(), message: format!("can't be read: {e}") }])?;
+        Self::parse(&name, &text, env, overrides)
+    }
+
+    /// The same of a file's text; `name` is what problems call it.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn parse(
+        name: &str,
+        text: &str,
+        env: impl Iterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, Vec<Problem>> {
+        let mut table = table(name, text).map_err(|problem| vec![problem])?;
         let signals = table.remove("signal");
         let mut values = Values::default();
         values.take_file(table, "");
@@ -200,18 +214,13 @@ impl Config {
     }
 }
 
-fn parse(file: &Path) -> Result<toml::Table, Problem> {
-    let problem = |path: String, message: String| Problem { path, message };
-    let name = file.display().to_string();
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(e) => return Err(problem(name, format!("can't be read: {e}"))),
-    };
-    toml::from_str(&text).map_err(|e: toml::de::Error| {
+fn table(name: &str, text: &str) -> Result<toml::Table, Problem> {
+    toml::from_str(text).map_err(|e: toml::de::Error| {
         let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        problem(format!("{name}:{line}:{column}"), e.message().trim().replace('\n', "; "))
+        let message = e.message().trim().replace('\n', "; ");
+        Problem { path: format!("{name}:{line}:{column}"), message }
     })
 }
 

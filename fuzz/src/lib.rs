@@ -9,6 +9,7 @@ pub mod json;
 pub mod senml_cbor;
 pub mod senml_json;
 pub mod subject;
+pub mod worker_config;
 
 /// The encoder is private to its crate, and needs no more of it than this file.
 #[path = "../../fleet-sinks/src/timescale/encode.rs"]

@@ -11,6 +11,18 @@ fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Conf
         .map_err(|problems| problems.iter().map(ToString::to_string).collect())
 }
 
+#[path = "../../../fuzz/src/worker_config.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod fuzzed;
+
+#[test]
+fn the_corpus_of_worker_config_holds() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/worker_config");
+    let seeds: Vec<_> = std::fs::read_dir(folder).unwrap().map(|seed| seed.unwrap().path()).collect();
+    seeds.iter().for_each(|seed| fuzzed::check(&std::fs::read(seed).unwrap()));
+    assert!(seeds.len() >= 5);
+}
+
 #[track_caller]
 fn refused(text: &str, env: &[(&str, &str)], expected: &[&str]) {
     let said = load(text, env, &[]).unwrap_err();
