@@ -37,6 +37,8 @@ const TABLE: &[(&str, Verdict, &str)] = &[
     ("23505", Duplicate, ""),
     ("23514", NoPartition, ""),
     ("25006", Unavailable, ""),
+    // What failed was not heard of, as after a COPY (see `Session::commit`).
+    ("25P02", Unavailable, ""),
     ("25P03", Unavailable, ""),
     ("28", Configuration, "check user and password of the database's URL"),
     ("3D", Configuration, "create the database or correct its URL"),
@@ -141,7 +143,7 @@ mod tests {
             ("57P01", Unavailable),
             ("57P04", Unavailable),
             ("25006", Unavailable),
-            ("25P02", Internal),
+            ("25P02", Unavailable),
             ("22008", Data),
             ("22P03", Configuration),
             ("23502", Data),

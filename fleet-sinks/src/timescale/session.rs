@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use fleet_core::batch::BatchVehicle;
 use fleet_core::{Error, Schema, error::Result};
 use futures_util::SinkExt;
+use futures_util::future::join;
 use hashbrown::HashMap;
 use tokio_postgres::{CopyInSink, Statement};
 
@@ -104,9 +105,18 @@ impl Session {
 
     /// Stores rows that are new, all or none.
     pub(super) async fn copy(&mut self, load: Load<'_>, order: &[u32]) -> Result<u64, Fault> {
-        let sink = self.connection.client().copy_in(&self.copy).await;
-        let sink = sink.map_err(|e| self.connection.error("store records", &e))?;
-        send(sink, load, order, &mut self.buffer).await.map_err(|e| self.fault("store records", &e))
+        const WHAT: &str = "store records";
+        // Sent together: one wait for both.
+        let (begun, sink) = join(self.run(WHAT, "begin"), self.connection.client().copy_in(&self.copy)).await;
+        begun?;
+        let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
+        match send(sink, load, order, &mut self.buffer).await {
+            Ok(rows) => self.commit(WHAT).await.map(|()| rows),
+            Err(error) => {
+                let fault = self.fault(WHAT, &error);
+                Err(self.roll_back(WHAT, fault).await)
+            }
+        }
     }
 
     /// Stores rows that may be there already, all or none of those whose vehicle was not claimed anew.
@@ -115,10 +125,10 @@ impl Session {
         if self.staging.is_none() {
             self.staging = Some(self.make_staging().await?);
         }
-        self.run("begin").await?;
+        self.run(WHAT, "begin").await?;
         let current = match self.epochs(load, order).await {
             Ok(current) => current,
-            Err(fault) => return Err(self.roll_back(fault).await),
+            Err(fault) => return Err(self.roll_back(WHAT, fault).await),
         };
         let fresh = |row: &&u32| {
             let vehicle = load.rows.vehicle(**row as usize);
@@ -140,11 +150,11 @@ impl Session {
                 Ok(changed) => merged.changed = changed,
                 Err(error) => {
                     let fault = self.fault(WHAT, &error);
-                    return Err(self.roll_back(fault).await);
+                    return Err(self.roll_back(WHAT, fault).await);
                 }
             }
         }
-        self.run("commit").await?;
+        self.commit(WHAT).await?;
         Ok(merged)
     }
 
@@ -171,7 +181,7 @@ impl Session {
         // The name is unique, because there are servers on which connections share temporary tables.
         let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
         let name = format!("fleet_staging_{random:016x}");
-        self.run(&sql::staging(&name, &self.schema)).await?;
+        self.run("prepare a merge", &sql::staging(&name, &self.schema)).await?;
         let client = self.connection.client();
         let prepared = async {
             let copy = client.prepare(&sql::copy_into(&name, &self.schema)).await?;
@@ -181,15 +191,25 @@ impl Session {
         prepared.await.map_err(|e| self.connection.error("prepare a merge", &e))
     }
 
-    async fn run(&self, statement: &str) -> Result<()> {
+    async fn run(&self, what: &str, statement: &str) -> Result<()> {
         let done = self.connection.client().batch_execute(statement).await;
-        done.map_err(self.connection.failed("merge records"))
+        done.map_err(self.connection.failed(what))
     }
 
-    async fn roll_back(&self, fault: Fault) -> Fault {
+    /// Ends a transaction for good.
+    ///
+    /// tokio-postgres 0.7.18 takes a COPY for done at the server's word that the statement is, and
+    /// drops an error that follows it: a timeout, or the commit itself without a transaction block.
+    /// And to a `commit` of what has failed the server says `ROLLBACK`, which is no error. An empty
+    /// `select` is refused then.
+    async fn commit(&self, what: &str) -> Result<(), Fault> {
+        Ok(self.run(what, "select; commit").await?)
+    }
+
+    async fn roll_back(&self, what: &str, fault: Fault) -> Fault {
         match fault {
             Fault::Lost(_) => fault,
-            _ => match self.run("rollback").await {
+            _ => match self.run(what, "rollback").await {
                 Ok(()) => fault,
                 Err(error) => Fault::Lost(error),
             },

@@ -111,6 +111,34 @@ async fn nothing_counts_as_stored_after_a_failed_copy() {
     assert_eq!(f.table().await.len(), 2);
 }
 
+/// The server says of a COPY that it is done before it commits.
+#[tokio::test]
+async fn nothing_counts_as_stored_before_its_commit() {
+    let mut f = Fixture::on(Server::plain().await).await;
+    f.client
+        .batch_execute(
+            "create function refuse() returns trigger language plpgsql as \
+                 'begin raise ''not now'' using errcode = ''40001''; end'; \
+             create constraint trigger refuse after insert or update on telemetry \
+                 deferrable initially deferred for each row execute function refuse()",
+        )
+        .await
+        .unwrap();
+    let record = speed(1, NOON, 1.0);
+    let new = seal(&mut f.builder, &[record]);
+    let correction = seal(&mut f.builder, &[record.correction()]);
+    for batch in [&new, &correction] {
+        let error = f.sink.accept(batch).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("not now"), "{error}");
+    }
+    f.client.batch_execute("alter table telemetry disable trigger refuse").await.unwrap();
+    for batch in [&new, &correction] {
+        f.sink.accept(batch).await.unwrap();
+        assert_eq!(f.table().await.len(), 1);
+    }
+}
+
 /// Futures that are dropped anywhere leave neither a transaction open nor a half batch, once the
 /// batch is given again.
 #[tokio::test]

@@ -183,11 +183,11 @@ async fn its_connection_is_cut_anywhere() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_waits_too_long_for_a_lock_or_works_too_long() {
-    let storing = Storing::on(Server::plain().await).await;
+    let fixture = Fixture::on(Server::plain().await).await;
+    // From the start: a session that waits for a lock learns of no setting.
+    let url = format!("{}&options=-c%20lock_timeout%3D20ms", fixture.server.url());
+    let storing = Storing::by(fixture, Connector::new(&ConnectOptions::new(url)).unwrap());
     let operator = operator(&storing.fixture.server).await;
-    storing.goes_on(2).await;
-    set(&operator, "set lock_timeout = '20ms'").await;
-    // A session reads it between two commands, not while it waits for a lock.
     storing.goes_on(2).await;
     operator.batch_execute("begin; lock table telemetry in access exclusive mode").await.unwrap();
     storing.fails(3).await;
