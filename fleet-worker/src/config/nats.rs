@@ -72,15 +72,20 @@ pub(super) fn read(values: &mut Values) -> NatsConfig {
 fn url(values: &mut Values) -> Url {
     let text = values.text("nats.url").trim().to_owned();
     let url = Url::new(text.clone());
-    let bad = text.split(',').any(|one| {
-        one.trim().is_empty() || one.trim().parse::<ServerAddr>().map_or(true, |a| a.host().is_empty())
-    });
-    if bad {
+    if !text.split(',').all(|one| is_server(one.trim())) {
         // The parser's own words could quote a part of the password.
         let rule = "is not a URL such as nats://host:4222 or tls://host:4222";
         values.say("nats.url", format!("\"{url}\" {rule}"));
     }
     url
+}
+
+/// Whether this is a server's address and no more; the parser would take any path, or none of it.
+fn is_server(one: &str) -> bool {
+    let rest = one.split_once("://").map_or(one, |(_, rest)| rest);
+    let rest = rest.strip_suffix('/').unwrap_or(rest);
+    !rest.contains(['/', '?', '#'])
+        && one.parse::<ServerAddr>().is_ok_and(|address| !address.host().is_empty())
 }
 
 fn login(values: &mut Values) -> NatsLogin {

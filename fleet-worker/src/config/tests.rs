@@ -241,6 +241,22 @@ fn secrets_come_from_files_and_are_shown_nowhere() {
 }
 
 #[test]
+fn a_key_without_a_name_is_shown_in_quotes() {
+    refused("\"\" = 1\n[nats]\n'' = 1", &[], &["\"\": is no key", "nats.\"\": is no key"]);
+}
+
+#[test]
+fn a_server_is_an_address_and_no_more() {
+    for url in ["h", "h:1", "nats://h:1/", "tls://u:p@h, nats://[::1]:4222"] {
+        load(&format!("[nats]\nurl = \"{url}\""), &[], &[]).unwrap();
+    }
+    for url in ["nats:/9a:1,n/t@s:a/b:2", "nats://h/path", "nats://h?a=b", "nats://h#a", "h,", "", "nats://"]
+    {
+        refused(&format!("[nats]\nurl = \"{url}\""), &[], &["nats.url: "]);
+    }
+}
+
+#[test]
 fn one_login_of_the_latest_layer() {
     refused("[nats]\nuser = \"u\"", &[], &["nats.user: \"u\" has neither"]);
     refused("[nats]\npassword = \"p\"", &[], &["nats.password: is set without nats.user"]);

@@ -43,7 +43,9 @@ impl Values {
     /// Takes the scalars of a file; `prefix` is empty or ends in a dot.
     pub(super) fn take_file(&mut self, table: Table, prefix: &str) {
         for (name, value) in table {
-            let path = format!("{prefix}{}", name.escape_debug());
+            // TOML allows an empty name; shown like this it can be found.
+            let name = if name.is_empty() { "\"\"".to_owned() } else { name.escape_debug().to_string() };
+            let path = format!("{prefix}{name}");
             match (keys::find(&path), value) {
                 (Some(key), value) => self.take_value(key, &value),
                 (None, Value::Table(table)) if keys::is_table(&path) => {
