@@ -7,9 +7,12 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::without_passwords;
 use crate::exit;
 
+/// The release and the commit that it was built from; a `+` says that something was changed since.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FLEET_COMMIT"), ")");
+
 /// Turns the uneven sensor messages of a vehicle fleet into evenly spaced records.
 #[derive(Debug, Parser)]
-#[command(name = "fleet-worker", version, arg_required_else_help = true)]
+#[command(name = "fleet-worker", version = VERSION, arg_required_else_help = true)]
 pub struct Cli {
     /// Flags of every subcommand.
     #[command(flatten)]
