@@ -5,6 +5,7 @@
 
 mod connect;
 mod encode;
+mod erase;
 mod fault;
 mod layout;
 mod migrate;
@@ -19,6 +20,7 @@ mod value;
 mod vehicles;
 
 pub use connect::{ConnectOptions, Connector};
+pub use erase::{ErasedRows, disown, erase};
 pub use layout::{Edition, check};
 pub use migrate::{SetupOptions, setup};
 pub use partition::make_partitions;

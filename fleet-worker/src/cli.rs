@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use fleet_core::VehicleId;
 
 use crate::config::without_passwords;
 use crate::exit;
@@ -69,6 +70,8 @@ pub enum Command {
     Check,
     /// Drive a fleet of simulated vehicles, or play a recording back
     Simulate(SimulateArgs),
+    /// Remove one vehicle from database, streams and archive, and say what was removed
+    Erase(EraseArgs),
     /// All of it on this machine, with local servers
     Demo(DemoArgs),
 }
@@ -96,6 +99,14 @@ pub struct SimulateArgs {
     pub prefix: String,
 }
 
+/// Flags of `erase`.
+#[derive(Debug, Clone, Args)]
+pub struct EraseArgs {
+    /// The vehicle's id; nothing of it can be brought back
+    #[arg(long, value_name = "VIN", value_parser = vehicle)]
+    pub vehicle: VehicleId,
+}
+
 /// Flags of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
@@ -116,6 +127,10 @@ pub struct DemoArgs {
     pub workers: u32,
 }
 
+fn vehicle(text: &str) -> Result<VehicleId, String> {
+    VehicleId::new(text).map_err(|e| e.to_string())
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
@@ -125,7 +140,7 @@ fn speed(text: &str) -> Result<f64, String> {
 
 fn prefix(text: &str) -> Result<String, String> {
     // A number of up to seven digits follows.
-    fleet_core::VehicleId::new(text).map_err(|e| e.to_string())?;
+    VehicleId::new(text).map_err(|e| e.to_string())?;
     if text.len() > 57 { Err("must have at most 57 characters".to_owned()) } else { Ok(text.to_owned()) }
 }
 

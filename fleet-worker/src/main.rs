@@ -57,6 +57,7 @@ fn run(command: Command, config: Config) -> Result<()> {
             Command::Simulate(args) => {
                 commands::simulate::simulate(&config, &args, commands::stop_signal()).await
             }
+            Command::Erase(args) => commands::erase::run(&config, &args).await,
             Command::Demo(args) => commands::demo::demo(&args).await,
         }
     }))

@@ -194,6 +194,14 @@ impl Connection {
         self.client.is_closed()
     }
 
+    /// Lets statements change compressed rows, however many. By way of `pg_settings`, because only
+    /// TimescaleDB has the setting, and not every version.
+    pub(super) async fn unlimit_decompression(&self) -> Result<()> {
+        let set = "select set_config(name, '0', false) from pg_settings \
+                   where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'";
+        self.client.batch_execute(set).await.map_err(self.failed("set the session up"))
+    }
+
     /// Maps an error of this connection, for `map_err`; `what` reads after "could not".
     pub(super) fn failed(&self, what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
         let closed = self.is_closed();

@@ -76,15 +76,7 @@ impl Session {
         let connection = connector.connect().await?;
         layout::require(&connection, schema, Later::Ignored).await?;
         let layout = layout(&connection).await?;
-        // By way of pg_settings, because only TimescaleDB has it, and not every version.
-        connection
-            .client()
-            .batch_execute(
-                "select set_config(name, '0', false) from pg_settings \
-                 where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'",
-            )
-            .await
-            .map_err(connection.failed("set the session up"))?;
+        connection.unlimit_decompression().await?;
         let copy = sql::copy_into("telemetry", schema);
         let copy = connection.client().prepare(&copy).await.map_err(connection.failed("prepare a COPY"))?;
         Ok(Self { connection, layout, schema: schema.clone(), copy, staging: None, buffer: BytesMut::new() })

@@ -3,6 +3,7 @@
 
 mod archive;
 mod bindings;
+mod erase;
 mod failures;
 mod mqtt;
 mod recordings;
