@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::commands::setup::setup;
 use crate::config::Config;
-use crate::local::{LocalError, NatsServer, Postgres, Process, free_port, http_get};
+use crate::local::{LocalError, NatsServer, Postgres, Process, Usage, free_port, http_get};
 
 /// A running `discover` or `run`.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub struct Deployment {
     pub discovery: Program,
     /// The workers that were started and not killed.
     pub workers: Vec<Program>,
+    ended: Usage,
     asked: Discovery,
     program: PathBuf,
     file: PathBuf,
@@ -85,6 +86,7 @@ impl Deployment {
             config,
             discovery,
             workers: Vec::new(),
+            ended: Usage::default(),
             asked,
             program,
             file,
@@ -117,6 +119,7 @@ impl Deployment {
     pub async fn kill_worker(&mut self) {
         if !self.workers.is_empty() {
             let mut worker = self.workers.remove(0);
+            self.ended.cpu += worker.process.usage().unwrap_or_default().cpu;
             worker.process.kill().await;
         }
     }
@@ -128,6 +131,19 @@ impl Deployment {
             bound += worker.metric("fleet_bound").await.unwrap_or(0);
         }
         bound
+    }
+
+    /// What the parts have used so far, by name; the workers together, the CPU time of killed ones included.
+    pub fn usage(&self) -> [(&'static str, Usage); 4] {
+        let of = |process: Option<&Process>| process.and_then(Process::usage).unwrap_or_default();
+        let mut workers = self.ended;
+        self.workers.iter().for_each(|worker| workers += of(Some(&worker.process)));
+        [
+            ("NATS", of(Some(self.nats.process()))),
+            ("PostgreSQL", of(self.postgres.process())),
+            ("discovery", of(Some(&self.discovery.process))),
+            ("workers", workers),
+        ]
     }
 
     /// Waits until no vehicle is bound or waiting: everything of them is durable.

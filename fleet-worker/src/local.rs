@@ -9,6 +9,7 @@ mod nats;
 mod postgres;
 mod process;
 mod timescale;
+mod usage;
 mod user;
 
 pub use cache::{Sources, python_packages};
@@ -16,6 +17,7 @@ pub use nats::{NatsBuilder, NatsServer};
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Ended, Process, free_port, http_get};
 pub use timescale::Timescale;
+pub use usage::Usage;
 
 /// Why a local server can't be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]
