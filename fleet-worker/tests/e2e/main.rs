@@ -3,6 +3,7 @@
 
 mod archive;
 mod bindings;
+mod cells;
 mod erase;
 mod failures;
 mod mqtt;
