@@ -195,6 +195,7 @@ impl Lane {
         vehicle.dirty = true;
         self.counters.late += inserted.late.len() as u64;
         self.counters.duplicates += inserted.duplicates as u64;
+        self.counters.replayed += inserted.replayed as u64;
         self.counters.overflowed += inserted.overflowed as u64;
         if let Some(problem) = refused.first {
             self.refuse(message, signal, problem);

@@ -231,6 +231,21 @@ fn late_samples_are_told_one_by_one_and_change_nothing() {
 }
 
 #[test]
+fn what_is_read_again_after_it_has_left_the_ring_is_not_late() {
+    let mut v = vehicle(&["linear"]);
+    for t in (5..300).step_by(10) {
+        v.message(0, &[(t, t as f64)], 1_000 + t);
+    }
+    v.aligner.snapshot(&mut v.track);
+    v.seen();
+    let done = v.message(0, &[(185, 185.0), (195, 195.0)], 1_195);
+    assert_eq!(done, Inserted { replayed: 1, duplicates: 1, ..Inserted::default() }, "an audit");
+    let done = v.message(0, &[(185, 185.0), (196, 0.0)], 1_300);
+    assert_eq!(done, Inserted { late: vec![0, 1], ..Inserted::default() }, "for the first time");
+    assert_eq!(v.seen(), []);
+}
+
+#[test]
 fn duplicates_change_nothing_and_the_larger_of_two_values_counts() {
     for values in [[1.0, 2.0], [2.0, 1.0]] {
         let mut v = vehicle(&["linear"]);

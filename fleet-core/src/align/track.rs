@@ -92,8 +92,8 @@ pub struct Inserted {
     /// Samples older than the window allows, which were not taken: their positions in the message.
     /// Allocates nothing while there is none.
     pub late: Vec<usize>,
-    /// Samples from before the replay's horizon, which were not taken: an earlier holder has used
-    /// them, or they are too late without its neighbours.
+    /// Samples from before the ring's horizon, which were not taken: in a replay an earlier holder has
+    /// used them, in a message read again this one, or they are too late without their neighbours.
     pub replayed: usize,
     /// Samples, of this message or older, that were dropped because the signal has more of them in
     /// its window than may be held.
