@@ -16,6 +16,8 @@ use fleet_core::time::micros;
 use fleet_examples::align_file::{self, Error, Report, default_config, read_config};
 use indicatif::{ProgressBar, ProgressStyle};
 
+const USAGE: &str = "usage: align [--config FILE] INPUT OUTPUT";
+
 /// Some lines were wrong: `EX_DATAERR` of sysexits.h.
 const REFUSED: u8 = 65;
 
@@ -35,8 +37,12 @@ fn run(config: Option<&str>, input: &str, output: &str) -> Result<Report, Error>
     let (table, report) = aligned.map_err(|e| failed(&e))?;
     align_file::write(&schema, &table, Path::new(output))?;
     let records: usize = table.values().map(|rows| rows.len()).sum();
-    report.problems.iter().for_each(|problem| eprintln!("{problem}"));
-    let Report { samples, duplicates, late, refused, .. } = report;
+    let Report { samples, duplicates, late, refused, ref problems } = report;
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    let untold = (late + refused).saturating_sub(problems.len() as u64);
+    if untold > 0 {
+        eprintln!("and {untold} more lines");
+    }
     let vehicles = table.len();
     eprintln!(
         "{samples} samples of {vehicles} vehicles became {records} records in {output}; {duplicates} were \
@@ -50,7 +56,11 @@ fn main() -> ExitCode {
     let result = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["--config", config, input, output] => run(Some(config), input, output),
         [input, output] if !input.starts_with('-') => run(None, input, output),
-        _ => Err("usage: align [--config FILE] INPUT OUTPUT".into()),
+        ["--help" | "-h"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => Err(USAGE.into()),
     };
     match result {
         Ok(report) if report.refused == 0 => ExitCode::SUCCESS,

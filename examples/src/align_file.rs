@@ -42,7 +42,7 @@ pub struct Report {
 }
 
 /// How many problems are told one by one.
-const TOLD: usize = 10;
+const TOLD: usize = 100;
 
 impl Report {
     fn refuse(&mut self, line: u64, problem: impl std::fmt::Display) {
