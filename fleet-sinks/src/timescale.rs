@@ -17,6 +17,7 @@ mod state;
 mod tls;
 mod value;
 mod vehicles;
+mod views;
 
 pub use connect::{ConnectOptions, Connector};
 pub use layout::{Edition, check};
