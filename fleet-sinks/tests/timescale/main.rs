@@ -5,6 +5,7 @@
 mod contract;
 mod faults;
 mod fixture;
+mod maintain;
 mod outages;
 mod server;
 mod setup;
