@@ -5,6 +5,7 @@
 mod contract;
 mod faults;
 mod fixture;
+mod maintain;
 mod outages;
 mod server;
 mod setup;
@@ -12,3 +13,4 @@ mod sink;
 mod speed;
 mod states;
 mod tls;
+mod views;

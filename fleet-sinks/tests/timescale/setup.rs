@@ -8,7 +8,7 @@ use fleet_sinks::timescale::{Edition, SetupOptions, TimescaleSink, check, make_p
 use crate::fixture::{Fixture, NOON, seal, speed};
 use crate::server::Server;
 
-fn tyre() -> SignalConfig {
+pub(crate) fn tyre() -> SignalConfig {
     let column = ColumnConfig {
         name: "order".into(),
         unit: "bar".into(),
@@ -26,7 +26,7 @@ fn tyre() -> SignalConfig {
     }
 }
 
-fn changed(change: impl FnOnce(&mut RecordsConfig)) -> Schema {
+pub(crate) fn changed(change: impl FnOnce(&mut RecordsConfig)) -> Schema {
     let mut config = RecordsConfig::default();
     change(&mut config);
     config.build().unwrap()
@@ -153,7 +153,7 @@ async fn everything(server: &Server, edition: Edition) {
         c.signal[1].columns[0].kind = Some("double".into());
     });
     refused(&other_type, "column telemetry.speed_kmh is real, but must be double precision").await;
-    client.batch_execute("alter table vehicle_latest drop column speed_kmh").await.unwrap();
+    client.batch_execute("alter table vehicle_latest drop column speed_kmh cascade").await.unwrap();
     refused(&more, "column vehicle_latest.speed_kmh is missing, it must be real").await;
     client.batch_execute("alter table vehicle_latest add column speed_kmh real").await.unwrap();
     check(&connector, &more).await.unwrap();
