@@ -9,6 +9,7 @@ mod fault;
 mod layout;
 mod migrate;
 mod partition;
+mod pooled;
 mod reject;
 mod session;
 mod sink;

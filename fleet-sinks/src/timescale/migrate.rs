@@ -8,6 +8,7 @@ use fleet_core::{Error, Schema, error::Result};
 use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::partition;
+use super::pooled;
 use super::sql::{KeyOrder, definition};
 
 /// Whoever changes tables holds this advisory lock until its transaction ends: the letters `fleet`.
@@ -51,6 +52,7 @@ impl SetupOptions {
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when the server is.
 pub async fn setup(connector: &Connector, schema: &Schema, options: &SetupOptions) -> Result<Edition> {
     let connection = connector.connect().await?;
+    pooled::refuse(connector, &connection).await?;
     // NOTICEs of "if not exists" are no news.
     run(&connection, "set client_min_messages = warning").await?;
     install_extension(&connection).await?;

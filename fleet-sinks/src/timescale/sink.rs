@@ -10,6 +10,7 @@ use fleet_core::{Error, Schema, VehicleId};
 
 use super::connect::Connector;
 use super::encode::Rows;
+use super::pooled;
 use super::reject::reject;
 use super::session::{Fault, Load, Session};
 use super::sql::KeyOrder;
@@ -85,6 +86,7 @@ impl TimescaleSink {
     /// As [`accept`](Sink::accept).
     pub async fn connect(&mut self) -> Result<()> {
         let session = self.take_session().await?;
+        pooled::refuse(&self.connector, session.connection()).await?;
         self.session = Some(session);
         Ok(())
     }
