@@ -4,6 +4,7 @@ mod admin;
 pub mod check;
 pub mod demo;
 pub mod discover;
+pub mod replay;
 pub mod run;
 pub mod setup;
 pub mod simulate;
