@@ -52,6 +52,15 @@ pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
     Ok(micros)
 }
 
+/// Parses RFC 3339, such as `2026-11-25T08:00:00Z`, to microseconds; what is finer is cut off.
+///
+/// # Errors
+/// The parser's words.
+pub fn parse(text: &str) -> std::result::Result<Micros, String> {
+    let time: jiff::Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+    Ok(time.as_microsecond())
+}
+
 /// RFC 3339 with as many fractional digits as needed, for messages to people.
 pub fn display(t: Micros) -> String {
     jiff::Timestamp::from_microsecond(t).map_or_else(|_| format!("{t} µs"), |t| t.to_string())

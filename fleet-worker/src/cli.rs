@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use fleet_core::VehicleId;
+use fleet_core::{Micros, VehicleId};
 
 use crate::config::without_passwords;
 use crate::exit;
@@ -72,6 +72,8 @@ pub enum Command {
     Simulate(SimulateArgs),
     /// Remove one vehicle from database, streams and archive, and say what was removed
     Erase(EraseArgs),
+    /// Derive records once more from the stream, from dead letters, or from an archive
+    Replay(ReplayArgs),
     /// All of it on this machine, with local servers
     Demo(DemoArgs),
 }
@@ -103,7 +105,7 @@ pub struct SimulateArgs {
 #[derive(Debug, Clone, Args)]
 pub struct EraseArgs {
     /// The vehicle's id; nothing of it can be brought back
-    #[arg(long, value_name = "VIN", value_parser = vehicle)]
+    #[arg(long, value_name = "VEHICLE")]
     pub vehicle: VehicleId,
 }
 
@@ -127,8 +129,72 @@ pub struct DemoArgs {
     pub workers: u32,
 }
 
-fn vehicle(text: &str) -> Result<VehicleId, String> {
-    VehicleId::new(text).map_err(|e| e.to_string())
+/// Flags of `replay`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReplayArgs {
+    /// The first record's time: RFC 3339, or how long ago, such as 90m
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(required_unless_present_any = ["dead_letters", "from_archive"])]
+    pub from: Option<Moment>,
+    /// Up to this time, not including it; without it, as late as records are final
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub to: Option<Moment>,
+    /// Only of this vehicle; may be repeated
+    #[arg(long, value_name = "VEHICLE")]
+    pub vehicle: Vec<VehicleId>,
+    /// Put the records in place of those that are stored, as after a change of the configuration
+    #[arg(long, conflicts_with_all = ["dead_letters", "from_archive"])]
+    pub replace: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Use what could not be used or stored before
+    #[arg(long, conflicts_with_all = ["from", "to", "from_archive"])]
+    pub dead_letters: bool,
+    /// Only letters with this reason, such as late or row; may be repeated
+    #[arg(long, value_name = "REASON", requires = "dead_letters", conflicts_with = "input")]
+    pub reason: Vec<String>,
+    /// List the letters for people
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["json", "input", "discard"])]
+    pub list: bool,
+    /// List the letters as lines of JSON, which may be mended and given to --input
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["input", "discard"])]
+    pub json: bool,
+    /// Use the letters of this file, and remove them from the stream
+    #[arg(long, value_name = "FILE", requires = "dead_letters")]
+    pub input: Option<PathBuf>,
+    /// Remove the letters without using them
+    #[arg(long, requires = "dead_letters")]
+    pub discard: bool,
+    /// Load an archive into the database: a folder or a bucket's URL, or else the configured one
+    #[arg(long, value_name = "PLACE", num_args = 0..=1, default_missing_value = "")]
+    pub from_archive: Option<String>,
+}
+
+/// A time on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// This one.
+    At(Micros),
+    /// So long ago.
+    Ago(Micros),
+}
+
+impl Moment {
+    /// The time that it is, seen from `now`.
+    pub fn before(self, now: Micros) -> Micros {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(long) => now.saturating_sub(long),
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    let at = fleet_core::time::parse(text).map(Moment::At);
+    let ago = || fleet_core::time::parse_duration(text).map(Moment::Ago);
+    at.or_else(|_| ago())
+        .map_err(|_| "must be a time such as 2026-11-25T08:00:00Z, or how long ago, such as 90m".to_owned())
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -5,6 +5,7 @@ pub mod check;
 pub mod demo;
 pub mod discover;
 pub mod erase;
+pub mod replay;
 pub mod run;
 pub mod setup;
 pub mod simulate;

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::future_not_send, reason = "tests, their helpers included")]
 
 mod contract;
+mod disk;
 mod faults;
 mod fixture;
 mod maintain;
 mod outages;
+mod pooler;
 mod server;
 mod setup;
 mod sink;

@@ -9,6 +9,7 @@ mod failures;
 mod mqtt;
 mod recordings;
 mod refusals;
+mod replay;
 mod schemas;
 mod sensor_c;
 mod slow;
