@@ -63,11 +63,22 @@ pub enum Command {
     /// Create streams, consumers and tables; may be repeated
     Setup,
     /// Say what is wrong with the configuration, all of it at once
-    Check,
+    Check(CheckArgs),
     /// Drive a fleet of simulated vehicles, or play a recording back
     Simulate(SimulateArgs),
     /// All of it on this machine, with local servers
     Demo(DemoArgs),
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckArgs {
+    /// Log in to NATS as `setup` and as this vehicle too, and try what it must not be able to do
+    #[arg(long, value_name = "ID", requires = "login")]
+    pub vehicle: Option<fleet_core::VehicleId>,
+    /// The file with the vehicle's nkey seed or credentials
+    #[arg(long, value_name = "FILE", requires = "vehicle")]
+    pub login: Option<PathBuf>,
 }
 
 /// Flags of `simulate`.

@@ -3,8 +3,10 @@
 
 mod archive;
 mod bindings;
+mod ca;
 mod failures;
 mod mqtt;
+mod permissions;
 mod recordings;
 mod refusals;
 mod schemas;
