@@ -4,6 +4,7 @@
 //! up. Which vehicles are ours says a work queue of bind requests, each un-acknowledged for as long
 //! as its vehicle is held.
 
+mod access;
 mod binder;
 mod clock;
 mod connect;
@@ -21,6 +22,7 @@ mod reading;
 mod source;
 mod streams;
 
+pub use access::Access;
 pub use binder::{BinderOptions, NatsBinder};
 pub use clock::ServerClock;
 pub use connect::{Auth, NatsOptions, connect};

@@ -67,7 +67,7 @@ pub enum Command {
     /// Create streams, consumers and tables; may be repeated
     Setup,
     /// Say what is wrong with the configuration, all of it at once
-    Check,
+    Check(CheckArgs),
     /// Drive a fleet of simulated vehicles, or play a recording back
     Simulate(SimulateArgs),
     /// Remove one vehicle from database, streams and archive, and say what was removed
@@ -76,6 +76,17 @@ pub enum Command {
     Replay(ReplayArgs),
     /// All of it on this machine, with local servers
     Demo(DemoArgs),
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckArgs {
+    /// Log in to NATS as `setup` and as this vehicle too, and try what it must not be able to do
+    #[arg(long, value_name = "ID", requires = "login")]
+    pub vehicle: Option<fleet_core::VehicleId>,
+    /// The file with the vehicle's nkey seed or credentials
+    #[arg(long, value_name = "FILE", requires = "vehicle")]
+    pub login: Option<PathBuf>,
 }
 
 /// Flags of `simulate`.

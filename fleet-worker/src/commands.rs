@@ -1,6 +1,7 @@
 //! The subcommands, one module each.
 
 mod admin;
+mod attack;
 pub mod check;
 pub mod demo;
 pub mod discover;

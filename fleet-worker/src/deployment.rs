@@ -78,7 +78,8 @@ impl Deployment {
         })?;
         setup(&config).await?;
         let asked = Discovery::connect(&config.nats.options(), &config.names()).await?;
-        let discovery = Program::start(program, "discover", &file, dir.path().join("discover.log")).await?;
+        let log = dir.path().join("discover.log");
+        let discovery = Program::start(command(program, "discover", &file), log).await?;
         let program = program.to_owned();
         let mut deployment = Self {
             nats,
@@ -106,7 +107,7 @@ impl Deployment {
     pub async fn add_worker(&mut self) -> Result<()> {
         self.started += 1;
         let log = self.dir.path().join(format!("run-{}.log", self.started));
-        self.workers.push(Program::start(&self.program, "run", &self.file, log).await?);
+        self.workers.push(Program::start(command(&self.program, "run", &self.file), log).await?);
         Ok(())
     }
 
@@ -199,12 +200,21 @@ impl Deployment {
     }
 }
 
+fn command(program: &Path, subcommand: &str, config: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(subcommand).arg("--config").arg(config);
+    command
+}
+
 impl Program {
-    async fn start(program: &Path, command: &str, config: &Path, log: PathBuf) -> Result<Self> {
+    /// Starts a command that is a `discover` or `run`, on an admin port of ours, and waits until it is ready.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port());
-        let mut start = Command::new(program);
-        start.arg(command).arg("--config").arg(config).env("FLEET_ADMIN__LISTEN", &admin);
-        let mut process = Process::start(command, start, &log).map_err(local)?;
+        command.env("FLEET_ADMIN__LISTEN", &admin);
+        let mut process = Process::start("fleet-worker", command, &log).map_err(local)?;
         let ready = || async { http_get(&admin, "/readyz").await.is_some_and(|(status, _)| status == 200) };
         process.until_ready(Duration::from_secs(30), ready).await.map_err(local)?;
         Ok(Self { process, admin })

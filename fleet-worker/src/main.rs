@@ -53,7 +53,7 @@ fn run(command: Command, config: Config) -> Result<()> {
             Command::Run => commands::run::run(&config, commands::stop_signal()).await,
             Command::Discover => commands::discover::discover(&config, commands::stop_signal()).await,
             Command::Setup => commands::setup::setup(&config).await.map(drop),
-            Command::Check => commands::check::run(&config),
+            Command::Check(args) => commands::check::check(&config, &args).await,
             Command::Simulate(args) => {
                 commands::simulate::simulate(&config, &args, commands::stop_signal()).await
             }

@@ -3,10 +3,12 @@
 
 mod archive;
 mod bindings;
+mod ca;
 mod cells;
 mod erase;
 mod failures;
 mod mqtt;
+mod permissions;
 mod recordings;
 mod refusals;
 mod replay;

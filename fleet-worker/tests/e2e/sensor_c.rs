@@ -28,7 +28,7 @@ fn sources() -> PathBuf {
 }
 
 /// These programs, compiled with every warning an error.
-async fn programs(names: &[&str]) -> TempDir {
+pub(crate) async fn programs(names: &[&str]) -> TempDir {
     if names.contains(&"sensor-tls") {
         openssl_headers().await;
     }
@@ -55,14 +55,14 @@ async fn openssl_headers() {
     INSTALLED.get_or_init(install).await;
 }
 
-fn start(programs: &TempDir, program: &str, arguments: &[&str]) -> Child {
+pub(crate) fn start(programs: &TempDir, program: &str, arguments: &[&str]) -> Child {
     let mut command = Command::new(programs.path().join(program));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().unwrap()
 }
 
 /// What the program printed, once it has ended well.
-async fn ended(child: Child) -> String {
+pub(crate) async fn ended(child: Child) -> String {
     let output = tokio::time::timeout(Duration::from_secs(120), child.wait_with_output()).await;
     let output = output.expect("the program ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
