@@ -1,7 +1,8 @@
 //! PostgreSQL, with TimescaleDB where the server has it.
 //!
 //! [`setup`] makes the tables, [`TimescaleSink`] stores records and [`TimescaleStates`] keeps the
-//! states of the vehicles. All of them reach the database by a [`Connector`].
+//! states of the vehicles; [`TimescaleReader`] looks at them. All of them reach the database by a
+//! [`Connector`].
 
 mod connect;
 mod encode;
@@ -9,6 +10,7 @@ mod fault;
 mod layout;
 mod migrate;
 mod partition;
+mod reader;
 mod reject;
 mod session;
 mod sink;
@@ -22,5 +24,6 @@ pub use connect::{ConnectOptions, Connector};
 pub use layout::{Edition, check};
 pub use migrate::{SetupOptions, setup};
 pub use partition::make_partitions;
+pub use reader::{Fleet, Newest, TimescaleReader};
 pub use sink::{SinkCounters, TimescaleSink};
 pub use state::TimescaleStates;

@@ -3,7 +3,9 @@
 
 mod archive;
 mod bindings;
+mod browser;
 mod failures;
+mod live;
 mod mqtt;
 mod recordings;
 mod refusals;
