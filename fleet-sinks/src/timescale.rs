@@ -19,6 +19,7 @@ mod state;
 mod tls;
 mod value;
 mod vehicles;
+mod views;
 
 pub use connect::{ConnectOptions, Connector};
 pub use layout::{Edition, check};

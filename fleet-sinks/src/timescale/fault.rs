@@ -41,6 +41,7 @@ const TABLE: &[(&str, Verdict, &str)] = &[
     ("25P02", Unavailable, ""),
     ("25P03", Unavailable, ""),
     ("28", Configuration, "check user and password of the database's URL"),
+    ("2BP01", Configuration, "drop what depends on it, run the setup, and make it again"),
     ("3D", Configuration, "create the database or correct its URL"),
     ("3F", Configuration, "create the schema or correct the search_path"),
     ("40", Unavailable, ""),

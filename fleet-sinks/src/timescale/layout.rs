@@ -40,21 +40,23 @@ pub(super) async fn require(connection: &Connection, schema: &Schema, later: Lat
 }
 
 pub(super) async fn edition(connection: &Connection) -> Result<Edition> {
-    let row = connection
-        .client()
-        .query_one(
-            "select exists (select from pg_extension where extname = 'timescaledb'), \
-             coalesce(current_setting('timescaledb.license', true), '')",
-            &[],
-        )
-        .await
-        .map_err(connection.failed("ask for the edition"))?;
-    let (installed, license): (bool, String) = (row.get(0), row.get(1));
-    Ok(match (installed, license.as_str()) {
-        (false, _) => Edition::Plain,
-        (true, "timescale") => Edition::Community,
-        (true, _) => Edition::Apache,
-    })
+    let ask = async |question: &str| -> Result<Option<String>> {
+        let row = connection.client().query_one(question, &[]).await;
+        Ok(row.map_err(connection.failed("ask for the edition"))?.get(0))
+    };
+    let installed = ask("select max(extversion) from pg_extension where extname = 'timescaledb'").await?;
+    if installed.is_none() {
+        return Ok(Edition::Plain);
+    }
+    // What the licence allows must also be there: a package may come without it, whatever the setting.
+    let asked = ask("select to_regprocedure('_timescaledb_functions.tsl_loaded()')::text").await?;
+    if let Some(function) = asked
+        && ask(&format!("select {function}::text")).await?.as_deref() == Some("false")
+    {
+        return Ok(Edition::Apache);
+    }
+    let license = ask("select current_setting('timescaledb.license', true)").await?;
+    Ok(if license.as_deref() == Some("timescale") { Edition::Community } else { Edition::Apache })
 }
 
 /// How `telemetry` is laid out.

@@ -9,6 +9,7 @@ use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::partition;
 use super::sql::{KeyOrder, definition};
+use super::views::{self, Rollups};
 
 /// Whoever changes tables holds this advisory lock until its transaction ends: the letters `fleet`.
 pub(super) const LOCK: i64 = 0x66_6c_65_65_74;
@@ -22,12 +23,19 @@ pub struct SetupOptions {
     pub compress_after: Duration,
     /// Without TimescaleDB: how many days of partitions to make ahead.
     pub partitions_ahead: u16,
+    /// A role that may read the views and tables, such as that of dashboards.
+    pub reader: Option<String>,
 }
 
 impl Default for SetupOptions {
     /// 2,000 vehicles, compressed after 12 h, partitions for a week.
     fn default() -> Self {
-        Self { vehicles: 2_000, compress_after: Duration::from_secs(12 * 60 * 60), partitions_ahead: 7 }
+        Self {
+            vehicles: 2_000,
+            compress_after: Duration::from_secs(12 * 60 * 60),
+            partitions_ahead: 7,
+            reader: None,
+        }
     }
 }
 
@@ -142,6 +150,11 @@ async fn migrate(
     }
     // Once more: what was there before must fit too.
     layout::compare(connection, schema, Later::Refused).await?;
+    let raw = |width| views::from_raw(schema, width);
+    views::refresh(connection, schema, &Rollups { minute: raw("1 minute"), hour: raw("1 hour") }).await?;
+    if let Some(reader) = &options.reader {
+        views::grant(connection, reader).await?;
+    }
     if layout::is_partitioned(connection).await? {
         let made = async {
             let days = partition::around_now(connection.client(), options.partitions_ahead).await?;

@@ -78,6 +78,7 @@ pub(crate) struct Fixture {
     pub(crate) builder: BatchBuilder,
     pub(crate) sink: TimescaleSink,
     pub(crate) client: Client,
+    pub(crate) edition: Edition,
 }
 
 impl Fixture {
@@ -85,11 +86,10 @@ impl Fixture {
         let schema = Schema::default();
         let connector = server.connector();
         let edition = setup(&connector, &schema, &SetupOptions::default()).await.unwrap();
-        assert_ne!(edition, Edition::Apache);
         let sink = TimescaleSink::new(connector, &schema);
         let client = server.client().await;
         let builder = BatchBuilder::new(&schema);
-        Self { server, schema, builder, sink, client }
+        Self { server, schema, builder, sink, client, edition }
     }
 
     /// Stores records in one batch, all of which must be taken.

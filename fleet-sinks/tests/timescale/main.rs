@@ -12,3 +12,4 @@ mod sink;
 mod speed;
 mod states;
 mod tls;
+mod views;

@@ -37,6 +37,11 @@ impl Server {
         Self::Timescale(Timescale::start().await.unwrap())
     }
 
+    /// TimescaleDB's Apache edition.
+    pub(crate) async fn apache() -> Self {
+        Self::Timescale(Timescale::start_apache().await.unwrap())
+    }
+
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Plain(server) => server.url_of("postgres"),

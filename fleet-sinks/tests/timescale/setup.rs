@@ -8,7 +8,7 @@ use fleet_sinks::timescale::{Edition, SetupOptions, TimescaleSink, check, make_p
 use crate::fixture::{Fixture, NOON, seal, speed};
 use crate::server::Server;
 
-fn tyre() -> SignalConfig {
+pub(crate) fn tyre() -> SignalConfig {
     let column = ColumnConfig {
         name: "order".into(),
         unit: "bar".into(),
@@ -26,7 +26,7 @@ fn tyre() -> SignalConfig {
     }
 }
 
-fn changed(change: impl FnOnce(&mut RecordsConfig)) -> Schema {
+pub(crate) fn changed(change: impl FnOnce(&mut RecordsConfig)) -> Schema {
     let mut config = RecordsConfig::default();
     change(&mut config);
     config.build().unwrap()

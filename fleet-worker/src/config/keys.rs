@@ -77,6 +77,7 @@ pub(super) const KEYS: &[Key] = &[
     optional("sink.timescale.password_file", Kind::Text),
     optional("sink.timescale.ca_file", Kind::Text),
     with("sink.timescale.expected_vehicles", Kind::Whole, "2000"),
+    optional("sink.timescale.reader", Kind::Text),
     optional("sink.parquet.path", Kind::Text),
     with("sink.parquet.max_bytes", Kind::Size, "128MiB"),
     with("sink.parquet.max_age", Kind::Duration, "5m"),

@@ -281,3 +281,14 @@ fn one_login_of_the_latest_layer() {
     let shared = "[sink.timescale]\nca_file = \"/nowhere\"\nexpected_vehicles = 5";
     assert!(load(shared, &[], &[]).unwrap().timescale.is_none());
 }
+
+#[test]
+fn a_reader_is_a_name() {
+    let with = |name: &str| format!("[sink.timescale]\nurl = \"postgres://h/d\"\nreader = \"{name}\"");
+    let config = load(&with("grafana-ro"), &[], &[]).unwrap();
+    assert_eq!(config.timescale.unwrap().reader.as_deref(), Some("grafana-ro"));
+    assert_eq!(load(&with(""), &[], &[]).unwrap().timescale.unwrap().reader, None);
+    for bad in ["1st", "a b", "a'; drop table telemetry", &"a".repeat(64)] {
+        refused(&with(bad), &[], &["sink.timescale.reader: "]);
+    }
+}
