@@ -74,14 +74,11 @@ impl TimescaleReader {
     /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when there is no answer in time,
     /// [`Configuration`](fleet_core::ErrorKind::Configuration) when rights or tables are missing.
     pub async fn fleet(&self, most: u32) -> Result<Fleet> {
-        let columns = self.columns("l");
+        let columns = self.columns();
         let select = format!(
-            "select l.ts, {columns}l.quality, v.vin, t.is_on, count(*) over (), \
-               count(*) filter (where t.is_on) over () \
-             from vehicle_latest l join vehicle v using (vehicle_id) \
-             cross join lateral (select coalesce((select ended_at is null from trip t \
-               where t.vehicle_id = l.vehicle_id order by started_at desc limit 1), false) is_on) t \
-             where l.ts is not null order by l.ts desc, v.vin limit $1"
+            "select ts, {columns}quality, vin, is_on, count(*) over (), \
+               count(*) filter (where is_on) over () \
+             from fleet_last order by ts desc, vin limit $1"
         );
         let rows = self.query("read the newest records", &select, &[&i64::from(most)]).await?;
         let mut fleet = Fleet { vehicles: 0, on: 0, newest: Vec::with_capacity(rows.len()) };
@@ -108,26 +105,25 @@ impl TimescaleReader {
         span: Micros,
         most: u32,
     ) -> Result<Option<Vec<(Micros, Record)>>> {
-        const NEWEST: &str = "select vehicle_id, ts from vehicle join vehicle_latest using (vehicle_id) \
-             where vin = $1 and ts is not null";
+        const NEWEST: &str = "select vehicle_id, ts from fleet_last where vin = $1";
         let what = "read a vehicle's records";
         let found = self.query(what, NEWEST, &[&vehicle.as_str()]).await?;
         let Some(found) = found.first() else { return Ok(None) };
         let (id, newest): (i32, Time) = (found.get(0), found.get(1));
         // With the times as parameters only the chunks in question are looked at.
-        let columns = self.columns("t");
+        let columns = self.columns();
         let select = format!(
-            "select t.ts, {columns}t.quality from telemetry t \
-             where t.vehicle_id = $1 and t.ts > $2 order by t.ts desc limit $3"
+            "select ts, {columns}quality from telemetry \
+             where vehicle_id = $1 and ts > $2 order by ts desc limit $3"
         );
         let since = Time(newest.0.saturating_sub(span));
         let rows = self.query(what, &select, &[&id, &since, &i64::from(most)]).await?;
         Ok(Some(rows.iter().rev().map(|row| self.record(row)).collect()))
     }
 
-    /// `t."latitude", …, `
-    fn columns(&self, table: &str) -> String {
-        self.schema.columns().map(|c| format!("{table}.{}, ", quote(&c.name))).collect()
+    /// `"latitude", …, `
+    fn columns(&self) -> String {
+        self.schema.columns().map(|c| quote(&c.name) + ", ").collect()
     }
 
     /// Of a row that begins with `ts`, the columns and `quality`.

@@ -6,6 +6,7 @@ mod contract;
 mod faults;
 mod fixture;
 mod outages;
+mod reader;
 mod server;
 mod setup;
 mod sink;

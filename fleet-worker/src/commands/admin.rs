@@ -23,8 +23,7 @@ impl Served {
         Ok(Self { running: Some((serving, stop)) })
     }
 
-    /// Answers what was asked; whoever has a connection and asks nothing, as browsers do, is not
-    /// waited for.
+    /// Answers what was asked; who has asked but half a question is not waited for.
     pub(super) async fn shut_down(self) {
         if let Some((serving, stop)) = self.running {
             let _ = stop.send(());
