@@ -1,7 +1,8 @@
 //! PostgreSQL, with TimescaleDB where the server has it.
 //!
 //! [`setup`] makes the tables, [`TimescaleSink`] stores records and [`TimescaleStates`] keeps the
-//! states of the vehicles. All of them reach the database by a [`Connector`].
+//! states of the vehicles; [`TimescaleReader`] looks at them. All of them reach the database by a
+//! [`Connector`].
 
 mod connect;
 mod encode;
@@ -12,6 +13,7 @@ mod maintain;
 mod migrate;
 mod partition;
 mod pooled;
+mod reader;
 mod reject;
 mod replace;
 mod retention;
@@ -31,6 +33,7 @@ pub use layout::{Edition, check};
 pub use maintain::{MaintainOptions, Maintained, maintain};
 pub use migrate::{SetupOptions, setup};
 pub use partition::make_partitions;
+pub use reader::{Fleet, Newest, TimescaleReader};
 pub use replace::{ReplacingSink, epochs};
 pub use sink::{SinkCounters, TimescaleSink};
 pub use state::TimescaleStates;

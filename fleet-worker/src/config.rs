@@ -49,6 +49,8 @@ pub struct Config {
     pub parquet: Option<ParquetConfig>,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
+    /// Whether it serves the live page too.
+    pub page: bool,
     /// `[log]`.
     pub log: LogConfig,
     shown: String,
@@ -139,12 +141,12 @@ impl Config {
         let worker = worker(&mut values);
         let timescale = timescale::read(&mut values);
         let parquet = archive::read(&mut values);
-        let admin = admin(&mut values);
+        let (admin, page) = admin(&mut values);
         let log = log(&mut values);
         let shown = render::render(&values, &records);
         match schema {
             Some(schema) if values.problems.is_empty() => {
-                Ok(Self { cell, records, schema, nats, worker, timescale, parquet, admin, log, shown })
+                Ok(Self { cell, records, schema, nats, worker, timescale, parquet, admin, page, log, shown })
             }
             _ => Err(values.problems),
         }
@@ -248,15 +250,19 @@ fn worker(values: &mut Values) -> WorkerConfig {
     config
 }
 
-fn admin(values: &mut Values) -> Option<SocketAddr> {
-    let text = values.optional("admin.listen")?;
-    match text.trim().parse() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            values.say("admin.listen", format!("{text:?} is not an address such as \"127.0.0.1:9600\""));
-            None
+fn admin(values: &mut Values) -> (Option<SocketAddr>, bool) {
+    let page = values.flag("admin.page");
+    let Some(text) = values.optional("admin.listen") else {
+        if page {
+            values.say("admin.page", "is true, but without admin.listen there is no server for it");
         }
+        return (None, page);
+    };
+    let listen = text.trim().parse();
+    if listen.is_err() {
+        values.say("admin.listen", format!("{text:?} is not an address such as \"127.0.0.1:9600\""));
     }
+    (listen.ok(), page)
 }
 
 fn log(values: &mut Values) -> LogConfig {

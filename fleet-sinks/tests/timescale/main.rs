@@ -9,6 +9,7 @@ mod fixture;
 mod maintain;
 mod outages;
 mod pooler;
+mod reader;
 mod server;
 mod setup;
 mod sink;

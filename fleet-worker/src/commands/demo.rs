@@ -3,12 +3,14 @@
 
 mod report;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
+use crate::admin::{self, Serving};
 use crate::cli::DemoArgs;
 use crate::deployment::Deployment;
 use crate::simulate::{Simulation, SimulationOptions};
@@ -50,6 +52,9 @@ async fn run(args: &DemoArgs) -> Result<bool> {
         args.workers,
         began.elapsed().as_secs_f64()
     ));
+
+    let page = serve_page(&deployment).await?;
+    say(&format!("watch it: http://{}/live/", page.address));
 
     let simulation = Simulation::new(
         &config.nats.options(),
@@ -125,6 +130,18 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     }
     deployment.stop().await;
     Ok(good)
+}
+
+/// The live page is the demo's own and not a worker's, which may be the one that is killed. It is where
+/// a worker's would be, unless something is there already.
+async fn serve_page(deployment: &Deployment) -> Result<Serving> {
+    let live = deployment.live()?;
+    for address in [SocketAddr::from(([127, 0, 0, 1], 9600)), SocketAddr::from(([127, 0, 0, 1], 0))] {
+        if let Ok(serving) = admin::serve(live.clone().router(), address, std::future::pending()).await {
+            return Ok(serving);
+        }
+    }
+    Err(Error::unavailable("no port of this machine is free for the live page"))
 }
 
 /// The worker that is killed half-way, and how long its vehicles are without one.

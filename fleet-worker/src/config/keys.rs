@@ -10,6 +10,8 @@ pub(super) enum Kind {
     Size,
     /// A whole number.
     Whole,
+    /// `true` or `false`.
+    Bool,
     /// Text that is never shown.
     Secret,
     /// Text that is shown without its password.
@@ -81,6 +83,7 @@ pub(super) const KEYS: &[Key] = &[
     with("sink.parquet.max_age", Kind::Duration, "5m"),
     with("sink.parquet.when_down", Kind::Text, "catch_up"),
     with("admin.listen", Kind::Text, "127.0.0.1:9600"),
+    with("admin.page", Kind::Bool, "false"),
     with("log.format", Kind::Text, "auto"),
     with("log.level", Kind::Text, "info"),
 ];

@@ -80,6 +80,17 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
 }
 
 #[test]
+fn the_page_is_off_unless_it_is_asked_for() {
+    let page = |text: &str, env: &[(&str, &str)]| load(text, env, &[]).unwrap().page;
+    assert!(!page("", &[]));
+    assert!(page("[admin]\npage = true", &[]));
+    assert!(!page("[admin]\npage = true", &[("FLEET_ADMIN__PAGE", "false")]));
+    refused("[admin]\npage = \"true\"", &[], &["admin.page: \"true\" is neither true nor false"]);
+    refused("", &[("FLEET_ADMIN__PAGE", "yes")], &["admin.page: \"yes\" is neither true nor false (from"]);
+    refused("[admin]\npage = true\nlisten = \"\"", &[], &["admin.page: is true, but without admin.listen"]);
+}
+
+#[test]
 fn variables_of_others_are_left_alone_and_misspelt_ones_are_not() {
     let env = [("FLEET_WORKER_PORT", "tcp://10.0.0.1:80"), ("FLEET_NATS", "x"), ("PATH", "/")];
     assert!(load("", &env, &[]).is_ok());

@@ -49,7 +49,7 @@ impl Timescale {
     async fn start_as(flags: &[&str]) -> Result<Self> {
         let node =
             on_path("node").ok_or_else(|| LocalError::new("no node on PATH: install Node.js 20 or later"))?;
-        let modules = folder("timescaledb-wasm", Package::Npm(PACKAGE), &[]).await?;
+        let modules = folder("timescaledb-wasm", Package::Npm(&[PACKAGE]), &[]).await?;
         let dir = tempfile::Builder::new().prefix("fleet-timescale-").tempdir();
         let dir = dir.map_err(|e| LocalError::io("a temporary folder", e))?;
         let script = dir.path().join("server.mjs");

@@ -3,10 +3,12 @@
 
 mod archive;
 mod bindings;
+mod browser;
 mod ca;
 mod cells;
 mod erase;
 mod failures;
+mod live;
 mod mqtt;
 mod permissions;
 mod recordings;
