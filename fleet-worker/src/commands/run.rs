@@ -13,6 +13,7 @@ use fleet_sinks::timescale::{TimescaleStates, check};
 
 use super::admin::Served;
 use super::sinks::{Sinks, sinks};
+use super::upkeep::Upkeep;
 use crate::admin::{Admin, Health};
 use crate::config::Config;
 use crate::metrics;
@@ -44,16 +45,19 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let counters = pipeline.counters();
     health.set("bind queue", true);
 
-    let of_pipeline = Arc::clone(&counters);
+    let upkeep = Upkeep::start(config);
+    let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
     let snapshot = move || {
         let optional = metrics::optional_sinks(&cursors);
-        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional].concat()
+        let upkeep = metrics::upkeep(&of_upkeep);
+        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional, upkeep].concat()
     };
     let served = Served::start(Admin::new(health.clone(), snapshot), config).await?;
     tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
     let beating = tokio::spawn(beat(health, counters));
     let ended = pipeline.run(stop).await;
     beating.abort();
+    drop(upkeep);
     served.shut_down().await;
     ended
 }
