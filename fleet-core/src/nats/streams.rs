@@ -90,7 +90,8 @@ fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -> [Config; 
             name: names.dead_letter_stream(),
             subjects: vec![names.all_dead_letters()],
             max_age: Duration::from_secs(7 * 24 * 3600),
-            max_bytes: 1 << 30,
+            // A twentieth of what samples may take: small brokers are for trials.
+            max_bytes: (options.max_bytes / 20).clamp(1 << 20, 1 << 30),
             max_message_size: 8192,
             // A replay meets the same bad messages again; one letter each is enough.
             duplicate_window: Duration::from_secs(3600),

@@ -1,6 +1,7 @@
 //! `examples/nats` as it is shipped, on a real server: who may do what, and who may not.
 
 mod check;
+mod cluster;
 mod forgery;
 mod guarded;
 mod job;

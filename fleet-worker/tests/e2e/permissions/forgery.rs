@@ -17,7 +17,7 @@ const FORGED: [&str; 5] = [
 ];
 
 /// Publishes two speeds and then one with each forged reply, and waits for an ack of its own, where acks come.
-async fn attack(car: &Client, acks: bool) {
+pub(super) async fn attack(car: &Client, acks: bool) {
     let publish = |reply: &'static str| car.publish_with_reply("fleet.0.CAR-1.speed", reply, "x".into());
     for reply in ["_INBOX.CAR-1.a", "_INBOX.CAR-1.b"].into_iter().chain(FORGED) {
         publish(reply).await.unwrap();
@@ -29,7 +29,7 @@ async fn attack(car: &Client, acks: bool) {
 }
 
 /// What the attack has left behind.
-async fn harm(js: &jetstream::Context) -> Vec<String> {
+pub(super) async fn harm(js: &jetstream::Context) -> Vec<String> {
     let mut found = Vec::new();
     for stream in ["LIFECYCLE_0", "BINDINGS_0", "DEADLETTER_0"] {
         found.extend(stored(js, stream).await.into_iter().map(|(subject, _)| subject));

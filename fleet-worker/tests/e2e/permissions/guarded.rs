@@ -23,36 +23,71 @@ pub(super) fn shipped() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/nats")
 }
 
+/// The configuration's files, and the programs' seeds.
+pub(super) struct Files(TempDir);
+
+impl Files {
+    pub(super) fn write(ca: &Ca, vehicles: &BTreeMap<String, KeyPair>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        ca.certify(&["127.0.0.1"], folder.path());
+        std::fs::copy(ca.file(), folder.path().join("ca.crt")).unwrap();
+        std::fs::copy(shipped().join("accounts.conf"), folder.path().join("accounts.conf")).unwrap();
+        nats_users::keys(folder.path(), &[CellId::default()]).unwrap();
+        std::fs::create_dir(folder.path().join("vehicles")).unwrap();
+        let files = Self(folder);
+        files.list(vehicles);
+        files
+    }
+
+    /// The file to start a server with that has this `server.conf`; more can follow.
+    pub(super) fn server(&self, text: &str) -> PathBuf {
+        let (tls, http) = (self.0.path().to_str().unwrap(), free_port());
+        let name = |file: &str| format!("{file}-{http}.conf");
+        std::fs::write(self.0.path().join(name("server")), text.replace("/etc/nats/tls", tls)).unwrap();
+        let nats = std::fs::read_to_string(shipped().join("nats.conf")).unwrap();
+        let nats = nats.replace("/etc/nats/tls", tls).replace("server.conf", &name("server"));
+        let nats = nats.replace("http: 8222", &format!("http: \"127.0.0.1:{http}\""));
+        let path = self.0.path().join(name("nats"));
+        std::fs::write(&path, nats).unwrap();
+        path
+    }
+
+    pub(super) fn seed_file(&self, login: &str) -> PathBuf {
+        self.0.path().join("seeds").join(login)
+    }
+
+    pub(super) fn seed(&self, login: &str) -> String {
+        std::fs::read_to_string(self.seed_file(login)).unwrap()
+    }
+
+    fn list(&self, vehicles: &BTreeMap<String, KeyPair>) {
+        let line = |(id, key): (&String, &KeyPair)| format!("0,{id},{}\n", key.public_key());
+        let lines: String = vehicles.iter().map(line).collect();
+        let users = nats_users::vehicles(&Schema::default(), &lines).unwrap();
+        std::fs::write(self.0.path().join("vehicles/vehicles.conf"), users).unwrap();
+    }
+}
+
 /// The server, and everybody's seeds.
 pub(super) struct Guarded {
     pub server: NatsServer,
     pub ca: Ca,
-    folder: TempDir,
+    files: Files,
     vehicles: BTreeMap<String, KeyPair>,
 }
 
 impl Guarded {
     /// With these vehicles in cell 0.
     pub(super) async fn start(vehicles: &[&str]) -> Self {
-        let (ca, folder) = (Ca::new("fleet's"), tempfile::tempdir().unwrap());
-        ca.certify(&["127.0.0.1"], folder.path());
-        let (store, http) = (folder.path().join("store"), free_port());
-        let name = format!("guarded-{http}");
-        for file in ["nats.conf", "server.conf", "accounts.conf"] {
-            let text = std::fs::read_to_string(shipped().join(file)).unwrap();
-            let text = text.replace("/etc/nats/tls", folder.path().to_str().unwrap());
-            let text = text.replace("/data", store.to_str().unwrap());
-            let text = text.replace("http: 8222", &format!("http: \"127.0.0.1:{http}\""));
-            let text = text.replace("server_name: nats\n", &format!("server_name: {name}\n"));
-            std::fs::write(folder.path().join(file), text).unwrap();
-        }
-        nats_users::keys(folder.path(), &[CellId::default()]).unwrap();
-        std::fs::create_dir(folder.path().join("vehicles")).unwrap();
+        let ca = Ca::new("fleet's");
         let vehicles = vehicles.iter().map(|&id| (id.to_owned(), KeyPair::new_user())).collect();
-        list(folder.path(), &vehicles);
-        let server =
-            NatsServer::builder().file(&folder.path().join("nats.conf"), &name).start().await.unwrap();
-        Self { server, ca, folder, vehicles }
+        let files = Files::write(&ca, &vehicles);
+        let (store, name) = (files.0.path().join("store"), format!("guarded-{}", free_port()));
+        let text = std::fs::read_to_string(shipped().join("server.conf")).unwrap();
+        let text = text.replace("/data", store.to_str().unwrap());
+        let text = text.replace("server_name: nats\n", &format!("server_name: {name}\n"));
+        let server = NatsServer::builder().file(&files.server(&text), &name).start().await.unwrap();
+        Self { server, ca, files, vehicles }
     }
 
     /// With the streams, which the operator makes.
@@ -68,16 +103,16 @@ impl Guarded {
     }
 
     pub(super) fn folder(&self) -> &Path {
-        self.folder.path()
+        self.files.0.path()
     }
 
     /// The file with the seed of a program, `WORKER_0_A`.
     pub(super) fn seed_file(&self, login: &str) -> PathBuf {
-        self.folder().join("seeds").join(login)
+        self.files.seed_file(login)
     }
 
     pub(super) fn seed(&self, login: &str) -> String {
-        std::fs::read_to_string(self.seed_file(login)).unwrap()
+        self.files.seed(login)
     }
 
     pub(super) fn vehicle_seed(&self, id: &str) -> String {
@@ -113,9 +148,7 @@ impl Guarded {
         seed: &str,
         name: &str,
     ) -> Result<(Client, Refusals), async_nats::ConnectError> {
-        let options = ConnectOptions::with_nkey(seed.to_owned()).name(name);
-        let options = options.add_root_certificates(self.ca.file()).require_tls(true);
-        connect(options.custom_inbox_prefix(format!("_INBOX.{name}")), url).await
+        log_in(&self.ca, url, seed, name).await
     }
 
     /// The configuration of a program of ours, which logs in by `FLEET_NATS__NKEY_FILE`.
@@ -130,7 +163,7 @@ impl Guarded {
     /// Gives a vehicle another key; the server knows after [`reload`](Self::reload).
     pub(super) fn renew(&mut self, id: &str) {
         self.vehicles.insert(id.to_owned(), KeyPair::new_user());
-        list(self.folder.path(), &self.vehicles);
+        self.files.list(&self.vehicles);
     }
 
     /// Has the server read its files again, as `nats-server --signal reload` does.
@@ -142,16 +175,22 @@ impl Guarded {
     }
 }
 
+/// Logs in by TLS; `name` is also what the inboxes are named by.
+pub(super) async fn log_in(
+    ca: &Ca,
+    url: &str,
+    seed: &str,
+    name: &str,
+) -> Result<(Client, Refusals), async_nats::ConnectError> {
+    let options = ConnectOptions::with_nkey(seed.to_owned()).name(name);
+    let options = options.add_root_certificates(ca.file()).require_tls(true);
+    connect(options.custom_inbox_prefix(format!("_INBOX.{name}")), url).await
+}
+
 /// Everybody's streams of cell 0.
 pub(super) async fn streams(js: &Context) {
     let names = fleet_core::nats::Names::new(&CellId::default());
     set_up(js, &names, &Schema::default(), &StreamOptions::default()).await.unwrap();
-}
-
-fn list(folder: &Path, vehicles: &BTreeMap<String, KeyPair>) {
-    let lines: String = vehicles.iter().map(|(id, key)| format!("0,{id},{}\n", key.public_key())).collect();
-    let users = nats_users::vehicles(&Schema::default(), &lines).unwrap();
-    std::fs::write(folder.join("vehicles/vehicles.conf"), users).unwrap();
 }
 
 /// What the server would not do.
