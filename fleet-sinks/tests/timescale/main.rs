@@ -10,7 +10,6 @@ mod outages;
 mod server;
 mod setup;
 mod sink;
-mod speed;
 mod states;
 mod tls;
 mod views;
