@@ -28,6 +28,8 @@ mod vehicles;
 mod views;
 
 pub use connect::{ConnectOptions, Connector};
+#[doc(hidden)]
+pub use encode::copy_of;
 pub use erase::{ErasedRows, disown, erase};
 pub use layout::{Edition, check};
 pub use maintain::{MaintainOptions, Maintained, maintain};
