@@ -90,9 +90,9 @@ static uint64_t time_of(const uint8_t *sample) {
 
 /* Forgets the oldest samples. */
 static void forget(fleet_sensor *s, uint32_t samples) {
-    s->count -= samples;
-    s->tail += samples;
-    if (s->tail >= s->capacity) s->tail -= s->capacity;
+    uint32_t tail = s->tail + samples;
+    s->count = (uint16_t)(s->count - samples);
+    s->tail = (uint16_t)(tail < s->capacity ? tail : tail - s->capacity);
 }
 
 /* Ends the oldest frames in flight that are over. Frames lie in the ring one behind the other. */
@@ -427,7 +427,7 @@ void fleet_sensor_secured(fleet_sensor *s) {
 void fleet_sensor_closed(fleet_sensor *s) {
     uint32_t pause = s->failures < 6 ? 1000u << s->failures : FLEET_BACKOFF_MAX;
     pause = pause / 2 + (roll(s) & 0x7FFF) * pause / 0x10000;
-    s->failures = (uint16_t)(s->failures + (s->failures < 6));
+    s->failures = (uint8_t)(s->failures + (s->failures < 6));
     s->closed_at = now(s);
     s->pause = pause;
     s->state = CLOSED;
@@ -482,7 +482,7 @@ static void next_command(fleet_sensor *s, uint32_t time) {
     bool whole = count == s->config.batch || from + count < s->count || off;
     if (whole || time - s->waits_at >= s->config.batch_ms) {
         fleet_flight *f = &s->flight[s->flights++];
-        f->count = count, f->sequence = s->sequence++, f->sent = time, f->acknowledged = false;
+        f->count = (uint8_t)count, f->sequence = s->sequence++, f->sent = time, f->acknowledged = false;
         publish(s, from, f);
     }
 }
@@ -558,7 +558,7 @@ int fleet_sensor_init(fleet_sensor *s, const fleet_config *c, const fleet_port *
     if (!port->send || !port->receive || !port->now) return -5;
     s->config = *c;
     s->port = *port;
-    s->stride = (uint32_t)stride;
+    s->stride = (uint16_t)stride;
     /* A division costs a Cortex-M0+ a function of its own. */
     for (size_t left = c->ring_bytes; left >= stride; left -= stride) s->capacity++;
     size_t ids = strlen(c->cell) + 2 * strlen(c->vehicle) + 2 * strlen(c->signal);

@@ -21,7 +21,7 @@
 #define FLEET_WINDOW 4 /* frames that wait for their acknowledgement at most */
 #endif
 #ifndef FLEET_BUFFER
-#define FLEET_BUFFER 320 /* bytes of one command; long names leave less room for samples */
+#define FLEET_BUFFER 288 /* bytes of one command; long names leave less room for samples */
 #endif
 #if FLEET_WINDOW < 1 || FLEET_WINDOW > 255 || FLEET_BUFFER < 64 || FLEET_BUFFER > 65535
 #error "FLEET_WINDOW must be 1 to 255 and FLEET_BUFFER 64 to 65535"
@@ -82,23 +82,24 @@ typedef enum {
 } fleet_want;
 
 typedef struct {
-    uint32_t count, sent;
+    uint32_t sent;
     uint16_t sequence;
+    uint8_t count;
     bool acknowledged;
 } fleet_flight;
 
 /* Small fields come first: a Cortex-M0+ reaches them in one instruction. */
 typedef struct {
     /* Private. */
-    uint8_t state, connect_step, life, flights, pings;
+    uint8_t state, connect_step, life, flights, pings, failures;
     bool holding, leaving, life_acknowledged, life_waiting, headers, pong_due;
     /* The line under way: its operation, its field, the last token of its subject, its last number. */
     uint8_t op_length, field, tail_length, matched;
     bool in_body, body_bad;
     uint8_t body_length;
     char op[2]; /* enough to tell the operations apart */
-    uint16_t sequence, salt, room, failures, connect_at, out_length, out_sent; /* room: bytes for a frame */
-    uint32_t capacity, tail, count, stride; /* of the ring: samples; stride: bytes of one */
+    uint16_t sequence, salt, room, connect_at, out_length, out_sent; /* room: bytes for a frame */
+    uint16_t capacity, tail, count, stride; /* of the ring: samples; stride: bytes of one */
     uint32_t number, skip;
     uint32_t opened_at, closed_at, pause, pinged_at, life_at, held_at, waits_at, random;
     fleet_port port;
