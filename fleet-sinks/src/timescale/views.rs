@@ -36,7 +36,7 @@ fn views(schema: &Schema, rollups: &Rollups) -> Vec<View> {
 }
 
 /// What a reader of the views may look at beside them.
-const TABLES: &str = "telemetry, vehicle, trip, vehicle_latest";
+const TABLES: &str = "telemetry, vehicle, trip, vehicle_latest, fleet_signal";
 
 /// The columns whose average means something: neither positions nor what wraps.
 pub(super) fn averaged(schema: &Schema) -> impl Iterator<Item = &Column> {

@@ -5,6 +5,7 @@
 mod contract;
 mod faults;
 mod fixture;
+mod grafana;
 mod outages;
 mod reader;
 mod server;
