@@ -8,6 +8,9 @@ pub mod run;
 pub mod setup;
 pub mod simulate;
 mod sinks;
+mod upkeep;
+
+pub use upkeep::UpkeepCounters;
 
 use fleet_core::error::{Error, Result};
 use fleet_sinks::timescale::Connector;

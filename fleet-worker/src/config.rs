@@ -47,6 +47,8 @@ pub struct Config {
     pub timescale: Option<TimescaleConfig>,
     /// `[sink.parquet]`, where it has a path.
     pub parquet: Option<ParquetConfig>,
+    /// How long records, trips and their archive are kept; for ever if not set.
+    pub retention: Option<Duration>,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
     /// Whether it serves the live page too.
@@ -141,13 +143,25 @@ impl Config {
         let worker = worker(&mut values);
         let timescale = timescale::read(&mut values);
         let parquet = archive::read(&mut values);
+        let retention = retention(&mut values, nats.max_age);
         let (admin, page) = admin(&mut values);
         let log = log(&mut values);
         let shown = render::render(&values, &records);
         match schema {
-            Some(schema) if values.problems.is_empty() => {
-                Ok(Self { cell, records, schema, nats, worker, timescale, parquet, admin, page, log, shown })
-            }
+            Some(schema) if values.problems.is_empty() => Ok(Self {
+                cell,
+                records,
+                schema,
+                nats,
+                worker,
+                timescale,
+                parquet,
+                retention,
+                admin,
+                page,
+                log,
+                shown,
+            }),
             _ => Err(values.problems),
         }
     }
@@ -248,6 +262,16 @@ fn worker(values: &mut Values) -> WorkerConfig {
         values.say("worker.max_waiting_rows", format!("{rows} is less than worker.batch_rows, {batch}"));
     }
     config
+}
+
+/// Longer than any catch-up reaches back: what it writes must not fall to what was dropped.
+fn retention(values: &mut Values, max_age: Duration) -> Option<Duration> {
+    let text = values.optional("retention")?;
+    let kept = values.duration("retention", 24 * HOUR..=100 * 366 * 24 * HOUR);
+    if kept < max_age.saturating_mul(2) {
+        values.say("retention", format!("{text:?} is less than twice nats.max_age"));
+    }
+    Some(kept)
 }
 
 fn admin(values: &mut Values) -> (Option<SocketAddr>, bool) {

@@ -65,6 +65,8 @@ pub(super) struct Layout {
     pub(super) key: KeyOrder,
     /// Whether it is partitioned natively, so that partitions may be missing.
     pub(super) partitioned: bool,
+    /// Whether writers note the minutes that they touch.
+    pub(super) noted: bool,
 }
 
 /// Asks the catalogue and not the edition, which may be another one than when the table was made.
@@ -74,7 +76,8 @@ pub(super) async fn layout(connection: &Connection) -> Result<Layout> {
         .query(
             "select c.relkind = 'p', (select string_agg(a.attname, ', ' order by k.n) \
                from unnest(i.indkey::int2[]) with ordinality k(attnum, n) \
-               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum) \
+               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum), \
+               to_regclass('fleet_touched') is not null \
              from pg_class c join pg_index i on i.indrelid = c.oid and i.indisunique \
              where c.oid = to_regclass('telemetry') order by i.indexrelid",
             &[],
@@ -85,7 +88,7 @@ pub(super) async fn layout(connection: &Connection) -> Result<Layout> {
         let (partitioned, columns): (bool, Option<String>) = (row.get(0), row.get(1));
         for key in [KeyOrder::TimeFirst, KeyOrder::VehicleFirst] {
             if columns.as_deref() == Some(key.columns()) {
-                return Ok(Layout { key, partitioned });
+                return Ok(Layout { key, partitioned, noted: row.get(2) });
             }
         }
     }

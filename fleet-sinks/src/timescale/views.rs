@@ -1,12 +1,10 @@
 //! The views: what people and dashboards read, by the same names and columns on every edition.
 
-use std::fmt::Write as _;
-
 use fleet_core::Schema;
 use fleet_core::error::{Error, Result};
-use fleet_core::schema::Column;
 
 use super::connect::Connection;
+use super::rollup::{Rollups, averaged};
 use super::sql::quote;
 
 /// A view as the program wants it.
@@ -16,12 +14,6 @@ struct View {
     columns: Vec<(String, String)>,
     /// What follows `from`.
     from: String,
-}
-
-/// Where the roll-ups are: relations with a row per bucket and the columns of [`sums`].
-pub(super) struct Rollups {
-    pub(super) minute: String,
-    pub(super) hour: String,
 }
 
 /// All views, in the order in which they can be made.
@@ -37,29 +29,6 @@ fn views(schema: &Schema, rollups: &Rollups) -> Vec<View> {
 
 /// What a reader of the views may look at beside them.
 const TABLES: &str = "telemetry, vehicle, trip, vehicle_latest, fleet_signal";
-
-/// The columns whose average means something: neither positions nor what wraps.
-pub(super) fn averaged(schema: &Schema) -> impl Iterator<Item = &Column> {
-    let signals = schema.signals().iter().filter(|s| s.interpolation != "great_circle");
-    signals.flat_map(|s| &s.columns).filter(|c| !c.wraps)
-}
-
-/// What a roll-up keeps of these rows of `telemetry`, after its bucket `ts`: names and expressions.
-/// Sums and counts can be added up, averages can't.
-pub(super) fn sums(schema: &Schema) -> Vec<(String, String)> {
-    let mut columns = vec![
-        ("vehicles".to_owned(), "count(distinct vehicle_id)".to_owned()),
-        ("records".to_owned(), "count(*)".to_owned()),
-    ];
-    for column in averaged(schema) {
-        let (name, c) = (&column.name, quote(&column.name));
-        columns.push((format!("{name}_n"), format!("count({c})")));
-        columns.push((format!("{name}_sum"), format!("sum({c}::float8)")));
-        columns.push((format!("{name}_min"), format!("min({c}::float8)")));
-        columns.push((format!("{name}_max"), format!("max({c}::float8)")));
-    }
-    columns
-}
 
 fn plain<'a>(names: impl IntoIterator<Item = &'a str>, of: &str) -> Vec<(String, String)> {
     names.into_iter().map(|name| (name.to_owned(), format!("{of}.{}", quote(name)))).collect()
@@ -112,15 +81,6 @@ fn averages(name: &'static str, schema: &Schema, sums: &str) -> View {
         columns.push((format!("{name}_max"), part("max")));
     }
     View { name, columns, from: format!("{sums} r") }
-}
-
-/// The roll-up as a query over all of `telemetry`.
-pub(super) fn from_raw(schema: &Schema, width: &str) -> String {
-    let mut select = format!("date_bin('{width}', ts, timestamptz '2000-01-01 00:00:00+00') as ts");
-    for (name, expression) in sums(schema) {
-        let _ = write!(select, ", {expression} as {}", quote(&name));
-    }
-    format!("(select {select} from telemetry group by 1)")
 }
 
 /// Makes the views or brings them up to date, within the caller's transaction. What is new comes after
@@ -218,11 +178,5 @@ mod tests {
         );
         assert_eq!(select.matches(" as ").count(), 5);
         assert_eq!(view.select(&there(&["vin", "gone"])), None);
-    }
-
-    #[test]
-    fn positions_have_no_average() {
-        let names: Vec<_> = averaged(&Schema::default()).map(|c| c.name.clone()).collect();
-        assert_eq!(names, ["speed_kmh", "fuel_level_pct", "brake_fluid_temp_c"]);
     }
 }

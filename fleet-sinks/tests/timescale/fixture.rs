@@ -103,6 +103,10 @@ impl Fixture {
     /// Empties the tables and forgets the ids.
     pub(crate) async fn empty(&mut self) {
         self.client.batch_execute("truncate telemetry, vehicle_latest, trip, vehicle").await.unwrap();
+        if self.edition != Edition::Community {
+            let rollups = "truncate fleet_touched, fleet_rollup_minute, fleet_rollup_hour";
+            self.client.batch_execute(rollups).await.unwrap();
+        }
         self.sink = TimescaleSink::new(self.server.connector(), &self.schema);
         self.builder = BatchBuilder::new(&self.schema);
     }

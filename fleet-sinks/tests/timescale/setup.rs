@@ -120,7 +120,7 @@ async fn everything(server: &Server, edition: Edition) {
     });
     refused(&other_type, "column telemetry.speed_kmh is real, but must be double precision").await;
     let client = server.client().await;
-    client.batch_execute("alter table vehicle_latest drop column speed_kmh").await.unwrap();
+    client.batch_execute("alter table vehicle_latest drop column speed_kmh cascade").await.unwrap();
     refused(&more, "column vehicle_latest.speed_kmh is missing, it must be real").await;
     client.batch_execute("alter table vehicle_latest add column speed_kmh real").await.unwrap();
     check(&connector, &more).await.unwrap();

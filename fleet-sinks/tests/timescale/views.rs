@@ -4,7 +4,7 @@ use fleet_core::ErrorKind;
 use fleet_core::batch::Quality;
 use fleet_core::bind::{ClaimRequest, LatestRow, StateStore, VehicleState};
 use fleet_core::time::{MINUTE, Micros, SECOND};
-use fleet_sinks::timescale::{Edition, SetupOptions, TimescaleStates, setup};
+use fleet_sinks::timescale::{Edition, MaintainOptions, SetupOptions, TimescaleStates, maintain, setup};
 use tokio_postgres::Client;
 
 use crate::fixture::{Fixture, NOON, Record, speed, vin};
@@ -92,7 +92,7 @@ pub(crate) async fn filled(server: Server) -> Fixture {
 
 #[tokio::test]
 async fn every_edition_answers_alike() {
-    let (plain, community, apache) = tokio::join!(
+    let (mut plain, mut community, mut apache) = tokio::join!(
         async { filled(Server::plain().await).await },
         async { filled(Server::timescale().await).await },
         async { filled(Server::apache().await).await },
@@ -101,13 +101,82 @@ async fn every_edition_answers_alike() {
     assert_eq!(apache.edition, Edition::Apache);
     let refused = apache.client.batch_execute("alter table telemetry set (timescaledb.compress)").await;
     assert_eq!(refused.unwrap_err().code().unwrap().code(), "0A000");
+
+    // From rows, from roll-ups, and from both.
+    let mut before = alike(&plain, &community, &apache).await;
+    averages_are_those_of_the_rows(&plain).await;
+    for more in [vec![], late(0), late(5)] {
+        for f in [&mut plain, &mut community, &mut apache] {
+            f.store(&more).await;
+            // What the server keeps doesn't show a correction before it is refreshed.
+            if more.is_empty() || f.edition == Edition::Community {
+                keep_up(f).await;
+            }
+        }
+        let after = alike(&plain, &community, &apache).await;
+        assert_eq!(after == before, more.is_empty());
+        before = after;
+        keep_up(&plain).await;
+        assert_eq!(alike(&plain, &community, &apache).await, before);
+    }
+    for f in [&plain, &apache] {
+        keep_up(f).await;
+        roll_ups_are_what_is_read(f).await;
+    }
+}
+
+/// The answers, which must be the same.
+async fn alike(plain: &Fixture, community: &Fixture, apache: &Fixture) -> Vec<Vec<String>> {
+    let mut answers = Vec::new();
     for query in QUERIES {
         let expected = answer(&plain.client, query).await;
         assert!(!expected.is_empty(), "{query}");
         assert_eq!(answer(&community.client, query).await, expected, "community: {query}");
         assert_eq!(answer(&apache.client, query).await, expected, "apache: {query}");
+        answers.push(expected);
     }
-    averages_are_those_of_the_rows(&plain).await;
+    answers
+}
+
+/// A correction in a minute that was rolled up, a new row in it and one in a new minute.
+fn late(n: i64) -> Vec<Record> {
+    let ts = NOON + 57 * MINUTE;
+    vec![
+        speed(1, ts + n * MINUTE / 5, 150.5 + n as f64).correction(),
+        speed(4, ts + 20 * SECOND + n * MINUTE / 5, 3.5),
+        speed(2, ts + 20 * MINUTE + n * SECOND, 3.5),
+    ]
+}
+
+/// Brings the roll-ups up to date by whoever keeps them.
+pub(crate) async fn keep_up(f: &Fixture) {
+    let options = MaintainOptions { partitions_ahead: 1, retention: None };
+    maintain(&f.server.connector(), &options).await.unwrap();
+    run_jobs(f, "policy_refresh_continuous_aggregate").await;
+}
+
+/// Runs the server's jobs of a kind, where it has any.
+pub(crate) async fn run_jobs(f: &Fixture, kind: &str) {
+    if f.edition != Edition::Community {
+        return;
+    }
+    let jobs = "select job_id from timescaledb_information.jobs where proc_name = $1 order by 1";
+    let jobs = f.client.query(jobs, &[&kind]).await.unwrap();
+    assert!(!jobs.is_empty(), "{kind}");
+    for job in jobs {
+        f.client.batch_execute(&format!("call run_job({})", job.get::<_, i32>(0))).await.unwrap();
+    }
+}
+
+/// Not the rows beneath them.
+async fn roll_ups_are_what_is_read(f: &Fixture) {
+    assert!(answer(&f.client, "select * from fleet_touched").await.is_empty());
+    f.client
+        .batch_execute("update fleet_rollup_minute set records = 7; update fleet_rollup_hour set records = 9")
+        .await
+        .unwrap();
+    let seen = "select distinct m.records as m, h.records as h from fleet_minute m, fleet_hour h";
+    assert_eq!(answer(&f.client, seen).await, ["{\"m\":7,\"h\":9}"]);
 }
 
 /// By a computation that shares nothing with the views.
@@ -142,6 +211,7 @@ async fn averages_are_those_of_the_rows(f: &Fixture) {
 #[tokio::test]
 async fn a_schema_grows_under_the_views() {
     let f = filled(Server::plain().await).await;
+    keep_up(&f).await;
     f.client.batch_execute("create view theirs as select ts, speed_kmh_avg from fleet_minute").await.unwrap();
     let before = answer(&f.client, "select * from theirs order by ts").await;
     let names = async || {

@@ -13,6 +13,7 @@ use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check}
 
 use super::admin::Served;
 use super::sinks::{Sinks, sinks};
+use super::upkeep::Upkeep;
 use crate::admin::{Admin, Health};
 use crate::config::Config;
 use crate::live::{Counts, Live};
@@ -45,10 +46,12 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let counters = pipeline.counters();
     health.set("bind queue", true);
 
-    let of_pipeline = Arc::clone(&counters);
+    let upkeep = Upkeep::start(config);
+    let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
     let snapshot = move || {
         let optional = metrics::optional_sinks(&cursors);
-        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional].concat()
+        let upkeep = metrics::upkeep(&of_upkeep);
+        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional, upkeep].concat()
     };
     let mut admin = Admin::new(health.clone(), snapshot);
     if config.page {
@@ -59,6 +62,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let beating = tokio::spawn(beat(health, counters));
     let ended = pipeline.run(stop).await;
     beating.abort();
+    drop(upkeep);
     served.shut_down().await;
     ended
 }

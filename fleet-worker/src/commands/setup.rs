@@ -16,7 +16,7 @@ pub async fn setup(config: &Config) -> Result<Edition> {
     let client = connect(&config.nats.options(), "fleet-setup", |_| {}).await?;
     let js = async_nats::jetstream::new(client);
     set_up(&js, &config.names(), &config.schema, &config.stream_options()).await?;
-    let options = super::timescale(config)?.setup_options(config.nats.max_age);
+    let options = super::timescale(config)?.setup_options(config.nats.max_age, config.retention);
     let edition = set_up_database(&super::connector(config)?, &config.schema, &options).await?;
     tracing::info!(cell = %config.cell, ?edition, "streams, consumers and tables are there");
     Ok(edition)

@@ -50,6 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     with("patience", Kind::Duration, "30s"),
     with("max_future", Kind::Duration, "60s"),
     with("max_samples", Kind::Whole, "512"),
+    optional("retention", Kind::Duration),
     with("nats.url", Kind::Url, "nats://127.0.0.1:4222"),
     optional("nats.creds", Kind::Text),
     optional("nats.nkey_file", Kind::Text),

@@ -292,3 +292,13 @@ fn a_reader_is_a_name() {
         refused(&with(bad), &[], &["sink.timescale.reader: "]);
     }
 }
+
+#[test]
+fn retention_outlasts_every_catch_up() {
+    assert_eq!(load("", &[], &[]).unwrap().retention, None);
+    let kept = load("retention = \"400d\"", &[], &[]).unwrap().retention;
+    assert_eq!(kept, Some(Duration::from_secs(400 * 86_400)));
+    refused("retention = \"23h\"", &[], &["retention: \"23h\" is not between"]);
+    let long = "retention = \"3d\"\n[nats]\nmax_age = \"40h\"";
+    refused(long, &[], &["retention: \"3d\" is less than twice nats.max_age"]);
+}

@@ -29,10 +29,11 @@ impl TimescaleConfig {
 
     /// The options of the tables. Chunks are compressed only when no catch-up can reach them: samples
     /// are kept for `max_age`, and as much again is allowed for late ones.
-    pub fn setup_options(&self, max_age: Duration) -> SetupOptions {
+    pub fn setup_options(&self, max_age: Duration, retention: Option<Duration>) -> SetupOptions {
         SetupOptions {
             vehicles: self.expected_vehicles,
             compress_after: max_age.saturating_mul(2),
+            retention,
             reader: self.reader.clone(),
             ..SetupOptions::default()
         }
@@ -118,6 +119,6 @@ mod tests {
     fn by_default_compression_waits_as_the_sink_does() {
         let url = Url::new("postgres://h/d");
         let config = TimescaleConfig { url, ca_file: None, expected_vehicles: 2_000, reader: None };
-        assert_eq!(config.setup_options(Duration::from_secs(6 * 3600)), SetupOptions::default());
+        assert_eq!(config.setup_options(Duration::from_secs(6 * 3600), None), SetupOptions::default());
     }
 }

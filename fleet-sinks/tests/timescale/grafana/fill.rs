@@ -13,7 +13,8 @@ pub(super) const GAPPY: &str = "V0006";
 /// It is off.
 pub(super) const PARKED: &str = "V0007";
 
-/// `vehicles` of them with a record every 10 s for `hours`, by SQL alone: what counts is the table.
+/// `vehicles` of them with a record every 10 s for `hours`, by SQL alone, and a note of the minutes that
+/// are to be rolled up, as the sink makes it where the server doesn't roll up by itself.
 pub(super) async fn fill(client: &Client, vehicles: u32, hours: u32) {
     client.batch_execute(&format!(
         "insert into vehicle (vin) select 'V' || lpad(n::text, 4, '0') from generate_series(1, {vehicles}) n order by n; \
@@ -42,6 +43,10 @@ pub(super) async fn fill(client: &Client, vehicles: u32, hours: u32) {
          insert into trip (vehicle_id, started_at, ended_at) \
          select vehicle_id, now() - interval '{hours} hours', now() - interval '50 minutes' from vehicle; \
          insert into trip (vehicle_id, started_at, ended_at) \
-         select vehicle_id, now() - interval '45 minutes', case vin when '{PARKED}' then now() end from vehicle",
+         select vehicle_id, now() - interval '45 minutes', case vin when '{PARKED}' then now() end from vehicle; \
+         do $$ begin \
+           if to_regclass('fleet_touched') is not null then \
+             insert into fleet_touched select distinct date_bin('1 minute', ts, '2000-01-01+00') from telemetry; \
+           end if; end $$",
     )).await.unwrap();
 }
