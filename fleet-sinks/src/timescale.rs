@@ -25,6 +25,8 @@ mod vehicles;
 mod views;
 
 pub use connect::{ConnectOptions, Connector};
+#[doc(hidden)]
+pub use encode::copy_of;
 pub use layout::{Edition, check};
 pub use maintain::{MaintainOptions, Maintained, maintain};
 pub use migrate::{SetupOptions, setup};

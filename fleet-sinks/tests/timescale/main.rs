@@ -12,7 +12,6 @@ mod reader;
 mod server;
 mod setup;
 mod sink;
-mod speed;
 mod states;
 mod tls;
 mod views;
