@@ -28,7 +28,7 @@ fn views(schema: &Schema, rollups: &Rollups) -> Vec<View> {
 }
 
 /// What a reader of the views may look at beside them.
-const TABLES: &str = "telemetry, vehicle, trip, vehicle_latest";
+const TABLES: &str = "telemetry, vehicle, trip, vehicle_latest, fleet_signal";
 
 fn plain<'a>(names: impl IntoIterator<Item = &'a str>, of: &str) -> Vec<(String, String)> {
     names.into_iter().map(|name| (name.to_owned(), format!("{of}.{}", quote(name)))).collect()

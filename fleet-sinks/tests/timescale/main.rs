@@ -6,6 +6,7 @@ mod contract;
 mod disk;
 mod faults;
 mod fixture;
+mod grafana;
 mod maintain;
 mod outages;
 mod pooler;
