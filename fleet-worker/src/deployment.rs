@@ -264,11 +264,12 @@ fn sum(body: &str, name: &str) -> Option<u64> {
 
 /// What the workers at these addresses have counted; one that is gone is left out.
 async fn counts(workers: Vec<String>) -> Vec<Counts> {
-    let asked = workers.into_iter().map(async |process| {
-        let (_, body) = http_get(&process, "/metrics").await?;
-        let messages = sum(&body, "fleet_messages_total")?;
-        let records = sum(&body, "fleet_durable_rows_total")?;
-        Some(Counts { process, messages, records })
-    });
-    join_all(asked).await.into_iter().flatten().collect()
+    join_all(workers.into_iter().map(counted)).await.into_iter().flatten().collect()
+}
+
+async fn counted(process: String) -> Option<Counts> {
+    let (_, body) = http_get(&process, "/metrics").await?;
+    let messages = sum(&body, "fleet_messages_total")?;
+    let records = sum(&body, "fleet_durable_rows_total")?;
+    Some(Counts { process, messages, records })
 }
