@@ -188,7 +188,7 @@ fn endpoint<'a>(endpoint: &'a Value, manifests: &Manifests) -> &'a str {
     let (host, port) = text(endpoint).split_once(':').unwrap();
     let service = host.strip_suffix(".fleet.svc.cluster.local").unwrap();
     let ports = manifests.get("Service", service)["spec"]["ports"].as_array().unwrap();
-    assert!(ports.iter().any(|p| p["port"].to_string() == port), "{endpoint}");
+    assert!(ports.iter().any(|p| p["port"].as_u64() == port.parse().ok()), "{endpoint}");
     port
 }
 
