@@ -36,12 +36,13 @@ pub fn grid_at_or_after(t: Micros, interval: Micros) -> Micros {
     }
 }
 
-/// Parses `"10s"`, `"1 min 30s"`, `"250ms"` or `"PT10S"` to microseconds.
+/// Parses `"10s"`, `"1 min 30s"`, `"250ms"`, `"PT10S"` or `"400d"` to microseconds; a day has 24 hours.
 ///
 /// # Errors
 /// The parser's words when the text is no duration, is negative, or is finer than a microsecond.
 pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
-    let span: jiff::SignedDuration = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+    let span: jiff::SignedDuration =
+        text.parse().or_else(|e: jiff::Error| in_days(text).ok_or(e)).map_err(|e| e.to_string())?;
     let micros = i64::try_from(span.as_micros()).map_err(|_| "too long".to_owned())?;
     if micros < 0 {
         return Err("negative".to_owned());
@@ -50,6 +51,21 @@ pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
         return Err("finer than a microsecond".to_owned());
     }
     Ok(micros)
+}
+
+/// Parses RFC 3339, such as `2026-11-25T08:00:00Z`, to microseconds; what is finer is cut off.
+///
+/// # Errors
+/// The parser's words.
+pub fn parse(text: &str) -> std::result::Result<Micros, String> {
+    let time: jiff::Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+    Ok(time.as_microsecond())
+}
+
+/// What jiff's absolute durations leave out, because a day may have 23 hours.
+fn in_days(text: &str) -> Option<jiff::SignedDuration> {
+    let span: jiff::Span = text.parse().ok()?;
+    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()
 }
 
 /// RFC 3339 with as many fractional digits as needed, for messages to people.
@@ -75,6 +91,9 @@ mod tests {
         assert_eq!(parse_duration("10s"), Ok(10 * SECOND));
         assert_eq!(parse_duration("1m 30s"), Ok(90 * SECOND));
         assert_eq!(parse_duration("250ms"), Ok(250_000));
+        assert_eq!(parse_duration("400d"), Ok(400 * 24 * 60 * MINUTE));
+        assert_eq!(parse_duration("1d 12h"), Ok(36 * 60 * MINUTE));
+        assert!(parse_duration("1mo").is_err());
         assert!(parse_duration("10").is_err());
         assert!(parse_duration("-3s").is_err());
         assert!(parse_duration("5ns").is_err());

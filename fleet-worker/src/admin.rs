@@ -19,6 +19,7 @@ use tokio::task::JoinHandle;
 
 pub use health::Health;
 
+use crate::live::Live;
 use crate::metrics::{Metric, render};
 
 type Snapshot = Arc<dyn Fn() -> Vec<Metric> + Send + Sync>;
@@ -31,6 +32,7 @@ pub struct Admin {
     health: Health,
     metrics: Snapshot,
     bindings: Option<Bindings>,
+    page: Option<Live>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -51,7 +53,7 @@ pub struct Serving {
 impl Admin {
     /// Tells `health` and what `metrics` gives at each scrape.
     pub fn new(health: Health, metrics: impl Fn() -> Vec<Metric> + Send + Sync + 'static) -> Self {
-        Self { health, metrics: Arc::new(metrics), bindings: None }
+        Self { health, metrics: Arc::new(metrics), bindings: None, page: None }
     }
 
     /// Answers `/bindings` too, with the JSON or, as 503, the error's text.
@@ -65,18 +67,22 @@ impl Admin {
         self
     }
 
+    /// Serves the live page too.
+    #[must_use]
+    pub fn with_page(self, page: Live) -> Self {
+        Self { page: Some(page), ..self }
+    }
+
     /// Listens and serves until `shutdown` is ready.
     ///
     /// # Errors
     /// [`Configuration`](fleet_core::ErrorKind::Configuration) when the address can't be had.
     pub async fn serve(
-        self,
+        mut self,
         listen: SocketAddr,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<Serving> {
-        let failed = |e| Error::configuration(format!("admin.listen: can't listen on {listen}")).caused_by(e);
-        let listener = TcpListener::bind(listen).await.map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
+        let page = self.page.take().map(Live::router);
         let mut router = Router::new()
             .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
@@ -84,14 +90,30 @@ impl Admin {
         if self.bindings.is_some() {
             router = router.route("/bindings", get(bindings));
         }
-        let server = axum::serve(listener, router.with_state(self)).with_graceful_shutdown(shutdown);
-        let task = tokio::spawn(async move {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the admin server ended");
-            }
-        });
-        Ok(Serving { address, task })
+        let router = router.with_state(self).merge(page.unwrap_or_default());
+        serve(router, listen, shutdown).await
     }
+}
+
+/// Listens and serves `router` until `shutdown` is ready.
+///
+/// # Errors
+/// As [`Admin::serve`].
+pub async fn serve(
+    router: Router,
+    listen: SocketAddr,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<Serving> {
+    let failed = |e| Error::configuration(format!("admin.listen: can't listen on {listen}")).caused_by(e);
+    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let server = axum::serve(listener, router).with_graceful_shutdown(shutdown);
+    let task = tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    });
+    Ok(Serving { address, task })
 }
 
 async fn healthz(State(admin): State<Admin>) -> impl IntoResponse {

@@ -5,10 +5,15 @@ mod attack;
 pub mod check;
 pub mod demo;
 pub mod discover;
+pub mod erase;
+pub mod replay;
 pub mod run;
 pub mod setup;
 pub mod simulate;
 mod sinks;
+mod upkeep;
+
+pub use upkeep::UpkeepCounters;
 
 use fleet_core::error::{Error, Result};
 use fleet_sinks::timescale::Connector;

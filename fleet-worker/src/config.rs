@@ -47,8 +47,12 @@ pub struct Config {
     pub timescale: Option<TimescaleConfig>,
     /// `[sink.parquet]`, where it has a path.
     pub parquet: Option<ParquetConfig>,
+    /// How long records, trips and their archive are kept; for ever if not set.
+    pub retention: Option<Duration>,
     /// Where the admin server listens, if at all.
     pub admin: Option<SocketAddr>,
+    /// Whether it serves the live page too.
+    pub page: bool,
     /// `[log]`.
     pub log: LogConfig,
     shown: String,
@@ -139,13 +143,25 @@ impl Config {
         let worker = worker(&mut values);
         let timescale = timescale::read(&mut values);
         let parquet = archive::read(&mut values);
-        let admin = admin(&mut values);
+        let retention = retention(&mut values, nats.max_age);
+        let (admin, page) = admin(&mut values);
         let log = log(&mut values);
         let shown = render::render(&values, &records);
         match schema {
-            Some(schema) if values.problems.is_empty() => {
-                Ok(Self { cell, records, schema, nats, worker, timescale, parquet, admin, log, shown })
-            }
+            Some(schema) if values.problems.is_empty() => Ok(Self {
+                cell,
+                records,
+                schema,
+                nats,
+                worker,
+                timescale,
+                parquet,
+                retention,
+                admin,
+                page,
+                log,
+                shown,
+            }),
             _ => Err(values.problems),
         }
     }
@@ -248,15 +264,29 @@ fn worker(values: &mut Values) -> WorkerConfig {
     config
 }
 
-fn admin(values: &mut Values) -> Option<SocketAddr> {
-    let text = values.optional("admin.listen")?;
-    match text.trim().parse() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            values.say("admin.listen", format!("{text:?} is not an address such as \"127.0.0.1:9600\""));
-            None
-        }
+/// Longer than any catch-up reaches back: what it writes must not fall to what was dropped.
+fn retention(values: &mut Values, max_age: Duration) -> Option<Duration> {
+    let text = values.optional("retention")?;
+    let kept = values.duration("retention", 24 * HOUR..=100 * 366 * 24 * HOUR);
+    if kept < max_age.saturating_mul(2) {
+        values.say("retention", format!("{text:?} is less than twice nats.max_age"));
     }
+    Some(kept)
+}
+
+fn admin(values: &mut Values) -> (Option<SocketAddr>, bool) {
+    let page = values.flag("admin.page");
+    let Some(text) = values.optional("admin.listen") else {
+        if page {
+            values.say("admin.page", "is true, but without admin.listen there is no server for it");
+        }
+        return (None, page);
+    };
+    let listen = text.trim().parse();
+    if listen.is_err() {
+        values.say("admin.listen", format!("{text:?} is not an address such as \"127.0.0.1:9600\""));
+    }
+    (listen.ok(), page)
 }
 
 fn log(values: &mut Values) -> LogConfig {

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use fleet_core::nats::{Bindings, Discovery};
+use fleet_sinks::timescale::{Connector, TimescaleReader};
+use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -13,7 +15,8 @@ use tokio_postgres::Client;
 
 use crate::commands::setup::setup;
 use crate::config::Config;
-use crate::local::{LocalError, NatsServer, Postgres, Process, free_port, http_get};
+use crate::live::{Counts, Live};
+use crate::local::{LocalError, NatsServer, Postgres, Process, Usage, free_port, http_get};
 
 /// A running `discover` or `run`.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub struct Deployment {
     pub discovery: Program,
     /// The workers that were started and not killed.
     pub workers: Vec<Program>,
+    ended: Usage,
     asked: Discovery,
     program: PathBuf,
     file: PathBuf,
@@ -86,6 +90,7 @@ impl Deployment {
             config,
             discovery,
             workers: Vec::new(),
+            ended: Usage::default(),
             asked,
             program,
             file,
@@ -118,6 +123,7 @@ impl Deployment {
     pub async fn kill_worker(&mut self) {
         if !self.workers.is_empty() {
             let mut worker = self.workers.remove(0);
+            self.ended.cpu += worker.process.usage().unwrap_or_default().cpu;
             worker.process.kill().await;
         }
     }
@@ -129,6 +135,19 @@ impl Deployment {
             bound += worker.metric("fleet_bound").await.unwrap_or(0);
         }
         bound
+    }
+
+    /// What the parts have used so far, by name; the workers together, the CPU time of killed ones included.
+    pub fn usage(&self) -> [(&'static str, Usage); 4] {
+        let of = |process: Option<&Process>| process.and_then(Process::usage).unwrap_or_default();
+        let mut workers = self.ended;
+        self.workers.iter().for_each(|worker| workers += of(Some(&worker.process)));
+        [
+            ("NATS", of(Some(self.nats.process()))),
+            ("PostgreSQL", of(self.postgres.process())),
+            ("discovery", of(Some(&self.discovery.process))),
+            ("workers", workers),
+        ]
     }
 
     /// Waits until no vehicle is bound or waiting: everything of them is durable.
@@ -157,6 +176,18 @@ impl Deployment {
     /// What the server says.
     pub async fn client(&self) -> Result<Client> {
         self.postgres.client().await.map_err(local)
+    }
+
+    /// The live page over all of it; its rates are those of the workers that run now.
+    ///
+    /// # Errors
+    /// [`Configuration`](fleet_core::ErrorKind::Configuration) if the database's URL is none.
+    pub fn live(&self) -> Result<Live> {
+        let timescale = self.config.need_timescale().map_err(|p| Error::configuration(p.to_string()))?;
+        let schema = &self.config.schema;
+        let reader = TimescaleReader::new(Connector::new(&timescale.connect_options())?, schema);
+        let workers: Vec<_> = self.workers.iter().map(|worker| worker.admin.clone()).collect();
+        Ok(Live::new(reader, schema, "all workers", move || counts(workers.clone())))
     }
 
     /// How to look for oneself.
@@ -207,17 +238,38 @@ impl Program {
     /// The sum of a metric's samples, where it is told.
     pub async fn metric(&self, name: &str) -> Option<u64> {
         let (_, body) = http_get(&self.admin, "/metrics").await?;
-        let samples = body
-            .lines()
-            .filter(|l| l.starts_with(&format!("{name} ")) || l.starts_with(&format!("{name}{{")));
-        let values: Vec<f64> = samples.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        let sum = values.iter().sum::<f64>() as u64;
-        (!values.is_empty()).then_some(sum)
+        sum(&body, name)
+    }
+
+    /// Where its admin server listens.
+    pub fn address(&self) -> &str {
+        &self.admin
     }
 
     /// What the admin server answers.
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         http_get(&self.admin, path).await
     }
+}
+
+/// The sum of a metric's samples in what `/metrics` answers, where it is there.
+fn sum(body: &str, name: &str) -> Option<u64> {
+    let samples =
+        body.lines().filter(|l| l.starts_with(&format!("{name} ")) || l.starts_with(&format!("{name}{{")));
+    let values: Vec<f64> = samples.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let sum = values.iter().sum::<f64>() as u64;
+    (!values.is_empty()).then_some(sum)
+}
+
+/// What the workers at these addresses have counted; one that is gone is left out.
+async fn counts(workers: Vec<String>) -> Vec<Counts> {
+    join_all(workers.into_iter().map(counted)).await.into_iter().flatten().collect()
+}
+
+async fn counted(process: String) -> Option<Counts> {
+    let (_, body) = http_get(&process, "/metrics").await?;
+    let messages = sum(&body, "fleet_messages_total")?;
+    let records = sum(&body, "fleet_durable_rows_total")?;
+    Some(Counts { process, messages, records })
 }

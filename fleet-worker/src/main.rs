@@ -57,6 +57,13 @@ fn run(command: Command, config: Config) -> Result<()> {
             Command::Simulate(args) => {
                 commands::simulate::simulate(&config, &args, commands::stop_signal()).await
             }
+            Command::Erase(args) => commands::erase::run(&config, &args).await,
+            Command::Replay(args) => tokio::select! {
+                ended = commands::replay::replay(&config, &args) => ended,
+                () = commands::stop_signal() => {
+                    Err(Error::unavailable("interrupted: what is stored stays, and the rest is as it was"))
+                }
+            },
             Command::Demo(args) => commands::demo::demo(&args).await,
         }
     }))

@@ -130,7 +130,10 @@ async fn consumer(js: &Context, stream: &str, config: pull::Config) -> Result<()
 
 fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = chain(&error);
-    let message = format!("JetStream would not create or update {what}");
+    let full = text.contains("insufficient storage");
+    let hint =
+        if full { ", whose max_bytes is reserved at once: lower it or give the server more" } else { "" };
+    let message = format!("JetStream would not create or update {what}{hint}");
     // A server's refusal carries an error code; anything else is a time-out or no JetStream.
     let configuration = text.contains("error code") || text.contains("insufficient");
     if configuration { Error::configuration(message) } else { Error::unavailable(message) }.caused_by(error)

@@ -197,7 +197,7 @@ impl RecordsConfig {
 
 /// Words that a subject, or a column of the tables, already has.
 const TAKEN_SIGNALS: [&str; 2] = ["on", "off"];
-const TAKEN_COLUMNS: [&str; 17] = [
+const TAKEN_COLUMNS: [&str; 18] = [
     "ts",
     "vehicle",
     "vehicle_id",
@@ -208,7 +208,8 @@ const TAKEN_COLUMNS: [&str; 17] = [
     "released_at",
     "floor",
     "horizon",
-    "newest", // and PostgreSQL's own:
+    "newest",
+    "is_on", // and PostgreSQL's own:
     "tableoid",
     "xmin",
     "cmin",
@@ -337,6 +338,13 @@ impl Check {
                     self.say(&path, format!("{:?} is there twice", column.name));
                 }
                 columns.push(&column.name);
+            }
+        }
+        // The database's views have a column of this name for each signal.
+        for name in names {
+            let how = format!("{name}_how");
+            if columns.contains(&how.as_str()) {
+                self.say("signal", format!("column {how:?} is taken: it says how {name:?} came about"));
             }
         }
     }

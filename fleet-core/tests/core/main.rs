@@ -5,6 +5,7 @@ mod align;
 mod compare;
 mod fuzz_corpus;
 mod layering;
+mod outage;
 mod senml;
 mod simulation;
 mod wire_format;

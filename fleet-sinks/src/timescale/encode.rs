@@ -3,7 +3,7 @@
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, Float32Array, Float64Array};
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use fleet_core::batch::{Batch, FIRST_VALUE_COLUMN};
 use fleet_core::time::{self, Micros, YEAR_2000, YEAR_2200};
 use fleet_core::{Error, error::Result};
@@ -124,6 +124,18 @@ pub(super) fn begin(out: &mut BytesMut) {
 /// Appends what a `COPY` ends with.
 pub(super) fn end(out: &mut BytesMut) {
     out.put_i16(TRAILER);
+}
+
+/// These rows of a batch as one `COPY`, for the benchmark that compares the sink with it.
+///
+/// # Errors
+/// [`Internal`](fleet_core::ErrorKind::Internal) if the columns are not those of a batch.
+pub fn copy_of(batch: &Batch, order: &[u32], ids: &[i32]) -> Result<Bytes> {
+    let (rows, mut out) = (Rows::of(batch)?, BytesMut::new());
+    begin(&mut out);
+    rows.encode(order, ids, &mut out);
+    end(&mut out);
+    Ok(out.freeze())
 }
 
 /// A field of eight bytes with its length before it, in one step: this runs once per value.

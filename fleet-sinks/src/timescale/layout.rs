@@ -4,6 +4,7 @@ use fleet_core::schema::Signal;
 use fleet_core::{Error, Schema, error::Result};
 
 use super::connect::{Connection, Connector};
+use super::pooled;
 use super::sql::{KeyOrder, type_name};
 
 /// What can be used of TimescaleDB.
@@ -21,9 +22,10 @@ pub enum Edition {
 ///
 /// # Errors
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) names every table, column or signal that
-/// does not fit, with what was found and what is wanted.
+/// does not fit, with what was found and what is wanted; also where a pooler keeps no sessions.
 pub async fn check(connector: &Connector, schema: &Schema) -> Result<Edition> {
     let connection = connector.connect().await?;
+    pooled::refuse(connector, &connection).await?;
     require(&connection, schema, Later::Refused).await?;
     edition(&connection).await
 }
@@ -40,21 +42,23 @@ pub(super) async fn require(connection: &Connection, schema: &Schema, later: Lat
 }
 
 pub(super) async fn edition(connection: &Connection) -> Result<Edition> {
-    let row = connection
-        .client()
-        .query_one(
-            "select exists (select from pg_extension where extname = 'timescaledb'), \
-             coalesce(current_setting('timescaledb.license', true), '')",
-            &[],
-        )
-        .await
-        .map_err(connection.failed("ask for the edition"))?;
-    let (installed, license): (bool, String) = (row.get(0), row.get(1));
-    Ok(match (installed, license.as_str()) {
-        (false, _) => Edition::Plain,
-        (true, "timescale") => Edition::Community,
-        (true, _) => Edition::Apache,
-    })
+    let ask = async |question: &str| -> Result<Option<String>> {
+        let row = connection.client().query_one(question, &[]).await;
+        Ok(row.map_err(connection.failed("ask for the edition"))?.get(0))
+    };
+    let installed = ask("select max(extversion) from pg_extension where extname = 'timescaledb'").await?;
+    if installed.is_none() {
+        return Ok(Edition::Plain);
+    }
+    // What the licence allows must also be there: a package may come without it, whatever the setting.
+    let asked = ask("select to_regprocedure('_timescaledb_functions.tsl_loaded()')::text").await?;
+    if let Some(function) = asked
+        && ask(&format!("select {function}::text")).await?.as_deref() == Some("false")
+    {
+        return Ok(Edition::Apache);
+    }
+    let license = ask("select current_setting('timescaledb.license', true)").await?;
+    Ok(if license.as_deref() == Some("timescale") { Edition::Community } else { Edition::Apache })
 }
 
 /// How `telemetry` is laid out.
@@ -63,6 +67,8 @@ pub(super) struct Layout {
     pub(super) key: KeyOrder,
     /// Whether it is partitioned natively, so that partitions may be missing.
     pub(super) partitioned: bool,
+    /// Whether writers note the minutes that they touch.
+    pub(super) noted: bool,
 }
 
 /// Asks the catalogue and not the edition, which may be another one than when the table was made.
@@ -72,7 +78,8 @@ pub(super) async fn layout(connection: &Connection) -> Result<Layout> {
         .query(
             "select c.relkind = 'p', (select string_agg(a.attname, ', ' order by k.n) \
                from unnest(i.indkey::int2[]) with ordinality k(attnum, n) \
-               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum) \
+               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum), \
+               to_regclass('fleet_touched') is not null \
              from pg_class c join pg_index i on i.indrelid = c.oid and i.indisunique \
              where c.oid = to_regclass('telemetry') order by i.indexrelid",
             &[],
@@ -83,7 +90,7 @@ pub(super) async fn layout(connection: &Connection) -> Result<Layout> {
         let (partitioned, columns): (bool, Option<String>) = (row.get(0), row.get(1));
         for key in [KeyOrder::TimeFirst, KeyOrder::VehicleFirst] {
             if columns.as_deref() == Some(key.columns()) {
-                return Ok(Layout { key, partitioned });
+                return Ok(Layout { key, partitioned, noted: row.get(2) });
             }
         }
     }

@@ -8,7 +8,10 @@ use fleet_core::{Error, Schema, error::Result};
 use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::partition;
+use super::pooled;
+use super::rollup::{Kept, aggregates, tables};
 use super::sql::{KeyOrder, definition};
+use super::{retention, views};
 
 /// Whoever changes tables holds this advisory lock until its transaction ends: the letters `fleet`.
 pub(super) const LOCK: i64 = 0x66_6c_65_65_74;
@@ -22,12 +25,22 @@ pub struct SetupOptions {
     pub compress_after: Duration,
     /// Without TimescaleDB: how many days of partitions to make ahead.
     pub partitions_ahead: u16,
+    /// How long telemetry is kept, where the server itself drops it; for ever if not set.
+    pub retention: Option<Duration>,
+    /// A role that may read the views and tables, such as that of dashboards.
+    pub reader: Option<String>,
 }
 
 impl Default for SetupOptions {
     /// 2,000 vehicles, compressed after 12 h, partitions for a week.
     fn default() -> Self {
-        Self { vehicles: 2_000, compress_after: Duration::from_secs(12 * 60 * 60), partitions_ahead: 7 }
+        Self {
+            vehicles: 2_000,
+            compress_after: Duration::from_secs(12 * 60 * 60),
+            partitions_ahead: 7,
+            retention: None,
+            reader: None,
+        }
     }
 }
 
@@ -51,15 +64,16 @@ impl SetupOptions {
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when the server is.
 pub async fn setup(connector: &Connector, schema: &Schema, options: &SetupOptions) -> Result<Edition> {
     let connection = connector.connect().await?;
+    pooled::refuse(connector, &connection).await?;
     // NOTICEs of "if not exists" are no news.
     run(&connection, "set client_min_messages = warning").await?;
     install_extension(&connection).await?;
     let edition = edition(&connection).await?;
     run(&connection, "begin").await?;
-    migrate(&connection, schema, edition, options).await?;
+    let begun = migrate(&connection, schema, edition, options).await?;
     run(&connection, "commit").await?;
     if edition == Edition::Community && !layout::is_partitioned(&connection).await? {
-        compress(&connection, options).await?;
+        keep_by_server(&connection, options, begun).await?;
     }
     Ok(edition)
 }
@@ -101,18 +115,28 @@ async fn install_extension(connection: &Connection) -> Result<()> {
 /// A change of the tables that is made once.
 struct Step {
     version: i32,
-    statements: fn(&Schema, Edition, &SetupOptions) -> String,
+    statements: fn(&Schema, &Ground<'_>) -> String,
+}
+
+/// What a step stands on.
+struct Ground<'a> {
+    edition: Edition,
+    /// Whether `telemetry` is there and partitioned natively.
+    partitioned: bool,
+    options: &'a SetupOptions,
 }
 
 /// Only ever appended to. Columns of signals are no steps: they follow the configuration.
-const STEPS: &[Step] = &[Step { version: 1, statements: tables }];
+const STEPS: &[Step] =
+    &[Step { version: 1, statements: telemetry }, Step { version: 2, statements: rollups }];
 
+/// Whether roll-ups were begun that the server has to fill.
 async fn migrate(
     connection: &Connection,
     schema: &Schema,
     edition: Edition,
     options: &SetupOptions,
-) -> Result<()> {
+) -> Result<bool> {
     let lock = format!("select pg_advisory_xact_lock({LOCK})");
     run(connection, &lock).await?;
     run(
@@ -133,7 +157,9 @@ async fn migrate(
         return Err(Error::configuration(text));
     }
     for step in STEPS.iter().filter(|s| s.version > version) {
-        run(connection, &(step.statements)(schema, edition, options)).await?;
+        let partitioned = layout::is_partitioned(connection).await?;
+        let ground = Ground { edition, partitioned, options };
+        run(connection, &(step.statements)(schema, &ground)).await?;
         let noted = format!("insert into fleet_migration (version) values ({})", step.version);
         run(connection, &noted).await?;
     }
@@ -142,21 +168,47 @@ async fn migrate(
     }
     // Once more: what was there before must fit too.
     layout::compare(connection, schema, Later::Refused).await?;
+    let (rollups, begun) = if Kept::found(connection).await? == Some(Kept::ByServer) {
+        aggregates::grow(connection, schema, options.compress_after).await?
+    } else {
+        tables::grow(connection, schema).await?;
+        (tables::relations(schema), false)
+    };
+    views::refresh(connection, schema, &rollups).await?;
+    if let Some(reader) = &options.reader {
+        views::grant(connection, reader).await?;
+    }
     if layout::is_partitioned(connection).await? {
         let made = async {
             let days = partition::around_now(connection.client(), options.partitions_ahead).await?;
             partition::make_within(connection.client(), days).await
         };
-        return made.await.map_err(connection.failed("make partitions"));
+        made.await.map_err(connection.failed("make partitions"))?;
+    } else if edition != Edition::Plain {
+        let interval = options.chunk_interval();
+        run(connection, &format!("select set_chunk_time_interval('telemetry', interval '{interval}')"))
+            .await?;
     }
-    if edition == Edition::Plain {
-        return Ok(());
-    }
-    let interval = options.chunk_interval();
-    run(connection, &format!("select set_chunk_time_interval('telemetry', interval '{interval}')")).await
+    Ok(begun)
 }
 
-fn tables(schema: &Schema, edition: Edition, options: &SetupOptions) -> String {
+/// Step 2: what keeps the roll-ups, and what the maintenance must know.
+fn rollups(_: &Schema, ground: &Ground<'_>) -> String {
+    let rollups = match Kept::best(ground.edition, ground.partitioned) {
+        Kept::ByServer => aggregates::CREATE.to_owned(),
+        Kept::ByUs => tables::create(),
+    };
+    format!(
+        "create table fleet_upkeep (one boolean primary key default true check (one), \
+           forgotten_before timestamptz not null default '-infinity', \
+           swept_at timestamptz not null default '-infinity'); \
+         insert into fleet_upkeep default values; {rollups}"
+    )
+}
+
+/// Step 1.
+fn telemetry(schema: &Schema, ground: &Ground<'_>) -> String {
+    let (edition, options) = (ground.edition, ground.options);
     let values: String = schema.columns().map(|c| definition(c) + ", ").collect();
     let key = match edition {
         Edition::Community => KeyOrder::TimeFirst,
@@ -217,29 +269,50 @@ async fn add(connection: &Connection, schema: &Schema, signal: &Signal) -> Resul
     Ok(())
 }
 
-/// Turns compression and its policy on. A server that can't run policies is no error: rows are stored
-/// all the same.
+/// Turns on what the community edition does by itself: roll-ups, retention and compression. A server
+/// that can't is no error: rows are stored all the same.
+async fn keep_by_server(connection: &Connection, options: &SetupOptions, begun: bool) -> Result<()> {
+    let mut done = Vec::new();
+    if Kept::found(connection).await? == Some(Kept::ByServer) {
+        if begun {
+            done.push(aggregates::fill(connection).await);
+        }
+        done.push(aggregates::keep(connection, options.retention).await);
+        done.push(retention::set_policy(connection, options.retention).await);
+    }
+    done.push(compress(connection, options).await);
+    for error in done.into_iter().filter_map(Result::err) {
+        if connection.is_closed() {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the server will not do by itself what it should");
+    }
+    Ok(())
+}
+
 async fn compress(connection: &Connection, options: &SetupOptions) -> Result<()> {
     let seconds = options.compress_after.as_secs();
     let statements = format!(
-        "begin; select pg_advisory_xact_lock({LOCK}); \
-         do $$ begin \
+        "do $$ begin \
            if exists (select from timescaledb_information.hypertables \
                where hypertable_name = 'telemetry' and not compression_enabled) then \
              alter table telemetry set (timescaledb.compress, \
                timescaledb.compress_segmentby = 'vehicle_id', timescaledb.compress_orderby = 'ts'); \
            end if; end $$; \
-         select add_compression_policy('telemetry', interval '{seconds} s', if_not_exists => true); commit"
+         select add_compression_policy('telemetry', interval '{seconds} s', if_not_exists => true)"
     );
-    if let Err(error) = connection.client().batch_execute(&statements).await {
-        let error = connection.error("turn compression on", &error);
-        if connection.is_closed() {
-            return Err(error);
-        }
-        tracing::warn!(%error, "chunks will not be compressed by the server itself");
+    by_turns(connection, "turn compression on", &statements).await
+}
+
+/// Runs statements in a transaction of their own while no other setup is at it.
+pub(super) async fn by_turns(connection: &Connection, what: &str, statements: &str) -> Result<()> {
+    let all = format!("begin; select pg_advisory_xact_lock({LOCK}); {statements}; commit");
+    let Err(error) = connection.client().batch_execute(&all).await else { return Ok(()) };
+    let error = connection.error(what, &error);
+    if !connection.is_closed() {
         run(connection, "rollback").await?;
     }
-    Ok(())
+    Err(error)
 }
 
 #[cfg(test)]

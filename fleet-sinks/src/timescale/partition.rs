@@ -81,6 +81,24 @@ pub(super) async fn make_within(
     Ok(())
 }
 
+/// Drops the oldest partition if its day ended that long ago, within the caller's transaction.
+pub(super) async fn drop_oldest(
+    client: &Client,
+    seconds: u64,
+) -> std::result::Result<u64, tokio_postgres::Error> {
+    // By our names: what else is attached is not ours to drop.
+    let oldest = format!(
+        "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+         where i.inhparent = 'telemetry'::regclass and c.relname ~ '^telemetry_p[0-9]{{8}}$' \
+           and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' \
+             <= now() - interval '{seconds} s' \
+         order by c.relname limit 1"
+    );
+    let Some(row) = client.query_opt(&oldest, &[]).await? else { return Ok(0) };
+    client.batch_execute(&format!("drop table {}", row.get::<_, &str>(0))).await?;
+    Ok(1)
+}
+
 /// `telemetry_p20260131`.
 fn name(day: i64) -> String {
     let date: String = time::display(day * DAY).chars().take(10).filter(char::is_ascii_digit).collect();

@@ -1,21 +1,26 @@
 //! One connection of a sink with its prepared statements: what can be done to `telemetry`.
 
+mod replace;
+
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
 
 use bytes::{Bytes, BytesMut};
 use fleet_core::batch::BatchVehicle;
+use fleet_core::time::{MINUTE, Micros, grid_at_or_before};
 use fleet_core::{Error, Schema, error::Result};
 use futures_util::SinkExt;
-use futures_util::future::join;
-use hashbrown::HashMap;
+use futures_util::future::{join, join3};
+use hashbrown::{HashMap, HashSet};
 use tokio_postgres::{CopyInSink, Statement};
 
 use super::connect::{Connection, Connector};
 use super::encode::{self, Rows};
 use super::fault::{self, Verdict};
 use super::layout::{self, Later, Layout};
+use super::rollup::tables::TOUCH;
 use super::sql::{self, KeyOrder};
+use super::value::Time;
 use super::{layout::layout, partition};
 
 /// Rows that are handed to the connection at once: the server takes them while the next are encoded.
@@ -26,6 +31,8 @@ pub(super) struct Session {
     layout: Layout,
     schema: Schema,
     copy: Statement,
+    /// Notes which minutes are touched, where roll-ups are made from such notes.
+    touch: Option<Statement>,
     staging: Option<Staging>,
     buffer: BytesMut,
 }
@@ -76,18 +83,16 @@ impl Session {
         let connection = connector.connect().await?;
         layout::require(&connection, schema, Later::Ignored).await?;
         let layout = layout(&connection).await?;
-        // By way of pg_settings, because only TimescaleDB has it, and not every version.
-        connection
-            .client()
-            .batch_execute(
-                "select set_config(name, '0', false) from pg_settings \
-                 where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'",
-            )
-            .await
-            .map_err(connection.failed("set the session up"))?;
+        connection.unlimit_decompression().await?;
         let copy = sql::copy_into("telemetry", schema);
-        let copy = connection.client().prepare(&copy).await.map_err(connection.failed("prepare a COPY"))?;
-        Ok(Self { connection, layout, schema: schema.clone(), copy, staging: None, buffer: BytesMut::new() })
+        let prepare = async |sql: &str| {
+            let prepared = connection.client().prepare(sql).await;
+            prepared.map_err(connection.failed("prepare a COPY"))
+        };
+        let copy = prepare(&copy).await?;
+        let touch = if layout.noted { Some(prepare(TOUCH).await?) } else { None };
+        let (schema, buffer) = (schema.clone(), BytesMut::new());
+        Ok(Self { connection, layout, schema, copy, touch, staging: None, buffer })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -106,9 +111,12 @@ impl Session {
     /// Stores rows that are new, all or none.
     pub(super) async fn copy(&mut self, load: Load<'_>, order: &[u32]) -> Result<u64, Fault> {
         const WHAT: &str = "store records";
-        // Sent together: one wait for both.
-        let (begun, sink) = join(self.run(WHAT, "begin"), self.connection.client().copy_in(&self.copy)).await;
+        // Sent together: one wait for all.
+        let copying = self.connection.client().copy_in(&self.copy);
+        let (begun, touched, sink) =
+            join3(self.run(WHAT, "begin"), self.touch(WHAT, load, order), copying).await;
         begun?;
+        touched?;
         let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
         match send(sink, load, order, &mut self.buffer).await {
             Ok(rows) => self.commit(WHAT).await.map(|()| rows),
@@ -126,7 +134,8 @@ impl Session {
             self.staging = Some(self.make_staging().await?);
         }
         self.run(WHAT, "begin").await?;
-        let current = match self.epochs(load, order).await {
+        let ids = order.iter().map(|&row| load.ids[load.rows.vehicle(row as usize)]).collect();
+        let current = match self.epochs(ids).await {
             Ok(current) => current,
             Err(fault) => return Err(self.roll_back(WHAT, fault).await),
         };
@@ -143,7 +152,15 @@ impl Session {
             let sink = self.connection.client().copy_in(&staging.copy).await;
             let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
             let stored = match send(sink, load, &fresh, &mut self.buffer).await {
-                Ok(_) => self.connection.client().execute(&staging.merge, &[]).await,
+                Ok(_) => {
+                    let merging = self.connection.client().execute(&staging.merge, &[]);
+                    let (merged, touched) = join(merging, self.touch(WHAT, load, &fresh)).await;
+                    // After a failed merge the note fails too, and says less.
+                    if merged.is_ok() {
+                        touched?;
+                    }
+                    merged
+                }
                 Err(error) => Err(error),
             };
             match stored {
@@ -158,16 +175,32 @@ impl Session {
         Ok(merged)
     }
 
+    /// Notes the minutes of these rows.
+    async fn touch(&self, what: &str, load: Load<'_>, order: &[u32]) -> Result<()> {
+        let Some(touch) = &self.touch else { return Ok(()) };
+        let mut minutes: HashSet<Micros> = HashSet::new();
+        let mut last = None;
+        for &row in order {
+            let minute = grid_at_or_before(load.rows.ts(row as usize), MINUTE);
+            // Mostly that of the row before.
+            if last.replace(minute) != Some(minute) {
+                minutes.insert(minute);
+            }
+        }
+        let minutes: Vec<Time> = minutes.into_iter().map(Time).collect();
+        let noted = self.connection.client().execute(touch, &[&minutes]).await;
+        noted.map_err(self.connection.failed(what)).map(drop)
+    }
+
     /// Makes the partitions that these rows need.
     pub(super) async fn make_partitions(&self, load: Load<'_>, order: &[u32]) -> Result<()> {
         let days = partition::days(order.iter().map(|&row| load.rows.ts(row as usize)));
         partition::make(&self.connection, days).await
     }
 
-    /// The newest claims of these rows' vehicles. Locked until the transaction ends, so that no claim
+    /// The newest claims of these vehicles. Locked until the transaction ends, so that no claim
     /// comes between this look and what is written; in key order, as all who lock these rows do.
-    async fn epochs(&self, load: Load<'_>, order: &[u32]) -> Result<HashMap<i32, i32>, Fault> {
-        let mut ids: Vec<i32> = order.iter().map(|&row| load.ids[load.rows.vehicle(row as usize)]).collect();
+    async fn epochs(&self, mut ids: Vec<i32>) -> Result<HashMap<i32, i32>, Fault> {
         ids.sort_unstable();
         ids.dedup();
         let select = "select vehicle_id, epoch from vehicle_latest where vehicle_id = any($1) \

@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::future_not_send, reason = "tests, their helpers included")]
 
 mod contract;
+mod disk;
 mod faults;
 mod fixture;
+mod grafana;
+mod maintain;
 mod outages;
+mod pooler;
+mod reader;
 mod server;
 mod setup;
 mod sink;
-mod speed;
 mod states;
 mod tls;
+mod views;

@@ -37,6 +37,11 @@ impl Server {
         Self::Timescale(Timescale::start().await.unwrap())
     }
 
+    /// TimescaleDB's Apache edition.
+    pub(crate) async fn apache() -> Self {
+        Self::Timescale(Timescale::start_apache().await.unwrap())
+    }
+
     pub(crate) fn url(&self) -> String {
         match self {
             Self::Plain(server) => server.url_of("postgres"),
@@ -68,6 +73,11 @@ impl Server {
             Self::Plain(server) => server.port(),
             Self::Timescale(_) => panic!("tests cut connections to PostgreSQL only"),
         }
+    }
+
+    /// What PostgreSQL has said.
+    pub(crate) fn logs(&mut self) -> String {
+        self.plain_one().logs()
     }
 
     /// Ends PostgreSQL as its operator does.

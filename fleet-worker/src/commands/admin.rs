@@ -1,5 +1,7 @@
 //! The admin server of a long-running subcommand, if it is configured.
 
+use std::time::Duration;
+
 use fleet_core::error::Result;
 use tokio::sync::oneshot;
 
@@ -21,10 +23,11 @@ impl Served {
         Ok(Self { running: Some((serving, stop)) })
     }
 
+    /// Answers what was asked; who has asked but half a question is not waited for.
     pub(super) async fn shut_down(self) {
         if let Some((serving, stop)) = self.running {
             let _ = stop.send(());
-            let _ = serving.task.await;
+            let _ = tokio::time::timeout(Duration::from_secs(2), serving.task).await;
         }
     }
 }

@@ -3,12 +3,14 @@
 
 mod report;
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
+use crate::admin::{self, Serving};
 use crate::cli::DemoArgs;
 use crate::deployment::Deployment;
 use crate::simulate::{Simulation, SimulationOptions};
@@ -51,6 +53,9 @@ async fn run(args: &DemoArgs) -> Result<bool> {
         began.elapsed().as_secs_f64()
     ));
 
+    let page = serve_page(&deployment).await?;
+    say(&format!("watch it: http://{}/live/", page.address));
+
     let simulation = Simulation::new(
         &config.nats.options(),
         SimulationOptions {
@@ -69,6 +74,7 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     let publishing = tokio::spawn(simulation.run(async move { drop(stopped.await) }));
 
     let bar = bar(duration);
+    let before = deployment.usage();
     let publishing_since = Instant::now();
     let mut failover = Failover::default();
     let mut interrupted = false;
@@ -104,9 +110,15 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     }
     let client = deployment.client().await?;
     let verdict = verify(&client, &config.schema, &summary.ledger).await?;
-    let good =
-        report::print(&client, &summary, &verdict, failover.killed.map(|_| failover.took), began.elapsed())
-            .await?;
+    let outcome = report::Outcome {
+        summary: &summary,
+        verdict: &verdict,
+        failover: failover.killed.map(|_| failover.took),
+        before,
+        after: deployment.usage(),
+        took: began.elapsed(),
+    };
+    let good = report::print(&client, &outcome).await?;
     say(&format!("look for yourself: {}", deployment.psql()));
     if args.keep {
         let (nats, cell) = (deployment.nats.url(), &config.cell);
@@ -118,6 +130,18 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     }
     deployment.stop().await;
     Ok(good)
+}
+
+/// The live page is the demo's own and not a worker's, which may be the one that is killed. It is where
+/// a worker's would be, unless something is there already.
+async fn serve_page(deployment: &Deployment) -> Result<Serving> {
+    let live = deployment.live()?;
+    for address in [SocketAddr::from(([127, 0, 0, 1], 9600)), SocketAddr::from(([127, 0, 0, 1], 0))] {
+        if let Ok(serving) = admin::serve(live.clone().router(), address, std::future::pending()).await {
+            return Ok(serving);
+        }
+    }
+    Err(Error::unavailable("no port of this machine is free for the live page"))
 }
 
 /// The worker that is killed half-way, and how long its vehicles are without one.

@@ -1,6 +1,6 @@
 //! `run`: bind vehicles, align, store. The pod.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,12 +9,14 @@ use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
 use fleet_core::nats::{NatsBinder, NatsSource};
 use fleet_core::pipeline::{Counters, Pipeline};
-use fleet_sinks::timescale::{TimescaleStates, check};
+use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check};
 
 use super::admin::Served;
 use super::sinks::{Sinks, sinks};
+use super::upkeep::Upkeep;
 use crate::admin::{Admin, Health};
 use crate::config::Config;
+use crate::live::{Counts, Live};
 use crate::metrics;
 
 /// Runs until `stop` is ready, then gives all vehicles back.
@@ -44,18 +46,36 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let counters = pipeline.counters();
     health.set("bind queue", true);
 
-    let of_pipeline = Arc::clone(&counters);
+    let upkeep = Upkeep::start(config);
+    let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
     let snapshot = move || {
         let optional = metrics::optional_sinks(&cursors);
-        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional].concat()
+        let upkeep = metrics::upkeep(&of_upkeep);
+        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional, upkeep].concat()
     };
-    let served = Served::start(Admin::new(health.clone(), snapshot), config).await?;
+    let mut admin = Admin::new(health.clone(), snapshot);
+    if config.page {
+        admin = admin.with_page(page(config, connector.clone(), Arc::clone(&counters)));
+    }
+    let served = Served::start(admin, config).await?;
     tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
     let beating = tokio::spawn(beat(health, counters));
     let ended = pipeline.run(stop).await;
     beating.abort();
+    drop(upkeep);
     served.shut_down().await;
     ended
+}
+
+/// The live page over the whole database; its rates are this worker's.
+fn page(config: &Config, connector: Connector, counters: Arc<Counters>) -> Live {
+    let reader = TimescaleReader::new(connector, &config.schema);
+    // Behind a load balancer the next answer may be another worker's.
+    let process = format!("{}-{:x}", config.cell, crate::clock::now());
+    Live::new(reader, &config.schema, "this worker", move || {
+        let records = counters.durable_rows.load(Ordering::Relaxed);
+        ready(vec![Counts { process: process.clone(), messages: counters.lane().messages, records }])
+    })
 }
 
 /// Alive means that the loop turns.

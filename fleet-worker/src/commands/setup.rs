@@ -20,7 +20,7 @@ pub async fn setup(config: &Config) -> Result<Edition> {
     if !is_strict(&client, &names).await? {
         tracing::warn!("{NOT_STRICT}");
     }
-    let options = super::timescale(config)?.setup_options(config.nats.max_age);
+    let options = super::timescale(config)?.setup_options(config.nats.max_age, config.retention);
     let edition = set_up_database(&super::connector(config)?, &config.schema, &options).await?;
     tracing::info!(cell = %config.cell, ?edition, "streams, consumers and tables are there");
     Ok(edition)

@@ -10,6 +10,8 @@ pub(super) enum Kind {
     Size,
     /// A whole number.
     Whole,
+    /// `true` or `false`.
+    Bool,
     /// Text that is never shown.
     Secret,
     /// Text that is shown without its password.
@@ -48,6 +50,7 @@ pub(super) const KEYS: &[Key] = &[
     with("patience", Kind::Duration, "30s"),
     with("max_future", Kind::Duration, "60s"),
     with("max_samples", Kind::Whole, "512"),
+    optional("retention", Kind::Duration),
     with("nats.url", Kind::Url, "nats://127.0.0.1:4222"),
     optional("nats.creds", Kind::Text),
     optional("nats.nkey_file", Kind::Text),
@@ -75,11 +78,13 @@ pub(super) const KEYS: &[Key] = &[
     optional("sink.timescale.password_file", Kind::Text),
     optional("sink.timescale.ca_file", Kind::Text),
     with("sink.timescale.expected_vehicles", Kind::Whole, "2000"),
+    optional("sink.timescale.reader", Kind::Text),
     optional("sink.parquet.path", Kind::Text),
     with("sink.parquet.max_bytes", Kind::Size, "128MiB"),
     with("sink.parquet.max_age", Kind::Duration, "5m"),
     with("sink.parquet.when_down", Kind::Text, "catch_up"),
     with("admin.listen", Kind::Text, "127.0.0.1:9600"),
+    with("admin.page", Kind::Bool, "false"),
     with("log.format", Kind::Text, "auto"),
     with("log.level", Kind::Text, "info"),
 ];

@@ -27,7 +27,7 @@ pub(super) fn render(values: &Values, records: &RecordsConfig) -> String {
             let _ = write!(text, "\n[{section}]\n");
         }
         let _ = match key.kind {
-            Kind::Whole => writeln!(text, "{name} = {}", value.trim()),
+            Kind::Whole | Kind::Bool => writeln!(text, "{name} = {}", value.trim()),
             Kind::Secret => writeln!(text, "{name} = \"***\""),
             Kind::Url => writeln!(text, "{name} = {}", quoted(&Url::new(value).to_string())),
             Kind::Text | Kind::Duration | Kind::Size => writeln!(text, "{name} = {}", quoted(value)),

@@ -80,6 +80,17 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
 }
 
 #[test]
+fn the_page_is_off_unless_it_is_asked_for() {
+    let page = |text: &str, env: &[(&str, &str)]| load(text, env, &[]).unwrap().page;
+    assert!(!page("", &[]));
+    assert!(page("[admin]\npage = true", &[]));
+    assert!(!page("[admin]\npage = true", &[("FLEET_ADMIN__PAGE", "false")]));
+    refused("[admin]\npage = \"true\"", &[], &["admin.page: \"true\" is neither true nor false"]);
+    refused("", &[("FLEET_ADMIN__PAGE", "yes")], &["admin.page: \"yes\" is neither true nor false (from"]);
+    refused("[admin]\npage = true\nlisten = \"\"", &[], &["admin.page: is true, but without admin.listen"]);
+}
+
+#[test]
 fn variables_of_others_are_left_alone_and_misspelt_ones_are_not() {
     let env = [("FLEET_WORKER_PORT", "tcp://10.0.0.1:80"), ("FLEET_NATS", "x"), ("PATH", "/")];
     assert!(load("", &env, &[]).is_ok());
@@ -269,4 +280,25 @@ fn one_login_of_the_latest_layer() {
     assert!(config.timescale.is_some());
     let shared = "[sink.timescale]\nca_file = \"/nowhere\"\nexpected_vehicles = 5";
     assert!(load(shared, &[], &[]).unwrap().timescale.is_none());
+}
+
+#[test]
+fn a_reader_is_a_name() {
+    let with = |name: &str| format!("[sink.timescale]\nurl = \"postgres://h/d\"\nreader = \"{name}\"");
+    let config = load(&with("grafana-ro"), &[], &[]).unwrap();
+    assert_eq!(config.timescale.unwrap().reader.as_deref(), Some("grafana-ro"));
+    assert_eq!(load(&with(""), &[], &[]).unwrap().timescale.unwrap().reader, None);
+    for bad in ["1st", "a b", "a'; drop table telemetry", &"a".repeat(64)] {
+        refused(&with(bad), &[], &["sink.timescale.reader: "]);
+    }
+}
+
+#[test]
+fn retention_outlasts_every_catch_up() {
+    assert_eq!(load("", &[], &[]).unwrap().retention, None);
+    let kept = load("retention = \"400d\"", &[], &[]).unwrap().retention;
+    assert_eq!(kept, Some(Duration::from_secs(400 * 86_400)));
+    refused("retention = \"23h\"", &[], &["retention: \"23h\" is not between"]);
+    let long = "retention = \"3d\"\n[nats]\nmax_age = \"40h\"";
+    refused(long, &[], &["retention: \"3d\" is less than twice nats.max_age"]);
 }

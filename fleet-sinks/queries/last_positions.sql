@@ -1,0 +1,4 @@
+select vin, ts, latitude, longitude, is_on
+from fleet_last
+where latitude is not null
+order by vin

@@ -1,0 +1,149 @@
+//! Roll-ups in tables that [`maintain`](crate::timescale::maintain) keeps.
+//!
+//! `fleet_touched` has the minutes whose roll-up is out of date, and nothing unique in it: writers never
+//! wait for each other. A minute's note is taken out before its rows are read, so that what is written
+//! meanwhile leaves a note of its own.
+
+use fleet_core::Schema;
+use fleet_core::error::Result;
+
+use super::{Part, Rollups, averaged_names, bucket, columns_of, list, parts};
+use crate::timescale::connect::Connection;
+use crate::timescale::sql::quote;
+
+/// What writers do within their transaction; `$1` are minutes.
+pub(in crate::timescale) const TOUCH: &str = "insert into fleet_touched select unnest($1::timestamptz[])";
+
+/// The tables, without the columns of the signals, and a note for each minute that is stored already.
+///
+/// Rows come about in the order of their time, so that a block range index finds a minute of the whole
+/// fleet for next to nothing.
+pub(in crate::timescale) fn create() -> String {
+    let minute = bucket("1 minute", "ts");
+    format!(
+        "create table fleet_touched (ts timestamptz not null); \
+         create table fleet_rollup_minute \
+           (ts timestamptz primary key, vehicles bigint not null, records bigint not null); \
+         create table fleet_rollup_hour (like fleet_rollup_minute including all); \
+         create index telemetry_ts_range on telemetry using brin (ts) with (autosummarize = on); \
+         insert into fleet_touched select distinct {minute} from telemetry;"
+    )
+}
+
+/// Adds the columns that the schema has and the roll-ups have not.
+pub(in crate::timescale) async fn grow(connection: &Connection, schema: &Schema) -> Result<()> {
+    let there = columns_of(connection, "fleet_rollup_minute").await?;
+    let mut missing = averaged_names(schema);
+    missing.retain(|name| !there.contains(name));
+    for part in parts(&missing).iter().skip(2) {
+        let definition = format!("{} {}", quote(&part.name), part.kind);
+        let statements = format!(
+            "alter table fleet_rollup_minute add column {definition}; \
+             alter table fleet_rollup_hour add column {definition}"
+        );
+        let added = connection.client().batch_execute(&statements).await;
+        added.map_err(connection.failed("add a column to the roll-ups"))?;
+    }
+    Ok(())
+}
+
+/// Minutes whose rows are gone are not made anew: what is known of them is their roll-up.
+const TOUCHED: &str = "select ts from fleet_touched where ts >= (select forgotten_before from fleet_upkeep)";
+
+/// What the views read: roll-ups, and rows where those are out of date.
+pub(in crate::timescale) fn relations(schema: &Schema) -> Rollups {
+    let parts = parts(&averaged_names(schema));
+    let minute = minutes(&parts);
+    let (names, hour_of_touched) = (names(&parts), bucket("1 hour", "t.ts"));
+    let hour = format!(
+        "(select ts, {names} from fleet_rollup_hour r \
+            where not exists (select from ({TOUCHED}) t where {hour_of_touched} = r.ts) \
+          union all \
+          select h.ts, {} from (select distinct {hour_of_touched} as ts from ({TOUCHED}) t) h \
+            cross join lateral (select {} from {minute} m \
+              where m.ts >= h.ts and m.ts < h.ts + interval '1 hour') m \
+            where m.records > 0)",
+        list(&parts, |p| if p.of_parts.is_some() {
+            format!("m.{}", quote(&p.name))
+        } else {
+            vehicles("h.ts")
+        }),
+        sums_of_parts(&parts),
+    );
+    Rollups { minute, hour }
+}
+
+fn minutes(parts: &[Part]) -> String {
+    let names = names(parts);
+    let rows = list(parts, |p| format!("{} as {}", p.of_rows, quote(&p.name)));
+    format!(
+        "(select ts, {names} from fleet_rollup_minute r \
+            where not exists (select from ({TOUCHED}) t where t.ts = r.ts) \
+          union all \
+          select p.ts, {names} from (select distinct ts from ({TOUCHED}) t) p \
+            cross join lateral (select {rows} from telemetry t \
+              where t.ts >= p.ts and t.ts < p.ts + interval '1 minute') m \
+            where m.records > 0)"
+    )
+}
+
+fn names(parts: &[Part]) -> String {
+    list(parts, |p| quote(&p.name))
+}
+
+fn sums_of_parts(parts: &[Part]) -> String {
+    let sums = parts.iter().filter(|p| p.of_parts.is_some());
+    list(sums, |p| format!("{} as {}", p.of_parts.as_deref().unwrap_or_default(), quote(&p.name)))
+}
+
+/// How many vehicles have a row in the hour: one look into the index for each.
+fn vehicles(hour: &str) -> String {
+    format!(
+        "(select count(*) from vehicle v where exists (select from telemetry t \
+           where t.vehicle_id = v.vehicle_id and t.ts >= {hour} and t.ts < {hour} + interval '1 hour'))"
+    )
+}
+
+/// Makes roll-ups anew.
+pub(in crate::timescale) struct Roll {
+    /// The minutes from `$1` to before `$2` that were touched.
+    pub(in crate::timescale) minutes: String,
+    /// The hour `$1`.
+    pub(in crate::timescale) hour: String,
+}
+
+impl Roll {
+    /// For the columns that the tables have, which a newer program may have added.
+    pub(in crate::timescale) async fn read(connection: &Connection) -> Result<Self> {
+        let parts = parts(&columns_of(connection, "fleet_rollup_minute").await?);
+        let (names, minute) = (names(&parts), bucket("1 minute", "t.ts"));
+        let rows = list(&parts, |p| format!("{} as {}", p.of_rows, quote(&p.name)));
+        let set = list(&parts, |p| format!("{0} = excluded.{0}", quote(&p.name)));
+        let minutes = format!(
+            "with noted as (delete from fleet_touched where ts >= $1 and ts < $2 returning ts), \
+               taken as (select distinct ts from noted), \
+               fresh as (select {minute} as ts, {rows} from telemetry t \
+                 where t.ts >= $1 and t.ts < $2 and {minute} in (select ts from taken) group by 1), \
+               gone as (delete from fleet_rollup_minute r using taken \
+                 where r.ts = taken.ts and r.ts not in (select ts from fresh)), \
+               made as (insert into fleet_rollup_minute (ts, {names}) select ts, {names} from fresh \
+                 on conflict (ts) do update set {set}) \
+             select count(*) from taken"
+        );
+        let sums = sums_of_parts(&parts);
+        let select = list(&parts, |p| match p.of_parts {
+            Some(_) => format!("m.{}", quote(&p.name)),
+            None => vehicles("$1::timestamptz"),
+        });
+        let hour = format!(
+            "with fresh as (select $1::timestamptz as ts, {select} from (select {sums} \
+                 from fleet_rollup_minute where ts >= $1 and ts < $1 + interval '1 hour') m(\
+                 {}) where records > 0), \
+               gone as (delete from fleet_rollup_hour where ts = $1 and not exists (select from fresh)) \
+             insert into fleet_rollup_hour (ts, {names}) select * from fresh \
+             on conflict (ts) do update set {set}",
+            list(parts.iter().filter(|p| p.of_parts.is_some()), |p| quote(&p.name)),
+        );
+        Ok(Self { minutes, hour })
+    }
+}
