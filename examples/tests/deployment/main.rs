@@ -3,6 +3,7 @@
 
 mod compose;
 mod kubernetes;
+mod scaleway;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
