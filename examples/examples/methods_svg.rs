@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use fleet_core::align::Methods;
 use fleet_core::schema::RecordsConfig;
+use fleet_core::time::YEAR_2200;
 use fleet_examples::align_file::{self, Error};
 
 /// `(second, value)`: a rise, a step, a plateau, a gap that is too long, a peak.
@@ -44,7 +45,7 @@ fn values(method: &str, interval: i64) -> Result<BTreeMap<i64, f64>, Error> {
     for (second, value) in SAMPLES {
         writeln!(text, "V,x,{},{value}", START + second * 1e3)?;
     }
-    let (table, _) = align_file::align(&schema, &Methods::default(), text.as_bytes())?;
+    let (table, _) = align_file::align(&schema, &Methods::default(), text.as_bytes(), YEAR_2200)?;
     let rows = table.into_values().flatten();
     Ok(rows.filter_map(|(ts, row)| Some(((ts - START as i64 * 1_000) / 100_000, row.values[0]?))).collect())
 }

@@ -7,6 +7,7 @@ use fleet_core::Micros;
 use fleet_core::align::{At, Interpolator, Methods, Reach, View};
 use fleet_core::batch::Quality;
 use fleet_core::schema::RecordsConfig;
+use fleet_core::time::YEAR_2200;
 use fleet_examples::align_file::{self, Error};
 
 /// The lowest value of the interval that ends at the instant, that of the sample before it included: a
@@ -67,7 +68,7 @@ fn main() -> Result<(), Error> {
     let schema = config.build().map_err(|problems| format!("{problems:?}"))?;
     let mut methods = Methods::default();
     methods.register("lowest", Arc::new(Lowest));
-    let (table, _) = align_file::align(&schema, &methods, SAMPLES.as_bytes())?;
+    let (table, _) = align_file::align(&schema, &methods, SAMPLES.as_bytes(), YEAR_2200)?;
     for (vehicle, rows) in &table {
         for (ts, record) in rows {
             println!("{vehicle}  {}  {:?}", fleet_core::time::display(*ts), record.values);

@@ -7,10 +7,8 @@ enum { LIFE_NONE, LIFE_ON, LIFE_OFF };
 
 /* --- small things ------------------------------------------------------------------------------- */
 
+/* Times are compared by what lies between them, which is right across a wrap of the clock. */
 static uint32_t now(const fleet_sensor *s) { return s->port.now(s->port.io); }
-
-/* True from `at` on; right across a wrap of the clock. */
-static bool due(uint32_t at, uint32_t time) { return (int32_t)(time - at) >= 0; }
 
 /* xorshift32: only to spread reconnects. */
 static uint32_t roll(fleet_sensor *s) {
@@ -29,8 +27,8 @@ static void put_text(fleet_sensor *s, const char *text) { put(s, text, strlen(te
 /* Digits from the last to the first, by doubling: a 64-bit division costs a Cortex-M0+ a kilobyte. */
 static uint8_t decimal(uint64_t value, uint8_t digits[15]) {
     memset(digits, 0, 15);
-    for (int bit = 47; bit >= 0; bit--) {
-        uint8_t carry = value >> bit & 1;
+    for (int bit = 0; bit < 48; bit++, value <<= 1) {
+        uint8_t carry = value >> 47 & 1;
         for (int i = 0; i < 15; i++) {
             digits[i] = (uint8_t)(digits[i] * 2 + carry);
             carry = digits[i] >= 10;
@@ -61,11 +59,19 @@ static bool is_id(const char *text) {
     return length > 0;
 }
 
-/* What goes into CONNECT's JSON as it is. */
-static bool is_plain(const char *text) {
-    for (; text && *text; text++)
-        if (*text == '"' || *text == '\\' || (unsigned char)*text < ' ') return false;
-    return true;
+/* One way to log in at most, in texts that JSON takes once quotes and backslashes are escaped. */
+static bool is_login(const fleet_config *c, const fleet_port *port) {
+    const char *const texts[] = {c->password, c->user, c->token, c->jwt, c->nkey};
+    uint8_t ways = 0;
+    for (uint8_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *text = texts[i];
+        if (!text) continue;
+        for (; *text; text++)
+            if ((unsigned char)*text < ' ') return false;
+        if (i > 0) ways++;
+        if (i > 2 && (!FLEET_AUTH_NKEY || !port->sign)) return false;
+    }
+    return ways <= 1 && (!c->password || c->user);
 }
 
 /* --- the ring ------------------------------------------------------------------------------------ */
@@ -84,16 +90,19 @@ static uint64_t time_of(const uint8_t *sample) {
 
 /* Forgets the oldest samples. */
 static void forget(fleet_sensor *s, uint32_t samples) {
-    s->count -= samples;
-    s->tail += samples;
-    if (s->tail >= s->capacity) s->tail -= s->capacity;
+    uint32_t tail = s->tail + samples;
+    s->count = (uint16_t)(s->count - samples);
+    s->tail = (uint16_t)(tail < s->capacity ? tail : tail - s->capacity);
 }
 
-/* The oldest frame in flight is over. Frames lie in the ring one behind the other. */
-static void end_flight(fleet_sensor *s) {
-    forget(s, s->flight[0].count);
-    s->flights--;
-    memmove(s->flight, s->flight + 1, s->flights * sizeof *s->flight);
+/* Ends the oldest frames in flight that are over. Frames lie in the ring one behind the other. */
+static void land(fleet_sensor *s) {
+    while (s->flights && (s->flight[0].acknowledged || s->flight[0].count == 0)) {
+        s->acknowledged += s->flight[0].count;
+        forget(s, s->flight[0].count);
+        s->flights--;
+        memmove(s->flight, s->flight + 1, s->flights * sizeof *s->flight);
+    }
 }
 
 bool fleet_sensor_push(fleet_sensor *s, uint64_t utc_ms, const int32_t *counts) {
@@ -101,23 +110,20 @@ bool fleet_sensor_push(fleet_sensor *s, uint64_t utc_ms, const int32_t *counts) 
     if (utc_ms >> 48) return false;
     /* Signed and unsigned counts both fit: the receiver knows which it is. */
     for (uint8_t c = 0; c < s->config.columns && bytes < 4; c++)
-        if (counts[c] < -(1 << (8 * bytes - 1)) || counts[c] >= 1 << (8 * bytes)) return false;
+        if (counts[c] < -(INT32_C(1) << (8 * bytes - 1)) || counts[c] >= INT32_C(1) << (8 * bytes)) return false;
     if (s->count == s->capacity) {
-        if (s->flights) {
-            s->dropped += s->flight[0].count;
-            end_flight(s);
-        } else {
-            s->dropped++;
-            forget(s, 1);
-        }
+        s->dropped++;
+        forget(s, 1);
+        /* If it was under way its frame is the shorter, should it go again. */
+        if (s->flights) s->flight[0].count--;
+        land(s);
     }
     uint8_t *at = slot(s, s->count);
-    for (int i = 0; i < 6; i++) *at++ = (uint8_t)(utc_ms >> (8 * i));
+    for (int i = 0; i < 6; i++, utc_ms >>= 8) *at++ = (uint8_t)utc_ms;
     for (uint8_t c = 0; c < s->config.columns; c++)
         for (uint8_t i = 0; i < bytes; i++) *at++ = (uint8_t)((uint32_t)counts[c] >> (8 * i));
     s->count++;
     s->pushed++;
-    s->newest_at = now(s);
     return true;
 }
 
@@ -181,7 +187,9 @@ static void put_inbox(fleet_sensor *s) {
 }
 
 #if FLEET_MSG_ID
-/* FNV-1a of the subject: with the frame's time and counter it names the message. */
+/* FNV-1a of what is the sensor's own in the subject: with the salt and the frame's counter and time it names
+ * the message, so also after a restart. Streams look for an id that they had for minutes, the time's low 32
+ * bits come again after 49 days. */
 static uint32_t hash(uint32_t h, const char *text) {
     for (; *text; text++) h = (h ^ (uint8_t)*text) * 16777619u;
     return h;
@@ -192,12 +200,13 @@ static void publish(fleet_sensor *s, uint32_t from, const fleet_flight *f) {
     /* Written where it stays: after the longest head that there can be. */
     uint8_t *frame = s->out + FLEET_BUFFER - s->room;
     size_t length = fleet_sensor_frame(s, from, f->count, f->sequence, frame);
+    uint32_t token = (uint32_t)s->salt << 16 | f->sequence;
     bool id = FLEET_MSG_ID && s->headers;
     put_text(s, id ? "HPUB " : "PUB ");
     put_subject(s, s->config.signal);
     put_text(s, " ");
     put_inbox(s);
-    put_hex(s, (uint32_t)s->salt << 16 | f->sequence, 8);
+    put_hex(s, token, 8);
     put_text(s, " ");
 #if FLEET_MSG_ID
     if (id) {
@@ -206,9 +215,8 @@ static void publish(fleet_sensor *s, uint32_t from, const fleet_flight *f) {
         put_decimal(s, 51 + length);
         put_text(s, "\r\nNATS/1.0\r\nNats-Msg-Id: ");
         put_hex(s, name, 8);
-        put_hex(s, (uint32_t)(time_of(frame + 4) >> 24), 6);
-        put_hex(s, (uint32_t)time_of(frame + 4) & 0xFFFFFF, 6);
-        put_hex(s, f->sequence, 4);
+        put_hex(s, token, 8);
+        put_hex(s, (uint32_t)time_of(frame + 4), 8);
         put_text(s, "\r\n\r\n");
     } else
 #endif
@@ -239,33 +247,33 @@ static void announce(fleet_sensor *s) {
     put_text(s, "\r\n");
 }
 
-/* CONNECT, piece by piece: a JWT is longer than the buffer. False when there is no more. */
+/* CONNECT and what follows it, piece by piece: a JWT is longer than the buffer. False when there is no more. */
 static bool next_piece(fleet_sensor *s) {
     const fleet_config *c = &s->config;
-    const char *pieces[] = {
-        "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"0.1\",\"protocol\":0,\"headers\":true",
-        c->user ? ",\"user\":\"" : "", c->user, c->user ? "\",\"pass\":\"" : "", c->user ? c->password : "",
-        c->token ? ",\"auth_token\":\"" : "", c->token,
+    const struct {
+        const char *key, *value;
+    } logins[] = {{",\"user\":\"", c->user}, {",\"pass\":\"", c->password}, {",\"auth_token\":\"", c->token},
 #if FLEET_AUTH_NKEY
-        c->jwt ? ",\"jwt\":\"" : c->nkey ? ",\"nkey\":\"" : "", c->jwt ? c->jwt : c->nkey,
-        c->jwt || c->nkey ? "\",\"sig\":\"" : "", c->jwt || c->nkey ? s->signature : "",
-        c->jwt || c->nkey ? "\"" : "",
+                  {",\"jwt\":\"", c->jwt}, {",\"nkey\":\"", c->nkey}, {",\"sig\":\"", c->jwt || c->nkey ? s->signature : NULL},
 #endif
-        c->user || c->token ? "\"}\r\n" : "}\r\n", "SUB ", NULL, " 1\r\nPING\r\n"};
-    const uint8_t last = sizeof pieces / sizeof *pieces;
-    while (s->connect_step < last) {
-        const char *piece = pieces[s->connect_step];
-        if (s->connect_step == last - 2) {
-            put_inbox(s);
-            put_text(s, "*");
-        } else if (piece) {
-            size_t left = strlen(piece) - s->connect_at;
-            size_t space = sizeof s->out - s->out_length;
-            put(s, piece + s->connect_at, left < space ? left : space);
-            if (left > space) {
-                s->connect_at = (uint16_t)(s->connect_at + space);
-                return true;
-            }
+    };
+    /* Of a login: its key, its text, a quote, nothing. */
+    enum { HEAD, LOGIN, TAIL = LOGIN + 4 * (sizeof logins / sizeof *logins), INBOX, END, DONE };
+    while (s->connect_step < DONE) {
+        uint8_t at = (uint8_t)(s->connect_step - LOGIN), part = at & 3;
+        const char *piece = "";
+        if (s->connect_step == HEAD)
+            piece = "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"0.1\",\"protocol\":0,\"headers\":true";
+        else if (s->connect_step == TAIL) piece = "}\r\nSUB ";
+        else if (s->connect_step == INBOX) put_inbox(s);
+        else if (s->connect_step == END) piece = "* 1\r\nPING\r\n";
+        else if (logins[at / 4].value)
+            piece = part == 0 ? logins[at / 4].key : part == 1 ? logins[at / 4].value : part == 2 ? "\"" : "";
+        for (; piece[s->connect_at]; s->connect_at++) {
+            if (s->out_length + 2u > sizeof s->out) return true;
+            uint8_t byte = (uint8_t)piece[s->connect_at];
+            if (part == 1 && (byte == '"' || byte == '\\')) s->out[s->out_length++] = '\\';
+            s->out[s->out_length++] = byte;
         }
         s->connect_step++;
         s->connect_at = 0;
@@ -294,41 +302,32 @@ static bool from_hex(const char *text, uint32_t *value) {
 static void acknowledge(fleet_sensor *s) {
     bool on = s->tail_length == 2 && memcmp(s->tail_of, "on", 2) == 0;
     bool off = s->tail_length == 3 && memcmp(s->tail_of, "off", 3) == 0;
-    if ((on && s->life == LIFE_ON) || (off && s->life == LIFE_OFF)) {
+    if (s->life_waiting && ((on && s->life == LIFE_ON) || (off && s->life == LIFE_OFF))) {
         s->life_acknowledged = true;
         s->life_waiting = false;
-        return;
     }
     uint32_t token = 0;
     if (s->tail_length != 8 || !from_hex(s->tail_of, &token) || token >> 16 != s->salt) return;
     for (uint8_t i = 0; i < s->flights; i++)
         if (s->flight[i].sequence == (uint16_t)token) s->flight[i].acknowledged = true;
-    while (s->flights && s->flight[0].acknowledged) {
-        s->acknowledged += s->flight[0].count;
-        end_flight(s);
-    }
+    land(s);
 }
 
 static void end_of_line(fleet_sensor *s) {
-    switch (s->op[0]) {
-    case 'P':
-        if (s->op[1] == 'I') s->pong_due = true;
-        else {
-            s->pings = 0;
-            if (s->state == WAIT_PONG) s->state = READY, s->failures = 0;
-        }
-        break;
-    case 'I':
+    char op = s->op[0];
+    if (op == 'P' && s->op[1] == 'I') s->pong_due = true;
+    else if (op == 'P') {
+        s->pings = 0;
+        if (s->state == WAIT_PONG) s->state = READY, s->failures = 0;
+    } else if (op == 'I') {
         if (s->state == WAIT_INFO) s->state = s->config.tls ? SECURING : CONNECTING;
-        break;
-    case '-': s->errors++; break;
-    case 'M':
-    case 'H': /* with a header: a status, no acknowledgement */
+    } else if (op == '-') s->errors++;
+    else if (op == 'M' || op == 'H') {
         s->in_body = true;
-        s->body_bad = s->op[0] == 'H';
+        /* With a header: a status, no acknowledgement. */
+        s->body_bad = op == 'H';
         s->body_length = 0;
         s->skip = s->number + 2;
-        break;
     }
 }
 
@@ -379,11 +378,12 @@ static void in_line(fleet_sensor *s, char c) {
 }
 
 static void in_body(fleet_sensor *s, uint8_t c) {
-    static const char error[] = "{\"error\"";
+    /* With an error it is `{"error":…`. */
+    static const char stored[] = "{\"stream";
     if (s->body_length < sizeof s->body) s->body[s->body_length++] = c;
     if (--s->skip) return;
     s->in_body = false;
-    if (!s->body_bad && s->body_length == sizeof s->body && memcmp(s->body, error, sizeof s->body) != 0) acknowledge(s);
+    if (!s->body_bad && s->body_length == sizeof s->body && memcmp(s->body, stored, sizeof s->body) == 0) acknowledge(s);
 }
 
 static bool receive(fleet_sensor *s) {
@@ -427,11 +427,12 @@ void fleet_sensor_secured(fleet_sensor *s) {
 void fleet_sensor_closed(fleet_sensor *s) {
     uint32_t pause = s->failures < 6 ? 1000u << s->failures : FLEET_BACKOFF_MAX;
     pause = pause / 2 + (roll(s) & 0x7FFF) * pause / 0x10000;
-    s->failures = (uint16_t)(s->failures + (s->failures < 6));
-    s->retry_at = now(s) + pause;
+    s->failures = (uint8_t)(s->failures + (s->failures < 6));
+    s->closed_at = now(s);
+    s->pause = pause;
     s->state = CLOSED;
     /* What was under way may have been lost: all of it is sent again, under the same ids. */
-    for (uint8_t i = 0; i < s->flights; i++) s->flight[i].sent = now(s) - FLEET_ACK_TIMEOUT;
+    for (uint8_t i = 0; i < s->flights; i++) s->flight[i].sent = s->closed_at - FLEET_ACK_TIMEOUT;
 }
 
 /* The next command, if there is a reason for one. */
@@ -447,10 +448,15 @@ static void next_command(fleet_sensor *s, uint32_t time) {
         put_text(s, "PING\r\n");
         return;
     }
+    /* A trip without a link is announced too, before its samples and its end. */
+    if (s->leaving && (s->life != LIFE_ON || s->life_acknowledged)) {
+        s->life = LIFE_OFF;
+        s->life_acknowledged = s->life_waiting = s->leaving = false;
+    }
     bool off = s->life == LIFE_OFF, repeat = s->life == LIFE_ON && time - s->life_at >= FLEET_ON_EVERY;
     bool unheard = !s->life_acknowledged && (!s->life_waiting || time - s->life_at >= FLEET_ACK_TIMEOUT);
     if ((s->life == LIFE_ON || (off && s->count == 0)) && (unheard || repeat)) {
-        s->life_at = time;
+        s->life_at = s->held_at = time;
         s->life_waiting = true;
         s->life_acknowledged = false;
         announce(s);
@@ -467,14 +473,16 @@ static void next_command(fleet_sensor *s, uint32_t time) {
         }
         from += f->count;
     }
-    s->holding = s->holding && !due(s->hold_until, time);
-    if (s->holding || s->flights == FLEET_WINDOW || from >= s->count) return;
+    s->holding = s->holding && time - s->held_at < FLEET_HOLD;
+    /* As long as nothing waits; the first sample that does came after it. */
+    if (from == s->count) s->waits_at = time;
+    if (s->holding || s->flights == FLEET_WINDOW || from == s->count) return;
     uint32_t count = frame_samples(s, from);
     /* A frame that can't grow any more goes at once. */
     bool whole = count == s->config.batch || from + count < s->count || off;
-    if (whole || time - s->newest_at >= s->config.batch_ms) {
+    if (whole || time - s->waits_at >= s->config.batch_ms) {
         fleet_flight *f = &s->flight[s->flights++];
-        f->count = count, f->sequence = s->sequence++, f->sent = time, f->acknowledged = false;
+        f->count = (uint8_t)count, f->sequence = s->sequence++, f->sent = time, f->acknowledged = false;
         publish(s, from, f);
     }
 }
@@ -500,7 +508,7 @@ static bool transmit(fleet_sensor *s, uint32_t time) {
 fleet_want fleet_sensor_poll(fleet_sensor *s) {
     uint32_t time = now(s);
     if (s->state == CLOSED) {
-        if (!due(s->retry_at, time)) return FLEET_NOTHING;
+        if (time - s->closed_at < s->pause) return FLEET_NOTHING;
         s->state = OPENING;
         return FLEET_OPEN;
     }
@@ -520,37 +528,39 @@ fleet_want fleet_sensor_poll(fleet_sensor *s) {
     return FLEET_CLOSE;
 }
 
+void fleet_sensor_hold(fleet_sensor *s) {
+    s->holding = true;
+    s->held_at = now(s);
+}
+
 void fleet_sensor_on(fleet_sensor *s, uint64_t since) {
     s->life = LIFE_ON;
     s->since = since;
-    s->life_acknowledged = s->life_waiting = false;
-    s->holding = true;
-    s->hold_until = now(s) + FLEET_HOLD;
+    s->life_acknowledged = s->life_waiting = s->leaving = false;
+    fleet_sensor_hold(s);
 }
 
-void fleet_sensor_off(fleet_sensor *s) {
-    s->life = LIFE_OFF;
-    s->life_acknowledged = s->life_waiting = false;
-}
+void fleet_sensor_off(fleet_sensor *s) { s->leaving = true; }
 
 bool fleet_sensor_idle(const fleet_sensor *s) {
-    return s->count == 0 && (s->life == LIFE_NONE || s->life_acknowledged);
+    return s->count == 0 && !s->leaving && (s->life == LIFE_NONE || s->life_acknowledged);
 }
 
 int fleet_sensor_init(fleet_sensor *s, const fleet_config *c, const fleet_port *port) {
     memset(s, 0, sizeof *s);
     if (!is_id(c->cell) || !is_id(c->vehicle) || !is_id(c->signal)) return -1;
+    if (strcmp(c->signal, "on") == 0 || strcmp(c->signal, "off") == 0) return -1;
     bool shape = c->columns > 0 && c->columns <= 16 && (c->bytes == 1 || c->bytes == 2 || c->bytes == 4);
     if (!shape || c->batch == 0 || c->batch > 64) return -2;
     size_t stride = FLEET_RING(1, c->columns, c->bytes);
-    if (!c->ring || c->ring_bytes < stride || c->ring_bytes / stride > UINT16_MAX) return -3;
-    if (!is_plain(c->user) || !is_plain(c->password) || !is_plain(c->token) || (c->user && c->token)) return -4;
-    if ((c->jwt || c->nkey) && (!FLEET_AUTH_NKEY || !port->sign || c->user || c->token)) return -4;
+    if (!c->ring || c->ring_bytes < stride || c->ring_bytes > (size_t)UINT16_MAX * stride) return -3;
+    if (!is_login(c, port)) return -4;
     if (!port->send || !port->receive || !port->now) return -5;
     s->config = *c;
     s->port = *port;
-    s->stride = (uint32_t)stride;
-    s->capacity = (uint32_t)(c->ring_bytes / stride);
+    s->stride = (uint16_t)stride;
+    /* A division costs a Cortex-M0+ a function of its own. */
+    for (size_t left = c->ring_bytes; left >= stride; left -= stride) s->capacity++;
     size_t ids = strlen(c->cell) + 2 * strlen(c->vehicle) + 2 * strlen(c->signal);
     size_t head = ids + (FLEET_MSG_ID ? 104 : 40);
     if (head + 10 + stride > FLEET_BUFFER) return -6;
@@ -558,6 +568,5 @@ int fleet_sensor_init(fleet_sensor *s, const fleet_config *c, const fleet_port *
     s->random = c->seed ? c->seed : 1;
     for (int i = 0; i < 8; i++) roll(s);
     s->salt = (uint16_t)roll(s);
-    s->retry_at = now(s);
     return 0;
 }

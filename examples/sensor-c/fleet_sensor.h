@@ -21,7 +21,10 @@
 #define FLEET_WINDOW 4 /* frames that wait for their acknowledgement at most */
 #endif
 #ifndef FLEET_BUFFER
-#define FLEET_BUFFER 320 /* bytes of one command; long names leave less room for samples */
+#define FLEET_BUFFER 288 /* bytes of one command; long names leave less room for samples */
+#endif
+#if FLEET_WINDOW < 1 || FLEET_WINDOW > 255 || FLEET_BUFFER < 64 || FLEET_BUFFER > 65535
+#error "FLEET_WINDOW must be 1 to 255 and FLEET_BUFFER 64 to 65535"
 #endif
 
 #define FLEET_ID_MAX 64       /* characters of a cell, vehicle or signal */
@@ -45,15 +48,16 @@ typedef struct {
 
 /* The strings stay the caller's and must live as long as the sensor. */
 typedef struct {
-    const char *cell, *vehicle, *signal; /* [A-Za-z0-9_-]{1,64} each */
+    const char *cell, *vehicle, *signal; /* [A-Za-z0-9_-]{1,64} each; a signal is neither "on" nor "off" */
     uint8_t columns, bytes;              /* values of a sample, and bytes of each on the wire: 1, 2 or 4 */
     uint8_t batch;                       /* samples of a frame at most, 1 to 64 */
-    uint16_t batch_ms;                   /* how long a sample waits for others */
-    const char *user, *password;         /* or */
+    uint16_t batch_ms;                   /* how long a sample waits for others at most */
+    const char *user, *password;         /* one way to log in, or none: these, without control characters; or */
     const char *token;                   /* or */
     const char *jwt, *nkey;              /* a JWT, or a public nkey; both sign the nonce */
     bool tls;                            /* after INFO the caller is asked for TLS, and nothing goes without */
-    uint32_t seed;                       /* differs from device to device: spreads reconnects */
+    uint32_t seed;                       /* differs from device to device, better also from start to start:
+                                          * spreads reconnects, and is in the message ids */
     uint8_t *ring;                       /* FLEET_RING(samples, columns, bytes) bytes */
     size_t ring_bytes;
 } fleet_config;
@@ -78,25 +82,26 @@ typedef enum {
 } fleet_want;
 
 typedef struct {
-    uint32_t count, sent;
+    uint32_t sent;
     uint16_t sequence;
+    uint8_t count;
     bool acknowledged;
 } fleet_flight;
 
 /* Small fields come first: a Cortex-M0+ reaches them in one instruction. */
 typedef struct {
     /* Private. */
-    uint8_t state, connect_step, life, flights, pings;
-    bool holding, life_acknowledged, life_waiting, headers, pong_due;
+    uint8_t state, connect_step, life, flights, pings, failures;
+    bool holding, leaving, life_acknowledged, life_waiting, headers, pong_due;
     /* The line under way: its operation, its field, the last token of its subject, its last number. */
     uint8_t op_length, field, tail_length, matched;
     bool in_body, body_bad;
     uint8_t body_length;
     char op[2]; /* enough to tell the operations apart */
-    uint16_t sequence, salt, room, failures, connect_at, out_length, out_sent; /* room: bytes for a frame */
-    uint32_t capacity, tail, count, stride; /* of the ring: samples; stride: bytes of one */
+    uint16_t sequence, salt, room, connect_at, out_length, out_sent; /* room: bytes for a frame */
+    uint16_t capacity, tail, count, stride; /* of the ring: samples; stride: bytes of one */
     uint32_t number, skip;
-    uint32_t opened_at, retry_at, pinged_at, life_at, hold_until, newest_at, random;
+    uint32_t opened_at, closed_at, pause, pinged_at, life_at, held_at, waits_at, random;
     fleet_port port;
     uint64_t since;
     fleet_flight flight[FLEET_WINDOW];
@@ -115,19 +120,24 @@ typedef struct {
     uint8_t out[FLEET_BUFFER];
 } fleet_sensor;
 
-/* 0, or the negative number of the argument that is wrong: -1 an id, -2 the shape, -3 the ring, -4 the
- * login, -5 a callback, -6 names too long for FLEET_BUFFER. */
+/* 0, or the negative number of the argument that is wrong: -1 an id, -2 the shape, -3 the ring (less than a
+ * sample, or more than 65,535), -4 the login (more than one, a control character, or no `sign`), -5 a callback,
+ * -6 names too long for FLEET_BUFFER. */
 int fleet_sensor_init(fleet_sensor *sensor, const fleet_config *config, const fleet_port *port);
 
 /* Stores a sample: UTC milliseconds since 1970 and one count per column. False if a count doesn't fit its
  * bytes or the time its 48 bits; a full ring drops its oldest sample instead. */
 bool fleet_sensor_push(fleet_sensor *sensor, uint64_t utc_ms, const int32_t *counts);
 
-/* The vehicle is on since then; said until acknowledged, and every minute. One sensor of a vehicle does
- * this. */
+/* The vehicle is on since then (UTC milliseconds since 1970, 48 bits); said until acknowledged, and every
+ * minute. Samples wait for FLEET_HOLD after it was first said, so that the worker is there when they come. One
+ * sensor of a vehicle does this. */
 void fleet_sensor_on(fleet_sensor *sensor, uint64_t since_utc_ms);
 
-/* The vehicle is off; said when all samples are, until acknowledged. */
+/* The other sensors of the vehicle, when it is switched on: their samples wait for FLEET_HOLD from now. */
+void fleet_sensor_hold(fleet_sensor *sensor);
+
+/* The vehicle is off; said when `on` and all samples are acknowledged, until it is too. */
 void fleet_sensor_off(fleet_sensor *sensor);
 
 /* The link is open, or could not be opened, or is gone. */

@@ -27,9 +27,13 @@ static posix_link links[SIGNALS];
 static uint8_t rings[SIGNALS][FLEET_RING(SAMPLES, 2, 4)];
 
 static bool poll_all(void) {
+    static uint32_t told[SIGNALS];
     bool idle = true;
     for (int i = 0; i < SIGNALS; i++) {
         posix_poll(&sensors[i], &links[i]);
+        if (sensors[i].errors != told[i])
+            fprintf(stderr, "vehicle: %s: the server says %s\n", signals[i].name, sensors[i].error);
+        told[i] = sensors[i].errors;
         idle = idle && fleet_sensor_idle(&sensors[i]);
     }
     return idle;
@@ -44,9 +48,12 @@ static int start(const char *url, const char *cell, const char *vehicle) {
         config.seed = (uint32_t)posix_utc() + (uint32_t)i * 2654435761u;
         config.ring = rings[i], config.ring_bytes = FLEET_RING(SAMPLES, config.columns, config.bytes);
         fleet_port port = posix_port(&links[i]);
-        if (!posix_url(strdup(url), &links[i], &config)) return -7;
+        char *own = strdup(url);
+        if (!own || !posix_url(own, &links[i], &config)) return -7;
         int error = fleet_sensor_init(&sensors[i], &config, &port);
         if (error) return error;
+        /* All are switched on together; one says so. */
+        fleet_sensor_hold(&sensors[i]);
     }
     return 0;
 }
@@ -86,10 +93,9 @@ int main(int argc, char **argv) {
         return 64;
     }
     int error = start(argv[first], argv[first + 1], argv[first + 2]);
-    if (error) {
-        fprintf(stderr, "vehicle: the configuration is wrong (%d, see fleet_sensor_init)\n", error);
-        return 64;
-    }
+    if (error == -7) fprintf(stderr, "vehicle: the URL is none; it takes nats:// only\n");
+    else if (error) fprintf(stderr, "vehicle: the configuration is wrong (%d, see fleet_sensor_init)\n", error);
+    if (error) return 64;
     uint64_t begun = posix_utc(), offset = 0;
     fleet_sensor_on(&sensors[0], begun);
     char line[256];

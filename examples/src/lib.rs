@@ -1,6 +1,7 @@
 //! What the examples share: a few simulated vehicles in memory, and files of samples.
 
 pub mod align_file;
+pub mod nats_users;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

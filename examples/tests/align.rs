@@ -14,8 +14,11 @@ use fleet_core::{Schema, VehicleId};
 use fleet_examples::align_file::{self, Table, read_config};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+/// The reader's clock, µs: July 2026.
+const NOW: i64 = 1_783_000_000_000_000;
+
 fn align(schema: &Schema, text: &str) -> (Table, align_file::Report) {
-    align_file::align(schema, &Methods::default(), text.as_bytes()).unwrap()
+    align_file::align(schema, &Methods::default(), text.as_bytes(), NOW).unwrap()
 }
 
 /// The recordings are not part of the project; where they lie beside it they are read.
@@ -73,13 +76,13 @@ fn csv_and_parquet_read_back_exactly() {
     let path = |name: &str| folder.path().join(name);
     align_file::write(&schema, &table, &path("out.csv")).unwrap();
     align_file::write(&schema, &table, &path("out.parquet")).unwrap();
-    assert_eq!(from_csv(&schema, &path("out.csv")), rounded(&schema, &table));
+    assert_eq!(from_csv(&path("out.csv")), table);
     assert_eq!(from_parquet(&schema, &path("out.parquet")), rounded(&schema, &table));
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no half file is left");
     assert!(align_file::write(&schema, &table, &path("out.txt")).is_err());
 }
 
-/// As a file can hold it: `real` columns are `f32`.
+/// As Parquet holds it: `real` columns are `f32`.
 fn rounded(schema: &Schema, table: &Table) -> Table {
     let mut table = table.clone();
     for record in table.values_mut().flat_map(|rows| rows.values_mut()) {
@@ -92,15 +95,11 @@ fn rounded(schema: &Schema, table: &Table) -> Table {
     table
 }
 
-fn from_csv(schema: &Schema, path: &PathBuf) -> Table {
+fn from_csv(path: &PathBuf) -> Table {
     let mut table = Table::new();
     for line in csv::Reader::from_path(path).unwrap().records() {
         let line = line.unwrap();
-        let number = |(column, text): (&fleet_core::schema::Column, &str)| match column.kind {
-            ColumnType::Double => text.parse::<f64>().ok(),
-            ColumnType::Real => text.parse::<f32>().ok().map(f64::from),
-        };
-        let values = schema.columns().zip(line.iter().skip(2)).map(number).collect();
+        let values = line.iter().take(line.len() - 1).skip(2).map(|text| text.parse().ok()).collect();
         let quality = line.iter().next_back().unwrap().parse().unwrap();
         let rows = table.entry(VehicleId::new(&line[0]).unwrap()).or_default();
         let ts = line[1].parse::<i64>().unwrap() * 1_000;
@@ -146,13 +145,21 @@ fn what_is_bad_is_told_and_the_rest_is_used() {
                 A,speed,1700000007000,NaN,\n\
                 A,speed,1700000008000,900,\n\
                 A,speed,5,50,\n\
+                A,speed,1783000060000.001,50,\n\
                 A,speed,1700000015000,60,\n\
                 A,speed,1700000075000,60,\n\
-                A,speed,1700000006000,60,\n";
+                A,speed,1700000006000,60,\n\
+                \"A\",\"speed\",\"1700000075000\",\"60\"\n";
     let (table, report) = align(&Schema::default(), text);
-    let said =
-        ["line 3: speed_kmh: NaN", "line 4: speed_kmh: 900", "line 5: ", "line 8: the sample comes later"];
-    assert_eq!(report.refused, 4);
+    let said = [
+        "line 3: speed_kmh: NaN is not a finite number",
+        "line 4: speed_kmh: 900 is not between 0 and 400",
+        "line 5: ts_ms 5: 1970-01-01T00:00:00.005Z is before 2000",
+        "line 6: ts_ms 1783000060000.001: 2026-07-02T13:47:40.000001Z is more than 60 s ahead of",
+        "line 9: ts_ms 1700000006000 comes later than the window of its signal allow",
+    ];
+    assert_eq!((report.refused, report.late, report.duplicates), (4, 1, 1));
+    assert_eq!(report.problems.len(), said.len());
     for (problem, said) in report.problems.iter().zip(said) {
         assert!(problem.starts_with(said), "{problem:?} does not say {said:?}");
     }
@@ -161,15 +168,39 @@ fn what_is_bad_is_told_and_the_rest_is_used() {
 }
 
 #[test]
+fn a_fast_sensor_loses_nothing_but_what_is_later_than_max_samples_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("fleet.toml");
+    let schema = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        read_config(&path).unwrap()
+    };
+    let line = |ms: i64| format!("A,speed,{ms},{},\n", ms % 100);
+    let start = 1_700_000_000_005;
+    let header = "vehicle,signal,ts_ms,value,value2\n".to_owned();
+    // 100 a second, as many in the window and its context as the worker would never hold.
+    let in_order: String = (0..12_000).map(|i| line(start + 10 * i)).collect();
+    let (full, _) = align(&schema(""), &(header.clone() + &in_order));
+    let (few, report) = align(&schema("max_samples = 8\n"), &(header + &in_order + &line(start + 119_900)));
+    assert_eq!((report.refused, report.late), (0, 1));
+    let said = format!("line 12002: ts_ms {} comes later than max_samples others", start + 119_900);
+    assert!(report.problems[0].starts_with(&said), "{:?}", report.problems);
+    assert_eq!((full.values().next().unwrap().len(), full), (11, few));
+}
+
+#[test]
 fn the_workers_configuration_serves_too_and_a_wrong_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("fleet.toml");
     let write = |text: &str| std::fs::write(&path, text).unwrap();
-    write("interval = \"5s\"\n[nats]\nurl = \"nats://localhost\"\n[sink.timescale]\nurl = \"x\"\n");
+    write(
+        "cell = \"a\"\ninterval = \"5s\"\n[nats]\nurl = \"nats://localhost\"\n[sink.timescale]\nurl = \"x\"\n",
+    );
     assert_eq!(read_config(&path).unwrap().interval(), 5_000_000);
     for (text, said) in [
         ("interval = \"0s\"", "interval: \"0s\" is not between"),
         ("intervall = \"5s\"", "intervall"),
+        ("[signal]\nname = \"a\"", "signal"),
         (
             "[[signal]]\nname = \"a\"\ninterpolation = \"linear\"\nmax_gap = \"1s\"\n\
              columns = [{ name = \"a\", unit = \"1\", min = 0, max = 1 }]",

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use fleet_core::align::Methods;
 use fleet_core::schema::RecordsConfig;
+use fleet_core::time::YEAR_2200;
 use fleet_examples::align_file;
 use fleet_worker::local::python_packages;
 use proptest::strategy::{Strategy, ValueTree};
@@ -84,7 +85,8 @@ fn packages() -> PathBuf {
 /// What the script says of the table of these samples; `Err` if it finds differences.
 fn compare(samples: &str, spoil: impl FnOnce(&mut align_file::Table)) -> Result<String, String> {
     let schema = config().build().unwrap();
-    let (mut table, report) = align_file::align(&schema, &Methods::default(), samples.as_bytes()).unwrap();
+    let methods = Methods::default();
+    let (mut table, report) = align_file::align(&schema, &methods, samples.as_bytes(), YEAR_2200).unwrap();
     assert_eq!(report.problems, Vec::<String>::new());
     spoil(&mut table);
     let folder = tempfile::tempdir().unwrap();

@@ -36,6 +36,8 @@ pub struct Lane {
     /// By slot: before that server time a tick has nothing to do. Apart from the vehicles, of which
     /// nearly all can be passed over.
     due: Vec<Micros>,
+    /// The vehicles of a tick; empty between ticks.
+    ticking: Vec<Slot>,
     free: Vec<Slot>,
     by_id: HashMap<VehicleId, Slot>,
     samples: Samples,
@@ -54,6 +56,7 @@ impl Lane {
             builder: BatchBuilder::new(schema),
             vehicles: Vec::new(),
             due: Vec::new(),
+            ticking: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
             samples: Samples::default(),
@@ -140,19 +143,22 @@ impl Lane {
     /// some thousand vehicles quicker than one by one: what is kept of them is fetched together.
     pub fn messages(&mut self, messages: &[Message], now: Micros) {
         for group in messages.chunks(GROUP) {
-            self.bring_near(group);
+            self.bring_near(group.iter().filter_map(|message| match message.topic {
+                Topic::Signal(signal) => Some((message.slot, Some(signal))),
+                Topic::On => None,
+            }));
             group.iter().for_each(|message| self.message(message, now));
         }
     }
 
-    /// Reads what the messages will need, so that a dozen reads from far memory are under way at once
-    /// instead of one: a level of pointers a pass, for within it no read waits for another.
-    fn bring_near(&self, messages: &[Message]) {
+    /// Reads what a sample of the signal will need of each vehicle, or a tick without one, so that a
+    /// dozen reads from far memory are under way at once instead of one: a level of pointers a pass,
+    /// for within it no read waits for another.
+    fn bring_near(&self, wanted: impl Iterator<Item = (Slot, Option<SignalIndex>)>) {
         let mut sum = 0;
         let mut found = [None; GROUP];
-        for (found, message) in found.iter_mut().zip(messages) {
-            let Topic::Signal(signal) = message.topic else { continue };
-            *found = self.vehicle(message.slot).map(|vehicle| (vehicle, signal));
+        for (found, (slot, signal)) in found.iter_mut().zip(wanted) {
+            *found = self.vehicle(slot).map(|vehicle| (vehicle, signal));
             sum ^= found.map_or(0, |(vehicle, _)| vehicle.touch());
         }
         for (vehicle, signal) in found.iter().flatten() {
@@ -195,6 +201,7 @@ impl Lane {
         vehicle.dirty = true;
         self.counters.late += inserted.late.len() as u64;
         self.counters.duplicates += inserted.duplicates as u64;
+        self.counters.replayed += inserted.replayed as u64;
         self.counters.overflowed += inserted.overflowed as u64;
         if let Some(problem) = refused.first {
             self.refuse(message, signal, problem);
@@ -235,15 +242,26 @@ impl Lane {
 
     /// Lets time pass: rows whose missing signals have been waited for long enough are emitted.
     pub fn tick(&mut self, now: Micros) {
-        for (slot, due) in self.due.iter_mut().enumerate().filter(|(_, due)| **due <= now) {
-            let vehicle = self.vehicles.get_mut(slot).and_then(Option::as_mut);
-            let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { continue };
-            let (builder, counters) = (&mut self.builder, &mut self.counters);
-            emit(builder, counters, &self.schema, vehicle, |track, mut out| {
-                self.aligner.tick(track, now, &mut out);
-            });
-            *due = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
+        let mut ticking = std::mem::take(&mut self.ticking);
+        #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
+        let due = self.due.iter().enumerate().filter(|(_, due)| **due <= now).map(|(s, _)| Slot(s as u32));
+        ticking.extend(due);
+        for group in ticking.chunks(GROUP) {
+            self.bring_near(group.iter().map(|slot| (*slot, None)));
+            group.iter().for_each(|slot| self.tick_one(*slot, now));
         }
+        ticking.clear();
+        self.ticking = ticking;
+    }
+
+    fn tick_one(&mut self, slot: Slot, now: Micros) {
+        let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
+        let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
+        let (builder, counters) = (&mut self.builder, &mut self.counters);
+        emit(builder, counters, &self.schema, vehicle, |track, mut out| {
+            self.aligner.tick(track, now, &mut out);
+        });
+        self.due[slot.index()] = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
     }
 
     /// Emits everything that a vehicle's samples give.

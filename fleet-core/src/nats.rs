@@ -4,23 +4,32 @@
 //! up. Which vehicles are ours says a work queue of bind requests, each un-acknowledged for as long
 //! as its vehicle is held.
 
+mod access;
 mod binder;
 mod clock;
 mod connect;
 mod dead_letters;
 mod discovery;
+mod erase;
 mod fence;
+mod history;
+mod letters;
 mod lifecycle;
 mod names;
 mod payloads;
 mod queue;
+mod reading;
 mod source;
 mod streams;
 
+pub use access::Access;
 pub use binder::{BinderOptions, NatsBinder};
 pub use clock::ServerClock;
 pub use connect::{Auth, NatsOptions, connect};
 pub use discovery::{Bindings, Discovery, DiscoveryCounters};
+pub use erase::{ErasedMessages, Eraser};
+pub use history::{Begin, History, Sweep, Told};
+pub use letters::{Letters, StoredLetter};
 pub use names::Names;
 pub use payloads::{BindRequest, InvalidPayload, OnPayload};
 pub use source::{NatsSource, SourceCounters, SourceOptions};

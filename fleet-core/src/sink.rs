@@ -20,6 +20,7 @@ pub use tee::{Cursor, Limits, Tee};
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::ids::VehicleId;
+use crate::message::{DeadLetter, Refusal};
 
 /// A row that a sink could not store and never will.
 #[derive(Debug, Clone)]
@@ -30,6 +31,13 @@ pub struct RejectedRow {
     pub reason: String,
     /// The row as JSON, so that an operator can mend and replay it.
     pub row: Bytes,
+}
+
+impl From<RejectedRow> for DeadLetter {
+    fn from(row: RejectedRow) -> Self {
+        let RejectedRow { vehicle, reason: detail, row: payload } = row;
+        Self { vehicle, signal: "row".to_owned(), refusal: Refusal::Row, detail, payload }
+    }
 }
 
 /// What a sink says after it took something.

@@ -53,6 +53,15 @@ pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
     Ok(micros)
 }
 
+/// Parses RFC 3339, such as `2026-11-25T08:00:00Z`, to microseconds; what is finer is cut off.
+///
+/// # Errors
+/// The parser's words.
+pub fn parse(text: &str) -> std::result::Result<Micros, String> {
+    let time: jiff::Timestamp = text.parse().map_err(|e: jiff::Error| e.to_string())?;
+    Ok(time.as_microsecond())
+}
+
 /// What jiff's absolute durations leave out, because a day may have 23 hours.
 fn in_days(text: &str) -> Option<jiff::SignedDuration> {
     let span: jiff::Span = text.parse().ok()?;

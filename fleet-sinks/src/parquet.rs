@@ -17,5 +17,5 @@ mod sink;
 mod store;
 
 pub use encode::SCHEMA_KEY;
-pub use read::{Archive, Records};
+pub use read::{Archive, DayPart, Records};
 pub use sink::{ParquetOptions, ParquetSink};

@@ -6,13 +6,16 @@
 
 mod connect;
 mod encode;
+mod erase;
 mod fault;
 mod layout;
 mod maintain;
 mod migrate;
 mod partition;
+mod pooled;
 mod reader;
 mod reject;
+mod replace;
 mod retention;
 mod rollup;
 mod session;
@@ -27,10 +30,12 @@ mod views;
 pub use connect::{ConnectOptions, Connector};
 #[doc(hidden)]
 pub use encode::copy_of;
+pub use erase::{ErasedRows, disown, erase};
 pub use layout::{Edition, check};
 pub use maintain::{MaintainOptions, Maintained, maintain};
 pub use migrate::{SetupOptions, setup};
 pub use partition::make_partitions;
 pub use reader::{Fleet, Newest, TimescaleReader};
+pub use replace::{ReplacingSink, epochs};
 pub use sink::{SinkCounters, TimescaleSink};
 pub use state::TimescaleStates;

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use fleet_core::{Micros, VehicleId};
 
 use crate::config::without_passwords;
 use crate::exit;
 
+/// The release and the commit that it was built from; a `+` says that something was changed since.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FLEET_COMMIT"), ")");
+
 /// Turns the uneven sensor messages of a vehicle fleet into evenly spaced records.
 #[derive(Debug, Parser)]
-#[command(name = "fleet-worker", version, arg_required_else_help = true)]
+#[command(name = "fleet-worker", version = VERSION, arg_required_else_help = true)]
 pub struct Cli {
     /// Flags of every subcommand.
     #[command(flatten)]
@@ -63,11 +67,26 @@ pub enum Command {
     /// Create streams, consumers and tables; may be repeated
     Setup,
     /// Say what is wrong with the configuration, all of it at once
-    Check,
+    Check(CheckArgs),
     /// Drive a fleet of simulated vehicles, or play a recording back
     Simulate(SimulateArgs),
+    /// Remove one vehicle from database, streams and archive, and say what was removed
+    Erase(EraseArgs),
+    /// Derive records once more from the stream, from dead letters, or from an archive
+    Replay(ReplayArgs),
     /// All of it on this machine, with local servers
     Demo(DemoArgs),
+}
+
+/// Flags of `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct CheckArgs {
+    /// Log in to NATS as `setup` and as this vehicle too, and try what it must not be able to do
+    #[arg(long, value_name = "ID", requires = "login")]
+    pub vehicle: Option<fleet_core::VehicleId>,
+    /// The file with the vehicle's nkey seed or credentials
+    #[arg(long, value_name = "FILE", requires = "vehicle")]
+    pub login: Option<PathBuf>,
 }
 
 /// Flags of `simulate`.
@@ -93,6 +112,14 @@ pub struct SimulateArgs {
     pub prefix: String,
 }
 
+/// Flags of `erase`.
+#[derive(Debug, Clone, Args)]
+pub struct EraseArgs {
+    /// The vehicle's id; nothing of it can be brought back
+    #[arg(long, value_name = "VEHICLE")]
+    pub vehicle: VehicleId,
+}
+
 /// Flags of `demo`.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
@@ -113,6 +140,74 @@ pub struct DemoArgs {
     pub workers: u32,
 }
 
+/// Flags of `replay`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReplayArgs {
+    /// The first record's time: RFC 3339, or how long ago, such as 90m
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(required_unless_present_any = ["dead_letters", "from_archive"])]
+    pub from: Option<Moment>,
+    /// Up to this time, not including it; without it, as late as records are final
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    pub to: Option<Moment>,
+    /// Only of this vehicle; may be repeated
+    #[arg(long, value_name = "VEHICLE")]
+    pub vehicle: Vec<VehicleId>,
+    /// Put the records in place of those that are stored, as after a change of the configuration
+    #[arg(long, conflicts_with_all = ["dead_letters", "from_archive"])]
+    pub replace: bool,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Use what could not be used or stored before
+    #[arg(long, conflicts_with_all = ["from", "to", "from_archive"])]
+    pub dead_letters: bool,
+    /// Only letters with this reason, such as late or row; may be repeated
+    #[arg(long, value_name = "REASON", requires = "dead_letters", conflicts_with = "input")]
+    pub reason: Vec<String>,
+    /// List the letters for people
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["json", "input", "discard"])]
+    pub list: bool,
+    /// List the letters as lines of JSON, which may be mended and given to --input
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["input", "discard"])]
+    pub json: bool,
+    /// Use the letters of this file, and remove them from the stream
+    #[arg(long, value_name = "FILE", requires = "dead_letters")]
+    pub input: Option<PathBuf>,
+    /// Remove the letters without using them
+    #[arg(long, requires = "dead_letters")]
+    pub discard: bool,
+    /// Load an archive into the database: a folder or a bucket's URL, or else the configured one
+    #[arg(long, value_name = "PLACE", num_args = 0..=1, default_missing_value = "")]
+    pub from_archive: Option<String>,
+}
+
+/// A time on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// This one.
+    At(Micros),
+    /// So long ago.
+    Ago(Micros),
+}
+
+impl Moment {
+    /// The time that it is, seen from `now`.
+    pub fn before(self, now: Micros) -> Micros {
+        match self {
+            Self::At(time) => time,
+            Self::Ago(long) => now.saturating_sub(long),
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<Moment, String> {
+    let at = fleet_core::time::parse(text).map(Moment::At);
+    let ago = || fleet_core::time::parse_duration(text).map(Moment::Ago);
+    at.or_else(|_| ago())
+        .map_err(|_| "must be a time such as 2026-11-25T08:00:00Z, or how long ago, such as 90m".to_owned())
+}
+
 fn speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
@@ -122,7 +217,7 @@ fn speed(text: &str) -> Result<f64, String> {
 
 fn prefix(text: &str) -> Result<String, String> {
     // A number of up to seven digits follows.
-    fleet_core::VehicleId::new(text).map_err(|e| e.to_string())?;
+    VehicleId::new(text).map_err(|e| e.to_string())?;
     if text.len() > 57 { Err("must have at most 57 characters".to_owned()) } else { Ok(text.to_owned()) }
 }
 

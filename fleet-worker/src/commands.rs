@@ -1,9 +1,12 @@
 //! The subcommands, one module each.
 
 mod admin;
+mod attack;
 pub mod check;
 pub mod demo;
 pub mod discover;
+pub mod erase;
+pub mod replay;
 pub mod run;
 pub mod setup;
 pub mod simulate;

@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 use crate::commands::setup::setup;
 use crate::config::Config;
 use crate::live::{Counts, Live};
-use crate::local::{LocalError, NatsServer, Postgres, Process, free_port, http_get};
+use crate::local::{LocalError, NatsServer, Postgres, Process, Usage, free_port, http_get};
 
 /// A running `discover` or `run`.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ pub struct Deployment {
     pub discovery: Program,
     /// The workers that were started and not killed.
     pub workers: Vec<Program>,
+    ended: Usage,
     asked: Discovery,
     program: PathBuf,
     file: PathBuf,
@@ -80,7 +81,8 @@ impl Deployment {
         })?;
         setup(&config).await?;
         let asked = Discovery::connect(&config.nats.options(), &config.names()).await?;
-        let discovery = Program::start(program, "discover", &file, dir.path().join("discover.log")).await?;
+        let log = dir.path().join("discover.log");
+        let discovery = Program::start(command(program, "discover", &file), log).await?;
         let program = program.to_owned();
         let mut deployment = Self {
             nats,
@@ -88,6 +90,7 @@ impl Deployment {
             config,
             discovery,
             workers: Vec::new(),
+            ended: Usage::default(),
             asked,
             program,
             file,
@@ -107,7 +110,7 @@ impl Deployment {
     pub async fn add_worker(&mut self) -> Result<()> {
         self.started += 1;
         let log = self.dir.path().join(format!("run-{}.log", self.started));
-        self.workers.push(Program::start(&self.program, "run", &self.file, log).await?);
+        self.workers.push(Program::start(command(&self.program, "run", &self.file), log).await?);
         Ok(())
     }
 
@@ -120,6 +123,7 @@ impl Deployment {
     pub async fn kill_worker(&mut self) {
         if !self.workers.is_empty() {
             let mut worker = self.workers.remove(0);
+            self.ended.cpu += worker.process.usage().unwrap_or_default().cpu;
             worker.process.kill().await;
         }
     }
@@ -131,6 +135,19 @@ impl Deployment {
             bound += worker.metric("fleet_bound").await.unwrap_or(0);
         }
         bound
+    }
+
+    /// What the parts have used so far, by name; the workers together, the CPU time of killed ones included.
+    pub fn usage(&self) -> [(&'static str, Usage); 4] {
+        let of = |process: Option<&Process>| process.and_then(Process::usage).unwrap_or_default();
+        let mut workers = self.ended;
+        self.workers.iter().for_each(|worker| workers += of(Some(&worker.process)));
+        [
+            ("NATS", of(Some(self.nats.process()))),
+            ("PostgreSQL", of(self.postgres.process())),
+            ("discovery", of(Some(&self.discovery.process))),
+            ("workers", workers),
+        ]
     }
 
     /// Waits until no vehicle is bound or waiting: everything of them is durable.
@@ -198,12 +215,21 @@ impl Deployment {
     }
 }
 
+fn command(program: &Path, subcommand: &str, config: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.arg(subcommand).arg("--config").arg(config);
+    command
+}
+
 impl Program {
-    async fn start(program: &Path, command: &str, config: &Path, log: PathBuf) -> Result<Self> {
+    /// Starts a command that is a `discover` or `run`, on an admin port of ours, and waits until it is ready.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn start(mut command: Command, log: PathBuf) -> Result<Self> {
         let admin = format!("127.0.0.1:{}", free_port());
-        let mut start = Command::new(program);
-        start.arg(command).arg("--config").arg(config).env("FLEET_ADMIN__LISTEN", &admin);
-        let mut process = Process::start(command, start, &log).map_err(local)?;
+        command.env("FLEET_ADMIN__LISTEN", &admin);
+        let mut process = Process::start("fleet-worker", command, &log).map_err(local)?;
         let ready = || async { http_get(&admin, "/readyz").await.is_some_and(|(status, _)| status == 200) };
         process.until_ready(Duration::from_secs(30), ready).await.map_err(local)?;
         Ok(Self { process, admin })
@@ -238,11 +264,12 @@ fn sum(body: &str, name: &str) -> Option<u64> {
 
 /// What the workers at these addresses have counted; one that is gone is left out.
 async fn counts(workers: Vec<String>) -> Vec<Counts> {
-    let asked = workers.into_iter().map(async |process| {
-        let (_, body) = http_get(&process, "/metrics").await?;
-        let messages = sum(&body, "fleet_messages_total")?;
-        let records = sum(&body, "fleet_durable_rows_total")?;
-        Some(Counts { process, messages, records })
-    });
-    join_all(asked).await.into_iter().flatten().collect()
+    join_all(workers.into_iter().map(counted)).await.into_iter().flatten().collect()
+}
+
+async fn counted(process: String) -> Option<Counts> {
+    let (_, body) = http_get(&process, "/metrics").await?;
+    let messages = sum(&body, "fleet_messages_total")?;
+    let records = sum(&body, "fleet_durable_rows_total")?;
+    Some(Counts { process, messages, records })
 }

@@ -10,6 +10,7 @@ mod nats;
 mod postgres;
 mod process;
 mod timescale;
+mod usage;
 mod user;
 
 pub use browser::chromium;
@@ -18,6 +19,7 @@ pub use nats::{NatsBuilder, NatsServer};
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Ended, Process, free_port, http_get};
 pub use timescale::Timescale;
+pub use usage::Usage;
 
 /// Why a local server can't be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -53,10 +53,17 @@ fn run(command: Command, config: Config) -> Result<()> {
             Command::Run => commands::run::run(&config, commands::stop_signal()).await,
             Command::Discover => commands::discover::discover(&config, commands::stop_signal()).await,
             Command::Setup => commands::setup::setup(&config).await.map(drop),
-            Command::Check => commands::check::run(&config),
+            Command::Check(args) => commands::check::check(&config, &args).await,
             Command::Simulate(args) => {
                 commands::simulate::simulate(&config, &args, commands::stop_signal()).await
             }
+            Command::Erase(args) => commands::erase::run(&config, &args).await,
+            Command::Replay(args) => tokio::select! {
+                ended = commands::replay::replay(&config, &args) => ended,
+                () = commands::stop_signal() => {
+                    Err(Error::unavailable("interrupted: what is stored stays, and the rest is as it was"))
+                }
+            },
             Command::Demo(args) => commands::demo::demo(&args).await,
         }
     }))

@@ -1,4 +1,7 @@
-//! The COPY encoder of fleet-sinks: read back by PostgreSQL's description of the format, it is the rows.
+//! The COPY encoder of fleet-sinks: read back by PostgreSQL's description of the format, it is the rows, each
+//! value as the library's own writer makes it.
+
+use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
 use fleet_core::batch::{Batch, BatchBuilder, Row};
@@ -6,6 +9,7 @@ use fleet_core::schema::ColumnType;
 use fleet_core::sink::memory;
 use fleet_core::time::{Micros, YEAR_2000, YEAR_2200};
 use fleet_core::{Schema, VehicleId};
+use tokio_postgres::types::{IsNull, ToSql, Type};
 
 use super::encode::{Rows, begin, end};
 
@@ -64,17 +68,17 @@ fn read(schema: &Schema, copy: &mut &[u8], expected: &[&(usize, Micros, fleet_co
     assert_eq!((copy.get_i32(), copy.get_i32()), (0, 0), "no flags, no extension");
     for (vehicle, ts, row) in expected {
         assert_eq!(usize::try_from(copy.get_i16()), Ok(schema.column_count() + 3));
-        let since_2000 = ts - YEAR_2000;
-        assert_eq!(field(copy), Some(&since_2000.to_be_bytes()[..]));
-        assert_eq!(field(copy), Some(&IDS[*vehicle].to_be_bytes()[..]));
-        for (column, value) in schema.columns().zip(&row.values) {
-            let expected = value.map(|value| match column.kind {
-                ColumnType::Double => value.to_be_bytes().to_vec(),
-                ColumnType::Real => (value as f32).to_be_bytes().to_vec(),
-            });
+        let ts = SystemTime::UNIX_EPOCH + Duration::from_micros(ts.unsigned_abs());
+        assert_eq!(field(copy), written(ts, &Type::TIMESTAMPTZ).as_deref());
+        assert_eq!(field(copy), written(IDS[*vehicle], &Type::INT4).as_deref());
+        for (column, &value) in schema.columns().zip(&row.values) {
+            let expected = match column.kind {
+                ColumnType::Double => written(value, &Type::FLOAT8),
+                ColumnType::Real => written(value.map(|value| value as f32), &Type::FLOAT4),
+            };
             assert_eq!(field(copy), expected.as_deref(), "{}", column.name);
         }
-        assert_eq!(field(copy), Some(&row.quality.to_be_bytes()[..]));
+        assert_eq!(field(copy), written(row.quality, &Type::INT8).as_deref());
     }
     assert_eq!(copy.get_i16(), -1);
     assert!(copy.is_empty(), "{} bytes are left over", copy.len());
@@ -86,4 +90,13 @@ fn field<'a>(copy: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (field, rest) = copy.split_at(len);
     *copy = rest;
     Some(field)
+}
+
+/// What the library's writer puts into a field, or nothing for NULL.
+fn written(value: impl ToSql, kind: &Type) -> Option<Vec<u8>> {
+    let mut out = BytesMut::new();
+    match value.to_sql(kind, &mut out).expect("a type of its own") {
+        IsNull::Yes => None,
+        IsNull::No => Some(out.to_vec()),
+    }
 }

@@ -7,18 +7,34 @@ use fleet_core::schema::{Problem, RecordsConfig};
 
 use super::Error;
 
-/// Reads `interval`, `window` and `[[signal]]` and what stands beside them; the worker's other tables
-/// may be in the file too.
+/// How many samples of a signal are held at most unless the file says so: a file's vehicles are few, and
+/// its sensors may be fast.
+const MAX_SAMPLES: usize = 65_536;
+
+/// The scenario's four signals every 10 s.
+///
+/// # Errors
+/// None: it is what a file without anything in it says.
+pub fn default_config() -> Result<Schema, Error> {
+    build(toml::Table::new())
+}
+
+/// Reads `interval`, `window` and `[[signal]]` and what stands beside them; the worker's other keys and
+/// tables may be in the file too.
 ///
 /// # Errors
 /// Every problem with its key and its value.
 pub fn read_config(path: &Path) -> Result<Schema, Error> {
-    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let text = std::fs::read_to_string(path).map_err(|e| failed(&e))?;
-    let mut file: toml::Table = text.parse().map_err(|e| failed(&e))?;
-    file.retain(|_, value| !value.is_table());
-    let config: RecordsConfig = file.try_into().map_err(|e| failed(&e))?;
-    Ok(config.build().map_err(|problems| failed(&join(problems)))?)
+    let read = || -> Result<Schema, Error> { build(std::fs::read_to_string(path)?.parse()?) };
+    read().map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+fn build(mut file: toml::Table) -> Result<Schema, Error> {
+    // `[signal]` where `[[signal]]` is meant must not pass for a table of the worker's.
+    file.retain(|key, value| key == "signal" || !(value.is_table() || key == "cell"));
+    file.entry("max_samples").or_insert(toml::Value::Integer(MAX_SAMPLES as i64));
+    let config: RecordsConfig = file.try_into()?;
+    Ok(config.build().map_err(join)?)
 }
 
 pub(super) fn join(problems: Vec<Problem>) -> String {

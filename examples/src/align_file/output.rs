@@ -4,7 +4,6 @@ use std::io::Write;
 use std::sync::Arc;
 
 use fleet_core::batch::{BatchBuilder, Record, Row, arrow_schema};
-use fleet_core::schema::{Column, ColumnType};
 use fleet_core::{Micros, Schema};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -13,7 +12,7 @@ use parquet::file::properties::WriterProperties;
 use super::{Error, Table};
 
 /// Columns `vehicle,ts_ms`, the schema's and `quality`. NULL is empty, and a number is written so that
-/// it reads back as the same `f64`, or `f32` for a `real` column.
+/// it reads back as the same `f64`, that of a `real` column too: text has no reason to round it.
 ///
 /// # Errors
 /// What the file system says.
@@ -25,8 +24,8 @@ pub(super) fn write_csv(schema: &Schema, table: &Table, file: impl Write + Send)
         for (ts, record) in rows {
             csv.write_field(vehicle.as_str())?;
             csv.write_field(millis(*ts))?;
-            for (column, value) in schema.columns().zip(&record.values) {
-                csv.write_field(value.map(|v| number(column, v)).unwrap_or_default())?;
+            for value in &record.values {
+                csv.write_field(value.map(|v| v.to_string()).unwrap_or_default())?;
             }
             csv.write_field(record.quality.to_string())?;
             csv.write_record(None::<&[u8]>)?;
@@ -37,18 +36,10 @@ pub(super) fn write_csv(schema: &Schema, table: &Table, file: impl Write + Send)
 }
 
 /// Milliseconds, with decimals where the grid is finer.
-fn millis(ts: Micros) -> String {
+pub(super) fn millis(ts: Micros) -> String {
     let sign = if ts < 0 { "-" } else { "" };
     let (whole, rest) = (ts.unsigned_abs() / 1_000, ts.unsigned_abs() % 1_000);
     if rest == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{rest:03}") }
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "the column is real by configuration")]
-fn number(column: &Column, value: f64) -> String {
-    match column.kind {
-        ColumnType::Double => value.to_string(),
-        ColumnType::Real => (value as f32).to_string(),
-    }
 }
 
 /// Rows that go to the Parquet writer at a time.

@@ -93,6 +93,9 @@ impl Aligner {
     /// Takes the samples of one message, whose ranges and times are checked already, and emits the
     /// rows that became complete and those that changed. `arrival` is server time.
     ///
+    /// Messages come in the order of arrival; one from before the last of its signal is read again, in
+    /// a catch-up or an audit, and what of it has left the ring is not late but was taken before.
+    ///
     /// Samples with another number of columns than the signal are not taken at all.
     pub fn insert(
         &self,
@@ -104,10 +107,14 @@ impl Aligner {
     ) -> Inserted {
         let mut done = Inserted::default();
         let s = signal.index();
-        match track.rings.get_mut(s) {
-            Some(ring) if ring.columns() == samples.columns() && s < self.rules.len() => ring.hear(arrival),
+        let again = match track.rings.get_mut(s) {
+            Some(ring) if ring.columns() == samples.columns() && s < self.rules.len() => {
+                let again = ring.heard().is_some_and(|heard| arrival < heard);
+                ring.hear(arrival);
+                again
+            }
             _ => return done,
-        }
+        };
         self.hear(track, arrival);
         let mut changed = Changed { times: [0; 64], len: 0, corrects: false };
         for (i, (time, values)) in samples.iter().enumerate() {
@@ -117,7 +124,12 @@ impl Aligner {
             let ring = &mut track.rings[s];
             let mut position = ring.count_before(time);
             let known = position < ring.len() && ring.view().time(position) == Some(time);
+            let forgotten = ring.horizon().is_some_and(|horizon| time < horizon);
             let too_late = ring.newest().is_some_and(|n| time < n.saturating_sub(self.schema.window()));
+            if forgotten && again {
+                done.replayed += 1;
+                continue;
+            }
             if too_late && !(known && ring.says(position, values)) {
                 done.late.push(i);
                 continue;
@@ -132,7 +144,7 @@ impl Aligner {
                 }
                 continue;
             }
-            if ring.horizon().is_some_and(|horizon| time < horizon) {
+            if forgotten {
                 done.replayed += 1;
                 continue;
             }

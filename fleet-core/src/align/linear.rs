@@ -53,5 +53,6 @@ mod tests {
         assert_eq!(between(5.0, -5.0, 10, 10), -5.0);
         assert_eq!(between(-f64::MAX, f64::MAX, 1, 2), 0.0);
         assert_eq!(between(f64::MAX, f64::MAX, 7, 9), f64::MAX);
+        assert_eq!(between(0.0, 59_999_999.0, 33_333_331, 59_999_999), 33_333_331.0, "to the microsecond");
     }
 }

@@ -197,11 +197,12 @@ impl Ring {
         self.room = u32::try_from(room).unwrap_or(u32::MAX);
     }
 
-    /// Reads where the newest two samples lie and the oldest, and nothing else.
+    /// Reads the place of the next sample and every cache line that the newest few lie in: rows are
+    /// some samples behind.
     pub(super) fn touch(&self) -> u64 {
         let first = |position| self.words.get(self.place(position).start).copied().unwrap_or(0);
-        let len = self.len();
-        u64::from(first(len) ^ first(len.saturating_sub(1)) ^ first(len.saturating_sub(2)))
+        let back = |samples| first(self.len().saturating_sub(samples));
+        u64::from(back(0) ^ back(1) ^ back(3) ^ back(5) ^ back(7))
     }
 
     /// Bytes on the heap.

@@ -55,23 +55,27 @@ impl Track {
         size_of::<Self>() + size_of_val(&*self.rings) + size_of_val(&*self.row) + heap
     }
 
-    /// The rings that a sample of the signal will need: all of them if it is the one waited for.
-    fn needed(&self, signal: SignalIndex) -> &[Ring] {
-        let s = signal.index();
-        let row = self.waits_for.is_none_or(|waits_for| usize::from(waits_for) == s);
-        if row { &self.rings } else { self.rings.get(s..=s).unwrap_or_default() }
+    /// The ring that a sample of the signal will need; all of them for the one that is waited for, and
+    /// for a tick, for there may be a row.
+    fn needed(&self, signal: Option<SignalIndex>) -> &[Ring] {
+        match (signal.map(SignalIndex::index), self.waits_for) {
+            (Some(s), Some(waits_for)) if usize::from(waits_for) != s => {
+                self.rings.get(s..=s).unwrap_or_default()
+            }
+            _ => &self.rings,
+        }
     }
 
     /// Reads the rings, and nothing of what they point to, so that they are near when a sample of
     /// the signal comes; the sum is of no meaning.
-    pub(crate) fn touch_rings(&self, signal: SignalIndex) -> u64 {
+    pub(crate) fn touch_rings(&self, signal: Option<SignalIndex>) -> u64 {
         let rings = self.needed(signal).iter();
         rings.fold(0, |sum, ring| sum ^ ring.heard().unwrap_or(0)).cast_unsigned()
             ^ self.row.first().map_or(0, |v| v.to_bits())
     }
 
-    /// Reads the newest samples in the same way.
-    pub(crate) fn touch_samples(&self, signal: SignalIndex) -> u64 {
+    /// Reads in the same way where the next sample goes and where those lie that a row needs.
+    pub(crate) fn touch_samples(&self, signal: Option<SignalIndex>) -> u64 {
         self.needed(signal).iter().fold(0, |sum, ring| sum ^ ring.touch())
     }
 
@@ -92,8 +96,8 @@ pub struct Inserted {
     /// Samples older than the window allows, which were not taken: their positions in the message.
     /// Allocates nothing while there is none.
     pub late: Vec<usize>,
-    /// Samples from before the replay's horizon, which were not taken: an earlier holder has used
-    /// them, or they are too late without its neighbours.
+    /// Samples from before the ring's horizon, which were not taken: in a replay an earlier holder has
+    /// used them, in a message read again this one, or they are too late without their neighbours.
     pub replayed: usize,
     /// Samples, of this message or older, that were dropped because the signal has more of them in
     /// its window than may be held.

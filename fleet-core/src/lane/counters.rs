@@ -13,6 +13,8 @@ pub struct LaneCounters {
     pub late: u64,
     /// Samples that were there already.
     pub duplicates: u64,
+    /// Samples read again of which it is no longer known whether they were there; they were not taken.
+    pub replayed: u64,
     /// Samples that fell out of a full ring before their time.
     pub overflowed: u64,
     /// Rows emitted, corrections included.

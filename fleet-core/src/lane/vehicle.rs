@@ -56,9 +56,10 @@ impl Vehicle {
         key ^ (track ^ latest ^ self.start).cast_unsigned() ^ self.id.as_str().len() as u64
     }
 
-    /// Reads in the same way what the fields point to and a sample of the signal needs.
-    pub(super) fn touch_parts(&self, signal: SignalIndex) -> u64 {
-        let sequence = self.sequences.get(signal.index()).map_or(0, |sequence| sequence.arrival);
+    /// Reads in the same way what the fields point to and a sample of the signal needs, or a tick.
+    pub(super) fn touch_parts(&self, signal: Option<SignalIndex>) -> u64 {
+        let sequence = signal.and_then(|signal| self.sequences.get(signal.index()));
+        let sequence = sequence.map_or(0, |sequence| sequence.arrival);
         let latest = self.latest.as_ref().and_then(|latest| latest.values.first());
         let name = self.id.as_str().bytes().next().unwrap_or(0);
         let own = u64::from(sequence) ^ latest.map_or(0, |value| value.to_bits()) ^ u64::from(name);

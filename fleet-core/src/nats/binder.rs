@@ -93,7 +93,7 @@ impl<S: StateStore> NatsBinder<S> {
         clock: ServerClock,
         options: BinderOptions,
     ) -> Result<Self> {
-        let client = connect(nats, "fleet-binder", |_| {}).await?;
+        let client = connect(nats, &names.connection("binder"), |_| {}).await?;
         let js = jetstream(&client);
         // The consumer's `ack_wait` is the one that counts, whatever our configuration says.
         let consumer: PullConsumer = js

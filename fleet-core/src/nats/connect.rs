@@ -70,7 +70,8 @@ impl NatsOptions {
 }
 
 /// Connects, and stays connected: after the first time the client reconnects by itself for ever.
-/// `on_event` is told of the connection's ups and downs.
+/// `name` is what the server calls the connection, and its inboxes begin with `_INBOX.<name>.`, so
+/// that permissions can tell programs apart. `on_event` is told of the connection's ups and downs.
 ///
 /// # Errors
 /// [`Configuration`](crate::ErrorKind::Configuration) for a bad URL, credentials or certificate,
@@ -80,8 +81,10 @@ pub async fn connect(
     name: &str,
     on_event: impl Fn(Event) + Send + Sync + Clone + 'static,
 ) -> Result<Client> {
+    let connection = name.to_owned();
     let mut connect = ConnectOptions::new()
         .name(name)
+        .custom_inbox_prefix(format!("_INBOX.{name}"))
         .subscription_capacity(options.subscription_capacity)
         .ping_interval(Duration::from_secs(10))
         .reconnect_delay_callback(|attempt| {
@@ -92,6 +95,7 @@ pub async fn connect(
             })
         })
         .event_callback(move |event| {
+            tell(&connection, &event);
             on_event(event);
             async {}
         });
@@ -119,6 +123,14 @@ pub async fn connect(
         Ok(Ok(client)) => Ok(client),
         Ok(Err(error)) => Err(classify(&shown, error)),
         Err(_) => Err(Error::unavailable(format!("no NATS server answers at {shown}"))),
+    }
+}
+
+/// What the server refuses later on, a subject without permission or credentials that were withdrawn,
+/// it says only here: whoever asked just gets no answer.
+fn tell(connection: &str, event: &Event) {
+    if let Event::ServerError(error) = event {
+        tracing::warn!(connection, %error, "the NATS server refuses");
     }
 }
 

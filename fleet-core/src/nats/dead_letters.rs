@@ -80,11 +80,16 @@ async fn publish(js: Context, names: Names, mut letters: mpsc::Receiver<DeadLett
     }
 }
 
-fn message(letter: &DeadLetter) -> PublishMessage {
+/// The headers of a letter.
+pub(super) const REASON: &str = "Fleet-Reason";
+pub(super) const SIGNAL: &str = "Fleet-Signal";
+pub(super) const DETAIL: &str = "Fleet-Detail";
+
+pub(super) fn message(letter: &DeadLetter) -> PublishMessage {
     let mut headers = HeaderMap::new();
-    headers.insert("Fleet-Reason", letter.refusal.as_str());
-    headers.insert("Fleet-Signal", one_line(&letter.signal).as_str());
-    headers.insert("Fleet-Detail", one_line(&letter.detail).as_str());
+    headers.insert(REASON, letter.refusal.as_str());
+    headers.insert(SIGNAL, one_line(&letter.signal).as_str());
+    headers.insert(DETAIL, one_line(&letter.detail).as_str());
     PublishMessage::build().payload(letter.payload.clone()).headers(headers).message_id(identity(letter))
 }
 

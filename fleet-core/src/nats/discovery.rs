@@ -65,7 +65,7 @@ impl Discovery {
     /// # Errors
     /// As [`connect`].
     pub async fn connect(nats: &NatsOptions, names: &Names) -> Result<Self> {
-        let client = connect(nats, "fleet-discovery", |_| {}).await?;
+        let client = connect(nats, &names.connection("discovery"), |_| {}).await?;
         Ok(Self { js: jetstream(&client), client, names: names.clone(), counters: Arc::default() })
     }
 
@@ -107,15 +107,13 @@ impl Discovery {
     /// but with an error.
     async fn watch_strays(&self) -> Error {
         let cell = self.names.cell();
-        let failed = |e| Error::unavailable("no subscription to stray subjects").caused_by(e);
-        let long = self.client.subscribe(format!("fleet.{cell}.*.*.*.>")).await.map_err(failed);
-        let five = self.client.subscribe(format!("fleet.{cell}.*.*.*")).await.map_err(failed);
-        let short = self.client.subscribe(format!("fleet.{cell}.*")).await.map_err(failed);
-        let (long, five, short) = match (long, five, short) {
-            (Ok(long), Ok(five), Ok(short)) => (long, five, short),
-            (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => return error,
-        };
-        let mut strays = futures_util::stream::select(long, futures_util::stream::select(five, short));
+        let mut strays = futures_util::stream::SelectAll::new();
+        for subject in self.names.strays() {
+            match self.client.subscribe(subject).await {
+                Ok(subscriber) => strays.push(subscriber),
+                Err(e) => return Error::unavailable("no subscription to stray subjects").caused_by(e),
+            }
+        }
         while let Some(message) = strays.next().await {
             DiscoveryCounters::add(&self.counters.strays);
             let subject: String = message.subject.chars().take(120).collect();

@@ -98,6 +98,17 @@ impl Names {
         format!("deadletter.{}.*", self.cell)
     }
 
+    /// What discovery listens to for messages that no stream keeps: subjects with fewer or more tokens.
+    pub fn strays(&self) -> [String; 3] {
+        let prefix = &self.prefix;
+        [format!("{prefix}*"), format!("{prefix}*.*.*"), format!("{prefix}*.*.*.>")]
+    }
+
+    /// What the cell's connection for `part` is called, `fleet-<part>-<cell>`.
+    pub fn connection(&self, part: &str) -> String {
+        format!("fleet-{part}-{}", self.cell)
+    }
+
     /// The vehicle and the last token of `fleet.<cell>.<vehicle>.<last>`; `None` for any other
     /// subject, one with five tokens included. The tokens are not validated.
     pub fn parse<'a>(&self, subject: &'a str) -> Option<(&'a str, &'a str)> {

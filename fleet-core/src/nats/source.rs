@@ -134,9 +134,9 @@ impl NatsSource {
     ) -> Result<Self> {
         let (event_sender, events) = mpsc::unbounded_channel();
         let notify = move |event| drop(event_sender.send(event));
-        let client = connect(nats, "fleet-live", notify).await?;
+        let client = connect(nats, &names.connection("live"), notify).await?;
         let side = NatsOptions { subscription_capacity: SUBSCRIPTION_CAPACITY, ..nats.clone() };
-        let side = jetstream(&connect(&side, "fleet-catch-up", |_| {}).await?);
+        let side = jetstream(&connect(&side, &names.connection("catch-up"), |_| {}).await?);
         let clock = ServerClock::default();
         let counters = Arc::new(SourceCounters::default());
         let (rounds, requests) = mpsc::unbounded_channel();

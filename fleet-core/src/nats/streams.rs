@@ -90,7 +90,8 @@ fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -> [Config; 
             name: names.dead_letter_stream(),
             subjects: vec![names.all_dead_letters()],
             max_age: Duration::from_secs(7 * 24 * 3600),
-            max_bytes: 1 << 30,
+            // A twentieth of what samples may take: small brokers are for trials.
+            max_bytes: (options.max_bytes / 20).clamp(1 << 20, 1 << 30),
             max_message_size: 8192,
             // A replay meets the same bad messages again; one letter each is enough.
             duplicate_window: Duration::from_secs(3600),
@@ -129,7 +130,10 @@ async fn consumer(js: &Context, stream: &str, config: pull::Config) -> Result<()
 
 fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = chain(&error);
-    let message = format!("JetStream would not create or update {what}");
+    let full = text.contains("insufficient storage");
+    let hint =
+        if full { ", whose max_bytes is reserved at once: lower it or give the server more" } else { "" };
+    let message = format!("JetStream would not create or update {what}{hint}");
     // A server's refusal carries an error code; anything else is a time-out or no JetStream.
     let configuration = text.contains("error code") || text.contains("insufficient");
     if configuration { Error::configuration(message) } else { Error::unavailable(message) }.caused_by(error)

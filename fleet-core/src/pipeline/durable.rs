@@ -9,7 +9,6 @@ use super::{Counters, Pipeline};
 use crate::bind::{Binder, VehicleState};
 use crate::error::Result;
 use crate::ids::Slot;
-use crate::message::{DeadLetter, Refusal};
 use crate::source::Source;
 use crate::time::micros;
 
@@ -85,13 +84,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         self.counters.worked(sunk.took);
         for row in sunk.progress.rejected {
             tracing::warn!(vehicle = %row.vehicle, reason = row.reason, "a row could not be stored");
-            self.source.refuse(DeadLetter {
-                vehicle: row.vehicle,
-                signal: "row".to_owned(),
-                refusal: Refusal::Row,
-                detail: row.reason,
-                payload: row.row,
-            });
+            self.source.refuse(row.into());
         }
         let durable = sunk.progress.durable;
         while let Some(checkpoint) = self.checkpoints.pop_front_if(|c| c.batch <= durable) {

@@ -32,6 +32,8 @@ fn the_runs_see_what_they_are_made_for() {
     for (count, what) in [
         (all.deaths, "dead worker"),
         (all.trips, "second trip"),
+        (all.backlog, "message of a backlog"),
+        (all.catch_ups, "catch-up after a slow sink"),
         (all.failures, "lost response"),
         (all.counters.corrections, "correction"),
         (all.counters.duplicates, "duplicate"),

@@ -11,6 +11,7 @@ use fleet_core::batch::{Quality, Record};
 use fleet_core::error::{Error, Result};
 use fleet_core::{Micros, Schema, VehicleId};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
 /// Records by vehicle and time. Values of `real` columns are those of their `f32`.
 pub type Records = BTreeMap<(VehicleId, Micros), Record>;
@@ -74,17 +75,87 @@ impl Archive {
     /// # Errors
     /// [`Data`](fleet_core::ErrorKind::Data) with the file's name if one can't be read.
     pub fn read(&self, schema: &Schema, date: &str) -> Result<Records> {
-        let mut newest = Newest::new();
+        self.read_part(schema, date, None, usize::MAX).map(|part| part.records)
+    }
+
+    /// The same of as many vehicles as give `most` records, at least one, in the order of their names from
+    /// `first` on: a day in bounded memory. Of each file only the row groups with such names are read.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_part(
+        &self,
+        schema: &Schema,
+        date: &str,
+        first: Option<&VehicleId>,
+        most: usize,
+    ) -> Result<DayPart> {
+        let mut gathered = Gathered { newest: Newest::new(), first, next: None };
         for file in self.files(date)? {
             let bad = |e: &dyn std::fmt::Display| Error::data(format!("{}: {e}", file.display()));
             let opened = File::open(&file).map_err(|e| bad(&e))?;
-            let reader = ParquetRecordBatchReaderBuilder::try_new(opened).and_then(|builder| builder.build());
-            for record in reader.map_err(|e| bad(&e))? {
+            let reader = ParquetRecordBatchReaderBuilder::try_new(opened).map_err(|e| bad(&e))?;
+            let groups = gathered.groups(reader.metadata());
+            for record in reader.with_row_groups(groups).build().map_err(|e| bad(&e))? {
                 let record = record.map_err(|e| bad(&e))?;
-                merge(schema, &mut newest, &record).map_err(|what| bad(&what))?;
+                merge(schema, &mut gathered, &record).map_err(|what| bad(&what))?;
+                gathered.shrink(most);
             }
         }
-        Ok(newest.into_iter().map(|(key, signals)| (key, whole(schema, signals))).collect())
+        let whole = |(key, signals)| (key, whole(schema, signals));
+        Ok(DayPart { records: gathered.newest.into_iter().map(whole).collect(), next: gathered.next })
+    }
+}
+
+/// Records of some vehicles of a day.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DayPart {
+    /// The records.
+    pub records: Records,
+    /// The vehicle with which the next part begins.
+    pub next: Option<VehicleId>,
+}
+
+/// The vehicles from `first` up to, not including, `next`.
+struct Gathered<'a> {
+    newest: Newest,
+    first: Option<&'a VehicleId>,
+    next: Option<VehicleId>,
+}
+
+impl Gathered<'_> {
+    fn wants(&self, vehicle: &VehicleId) -> bool {
+        self.first.is_none_or(|first| vehicle >= first)
+            && self.next.as_ref().is_none_or(|next| vehicle < next)
+    }
+
+    /// Leaves the last vehicles to the next part, as long as there are too many records.
+    fn shrink(&mut self, most: usize) {
+        while self.newest.len() > most {
+            let (first, last) = (self.newest.keys().next(), self.newest.keys().next_back());
+            let (Some((first, _)), Some((last, _))) = (first, last) else { return };
+            if first == last {
+                return;
+            }
+            let last = last.clone();
+            self.newest.split_off(&(last.clone(), Micros::MIN));
+            self.next = Some(last);
+        }
+    }
+
+    /// The row groups of a file that may have such vehicles. They are sorted by vehicle.
+    fn groups(&self, metadata: &ParquetMetaData) -> Vec<usize> {
+        let may = |group: &RowGroupMetaData| {
+            let column = group.columns().iter().find(|column| column.column_path().string() == "vehicle");
+            let statistics = column.and_then(|column| column.statistics());
+            let Some((min, max)) = statistics.and_then(|s| s.min_bytes_opt().zip(s.max_bytes_opt())) else {
+                return true;
+            };
+            self.first.is_none_or(|first| max >= first.as_str().as_bytes())
+                && self.next.as_ref().is_none_or(|next| min < next.as_str().as_bytes())
+        };
+        let groups = metadata.row_groups().iter().enumerate();
+        groups.filter(|(_, group)| may(group)).map(|(number, _)| number).collect()
     }
 }
 
@@ -106,7 +177,7 @@ fn whole(schema: &Schema, signals: Vec<Option<Part>>) -> Record {
     record
 }
 
-fn merge(schema: &Schema, newest: &mut Newest, record: &RecordBatch) -> Result<(), String> {
+fn merge(schema: &Schema, gathered: &mut Gathered<'_>, record: &RecordBatch) -> Result<(), String> {
     let column = |name: &str| record.column_by_name(name).ok_or_else(|| format!("there is no column {name}"));
     let other = |name: &str| format!("column {name} is of another type");
     let ts = column("ts")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| other("ts"))?;
@@ -124,9 +195,12 @@ fn merge(schema: &Schema, newest: &mut Newest, record: &RecordBatch) -> Result<(
     for row in 0..record.num_rows() {
         #[allow(clippy::cast_sign_loss, reason = "keys are positions")]
         let id = &ids[vehicle.keys().value(row) as usize];
+        if !gathered.wants(id) {
+            continue;
+        }
         let age = (epoch.value(row), stored_at.value(row), batch.value(row));
         let empty = || vec![None; schema.signals().len()];
-        let signals = newest.entry((id.clone(), ts.value(row))).or_insert_with(empty);
+        let signals = gathered.newest.entry((id.clone(), ts.value(row))).or_insert_with(empty);
         for ((s, signal), place) in schema.signals().iter().enumerate().zip(signals) {
             let quality = Quality::of(quality.value(row), s);
             if quality != Quality::Missing && place.as_ref().is_none_or(|known| known.age <= age) {

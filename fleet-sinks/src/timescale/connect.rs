@@ -139,13 +139,14 @@ impl Connector {
     }
 
     fn failed(&self, error: &tokio_postgres::Error) -> Failed {
-        let certificate = fault::io_cause(error)
-            .and_then(|io| io.get_ref())
-            .is_some_and(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))));
+        let certificate = fault::io_cause(error).and_then(|io| match io.get_ref()?.downcast_ref()? {
+            rustls::Error::InvalidCertificate(why) => Some(mend(why)),
+            _ => None,
+        });
         let what = format!("could not connect to the database at {}", self.target);
         let why = fault::describe(error);
-        let error = if certificate {
-            Error::configuration(format!("{what}: {why}; name the server's root certificate as ca_file"))
+        let error = if let Some(mend) = certificate {
+            Error::configuration(format!("{what}: {why}; {mend}"))
         } else if error.code().is_none() && !error.is_closed() && fault::io_cause(error).is_none() {
             // No server's word and no I/O: a missing password or TLS that the server lacks.
             Error::configuration(format!("{what}: {why}; check the database's URL"))
@@ -156,7 +157,21 @@ impl Connector {
                 _ => Error::internal(format!("{what}: {why}")),
             }
         };
-        Failed { error, certificate }
+        Failed { error, certificate: certificate.is_some() }
+    }
+}
+
+/// What a person can do about a certificate.
+fn mend(why: &rustls::CertificateError) -> &'static str {
+    use rustls::CertificateError as Why;
+    match why {
+        Why::NotValidForName | Why::NotValidForNameContext { .. } => {
+            "call the host in the database's URL as its certificate does"
+        }
+        Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. } => {
+            "renew the server's certificate, or set this machine's clock"
+        }
+        _ => "name the server's root certificate as ca_file",
     }
 }
 
@@ -192,6 +207,14 @@ impl Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Lets statements change compressed rows, however many. By way of `pg_settings`, because only
+    /// TimescaleDB has the setting, and not every version.
+    pub(super) async fn unlimit_decompression(&self) -> Result<()> {
+        let set = "select set_config(name, '0', false) from pg_settings \
+                   where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'";
+        self.client.batch_execute(set).await.map_err(self.failed("set the session up"))
     }
 
     /// Maps an error of this connection, for `map_err`; `what` reads after "could not".

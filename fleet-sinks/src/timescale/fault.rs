@@ -24,6 +24,9 @@ pub(super) enum Verdict {
 
 use Verdict::{Configuration, Data, Duplicate, Internal, NoPartition, Unavailable};
 
+/// Prepared statements come and go on a connection that is shared.
+const POOLER: &str = "a pooler between us and the server must pool sessions, not transactions";
+
 /// SQLSTATEs by their beginning, with what a person can do; the longest that fits counts.
 const TABLE: &[(&str, Verdict, &str)] = &[
     ("08", Unavailable, ""),
@@ -40,12 +43,14 @@ const TABLE: &[(&str, Verdict, &str)] = &[
     // What failed was not heard of, as after a COPY (see `Session::commit`).
     ("25P02", Unavailable, ""),
     ("25P03", Unavailable, ""),
+    ("26", Configuration, POOLER),
     ("28", Configuration, "check user and password of the database's URL"),
     ("2BP01", Configuration, "drop what depends on it, run the setup, and make it again"),
     ("3D", Configuration, "create the database or correct its URL"),
     ("3F", Configuration, "create the schema or correct the search_path"),
     ("40", Unavailable, ""),
     ("42", Configuration, "run the setup of the database"),
+    ("42P05", Configuration, POOLER),
     ("42501", Configuration, "grant the right to the user of the database's URL"),
     ("53", Unavailable, ""),
     (

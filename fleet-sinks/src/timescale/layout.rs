@@ -4,6 +4,7 @@ use fleet_core::schema::Signal;
 use fleet_core::{Error, Schema, error::Result};
 
 use super::connect::{Connection, Connector};
+use super::pooled;
 use super::sql::{KeyOrder, type_name};
 
 /// What can be used of TimescaleDB.
@@ -21,9 +22,10 @@ pub enum Edition {
 ///
 /// # Errors
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) names every table, column or signal that
-/// does not fit, with what was found and what is wanted.
+/// does not fit, with what was found and what is wanted; also where a pooler keeps no sessions.
 pub async fn check(connector: &Connector, schema: &Schema) -> Result<Edition> {
     let connection = connector.connect().await?;
+    pooled::refuse(connector, &connection).await?;
     require(&connection, schema, Later::Refused).await?;
     edition(&connection).await
 }

@@ -8,6 +8,7 @@ use fleet_core::{Error, Schema, error::Result};
 use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::partition;
+use super::pooled;
 use super::rollup::{Kept, aggregates, tables};
 use super::sql::{KeyOrder, definition};
 use super::{retention, views};
@@ -63,6 +64,7 @@ impl SetupOptions {
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when the server is.
 pub async fn setup(connector: &Connector, schema: &Schema, options: &SetupOptions) -> Result<Edition> {
     let connection = connector.connect().await?;
+    pooled::refuse(connector, &connection).await?;
     // NOTICEs of "if not exists" are no news.
     run(&connection, "set client_min_messages = warning").await?;
     install_extension(&connection).await?;

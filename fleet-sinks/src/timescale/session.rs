@@ -1,5 +1,7 @@
 //! One connection of a sink with its prepared statements: what can be done to `telemetry`.
 
+mod replace;
+
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
 
@@ -81,15 +83,7 @@ impl Session {
         let connection = connector.connect().await?;
         layout::require(&connection, schema, Later::Ignored).await?;
         let layout = layout(&connection).await?;
-        // By way of pg_settings, because only TimescaleDB has it, and not every version.
-        connection
-            .client()
-            .batch_execute(
-                "select set_config(name, '0', false) from pg_settings \
-                 where name = 'timescaledb.max_tuples_decompressed_per_dml_transaction'",
-            )
-            .await
-            .map_err(connection.failed("set the session up"))?;
+        connection.unlimit_decompression().await?;
         let copy = sql::copy_into("telemetry", schema);
         let prepare = async |sql: &str| {
             let prepared = connection.client().prepare(sql).await;
@@ -140,7 +134,8 @@ impl Session {
             self.staging = Some(self.make_staging().await?);
         }
         self.run(WHAT, "begin").await?;
-        let current = match self.epochs(load, order).await {
+        let ids = order.iter().map(|&row| load.ids[load.rows.vehicle(row as usize)]).collect();
+        let current = match self.epochs(ids).await {
             Ok(current) => current,
             Err(fault) => return Err(self.roll_back(WHAT, fault).await),
         };
@@ -203,10 +198,9 @@ impl Session {
         partition::make(&self.connection, days).await
     }
 
-    /// The newest claims of these rows' vehicles. Locked until the transaction ends, so that no claim
+    /// The newest claims of these vehicles. Locked until the transaction ends, so that no claim
     /// comes between this look and what is written; in key order, as all who lock these rows do.
-    async fn epochs(&self, load: Load<'_>, order: &[u32]) -> Result<HashMap<i32, i32>, Fault> {
-        let mut ids: Vec<i32> = order.iter().map(|&row| load.ids[load.rows.vehicle(row as usize)]).collect();
+    async fn epochs(&self, mut ids: Vec<i32>) -> Result<HashMap<i32, i32>, Fault> {
         ids.sort_unstable();
         ids.dedup();
         let select = "select vehicle_id, epoch from vehicle_latest where vehicle_id = any($1) \

@@ -1,15 +1,17 @@
 //! The sink: optimistic `COPY`, merge where rows are there already, bisection where one is bad.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fleet_core::batch::Batch;
 use fleet_core::error::Result;
 use fleet_core::sink::{Progress, RejectedRow, Sink};
-use fleet_core::{Error, Schema, VehicleId};
+use fleet_core::{Error, Micros, Schema, VehicleId};
 
 use super::connect::Connector;
 use super::encode::Rows;
+use super::pooled;
 use super::reject::reject;
 use super::session::{Fault, Load, Session};
 use super::sql::KeyOrder;
@@ -24,6 +26,8 @@ pub struct SinkCounters {
     pub copied: AtomicU64,
     /// Rows inserted or changed by a merge.
     pub merged: AtomicU64,
+    /// Rows deleted to be replaced.
+    pub deleted: AtomicU64,
     /// How often a `COPY` met rows that were stored already.
     pub conflicts: AtomicU64,
     /// Rows left out because another holder has claimed their vehicle since.
@@ -85,6 +89,7 @@ impl TimescaleSink {
     /// As [`accept`](Sink::accept).
     pub async fn connect(&mut self) -> Result<()> {
         let session = self.take_session().await?;
+        pooled::refuse(&self.connector, session.connection()).await?;
         self.session = Some(session);
         Ok(())
     }
@@ -155,6 +160,40 @@ impl TimescaleSink {
         }
         self.counters.rejected.fetch_add(rejected.len() as u64, Ordering::Relaxed);
         Ok(rejected)
+    }
+
+    /// See [`ReplacingSink`](super::ReplacingSink).
+    pub(super) async fn replace(&mut self, batch: &Batch, span: &Range<Micros>) -> Result<Progress> {
+        let mut session = self.take_session().await?;
+        let rows = Rows::of(batch)?;
+        let vehicles: Vec<(&VehicleId, i32)> = batch.vehicles().iter().map(|v| (&v.id, v.epoch)).collect();
+        let ids = self.ids.resolve(session.connection(), &vehicles).await?;
+        let load = Load { rows: &rows, vehicles: batch.vehicles(), ids: &ids };
+        let outside = |row: usize| {
+            let outside = !span.contains(&rows.ts(row));
+            rows.refused(row).or_else(|| outside.then(|| "ts is not within what is replaced".to_owned()))
+        };
+        let all = 0..u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let mut bad: Vec<(u32, String)> =
+            all.clone().filter_map(|row| Some((row, outside(row as usize)?))).collect();
+        let mut order: Vec<u32> = all.filter(|row| outside(*row as usize).is_none()).collect();
+        sort(&mut order, load, session.key());
+        let replaced = session.replace(load, &order, span.start, span.end).await;
+        let replaced = replaced.map_err(|fault| match fault {
+            Fault::Lost(error) => error,
+            other => Error::internal(why(other)),
+        })?;
+        bad.extend(replaced.bad);
+        self.counters.copied.fetch_add(replaced.stored, Ordering::Relaxed);
+        self.counters.deleted.fetch_add(replaced.deleted, Ordering::Relaxed);
+        self.counters.stale.fetch_add(replaced.stale, Ordering::Relaxed);
+        self.counters.rejected.fetch_add(bad.len() as u64, Ordering::Relaxed);
+        let rejected =
+            bad.into_iter().map(|(row, why)| reject(batch, &rows, &self.schema, row as usize, why));
+        let rejected = rejected.collect();
+        self.session = Some(session);
+        self.durable = batch.sequence();
+        Ok(Progress { durable: self.durable, rejected })
     }
 
     async fn attempt(

@@ -169,3 +169,36 @@ async fn leftovers_go_and_what_cannot_work_is_said() {
     assert!(said(&root.path().join("plain"), "w").contains("/plain can't be used"));
     assert!(said(root.path(), "../up").contains("worker \"../up\" must be"));
 }
+
+#[tokio::test]
+async fn a_day_is_read_in_parts() {
+    let root = tempfile::tempdir().unwrap();
+    let schema = Schema::default();
+    let mut builder = BatchBuilder::new(&schema);
+    let mut sink = sink(ParquetOptions::new(root.path(), "w"), &schema);
+    // Several files, each with all vehicles, and corrections in the later ones.
+    for file in 0..5 {
+        let rows: Vec<_> =
+            (0..1_000).map(|i| (i % 40, MIDNIGHT + (i as i64 + file * 500) * SECOND, file as f64)).collect();
+        sink.accept(&batch(&mut builder, &rows)).await.unwrap();
+        sink.flush().await.unwrap();
+    }
+    let archive = Archive::open(root.path());
+    let whole = archive.read(&schema, "2026-02-01").unwrap();
+    for most in [1, 100, 1_000, usize::MAX] {
+        let (mut parts, mut all, mut first) = (0, Vec::new(), None);
+        loop {
+            let part = archive.read_part(&schema, "2026-02-01", first.as_ref(), most).unwrap();
+            let vehicles: std::collections::BTreeSet<_> = part.records.keys().map(|(v, _)| v).collect();
+            assert!(part.records.len() <= most || vehicles.len() == 1);
+            parts += 1;
+            all.extend(part.records);
+            first = part.next;
+            if first.is_none() {
+                break;
+            }
+        }
+        assert_eq!(parts > 1, most < whole.len(), "{parts} parts of {most}");
+        assert_eq!(all, whole.clone().into_iter().collect::<Vec<_>>());
+    }
+}

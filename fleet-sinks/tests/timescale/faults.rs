@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleet_core::batch::Quality;
 use fleet_core::bind::{ClaimRequest, StateStore};
 use fleet_core::sink::memory::MemorySink;
 use fleet_core::sink::{Backoff, Retry};
@@ -164,6 +165,42 @@ async fn a_dropped_future_leaves_a_sink_that_goes_on() {
     assert!(dropped > 5, "only {dropped} were dropped");
     assert_eq!(f.table().await, reference.rows());
     states.claim(&[request], NOON, MINUTE).await.unwrap();
+}
+
+/// Each writer has another signal of the same new rows: all of them end in one row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_of_the_same_new_rows_store_each_once() {
+    let f = Fixture::on(Server::plain().await).await;
+    let mut reference = MemorySink::new(&f.schema);
+    let mut writers = tokio::task::JoinSet::new();
+    for signal in 0..4_usize {
+        let mut sink = TimescaleSink::new(f.server.connector(), &f.schema);
+        let mut builder = fleet_core::batch::BatchBuilder::new(&f.schema);
+        let record = |i: usize| {
+            let value = (100 * signal + i % 100) as f64;
+            let ts = NOON + (i / 50) as i64 * SECOND;
+            speed(i % 50, ts, value).without(1).with(signal, value, Quality::Measured)
+        };
+        let mut batches = Vec::new();
+        for rows in (0..20_000).collect::<Vec<_>>().chunks(500) {
+            let records: Vec<_> = rows.iter().map(|i| record(*i)).collect();
+            batches.push(seal(&mut builder, &records));
+            reference.accept(batches.last().unwrap()).await.unwrap();
+        }
+        writers.spawn(async move {
+            for batch in &batches {
+                let progress = sink.accept(batch).await.unwrap();
+                assert!(progress.durable == batch.sequence() && progress.rejected.is_empty());
+            }
+            sink.counters().conflicts.load(std::sync::atomic::Ordering::Relaxed)
+        });
+    }
+    let mut conflicts = 0;
+    while let Some(done) = writers.join_next().await {
+        conflicts += done.unwrap();
+    }
+    assert!(conflicts >= 40, "they never met: {conflicts} conflicts");
+    assert!(f.table().await == reference.rows(), "other rows are stored");
 }
 
 /// Merges and claims of the same vehicles, from several connections and in different orders.

@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::future_not_send, reason = "tests, their helpers included")]
 
 mod contract;
+mod disk;
 mod faults;
 mod fixture;
 mod grafana;
 mod maintain;
 mod outages;
+mod pooler;
 mod reader;
 mod server;
 mod setup;

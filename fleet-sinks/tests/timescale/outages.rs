@@ -1,7 +1,7 @@
 //! Every way in which a server can fail in mid-batch; after each of them exactly the right rows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleet_core::batch::BatchBuilder;
@@ -13,42 +13,59 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_postgres::Client;
 
-use crate::fixture::{Fixture, NOON, Random, seal, speed, table};
+use crate::fixture::{Fixture, NOON, Random, Record, seal, speed, table};
 use crate::server::{Server, postgres};
 
 /// A sink that stores batch after batch, each until it is taken.
-struct Storing {
-    fixture: Fixture,
+pub(crate) struct Storing {
+    pub(crate) fixture: Fixture,
     reference: MemorySink,
     ends: Arc<AtomicBool>,
     batches: Arc<AtomicUsize>,
     errors: Arc<AtomicUsize>,
+    /// What the last one said.
+    said: Arc<Mutex<String>>,
     task: JoinHandle<()>,
 }
 
+/// The rows of the batch of that number.
+pub(crate) type Rows = fn(&mut Random, usize) -> Vec<Record>;
+
+/// Few rows again and again, new and as corrections.
+pub(crate) const AGAIN: Rows = |random, _| (0..400).map(|_| random.record()).collect();
+
 impl Storing {
-    async fn on(server: Server) -> Self {
+    pub(crate) async fn on(server: Server) -> Self {
         let connector = server.connector();
         Self::by(Fixture::on(server).await, connector)
     }
 
     /// By another way to the same server.
-    fn by(fixture: Fixture, connector: Connector) -> Self {
+    pub(crate) fn by(fixture: Fixture, connector: Connector) -> Self {
+        Self::rows_by(AGAIN, fixture, connector)
+    }
+
+    pub(crate) fn rows_by(rows: Rows, fixture: Fixture, connector: Connector) -> Self {
         let (ends, batches, errors) = (Arc::default(), Arc::default(), Arc::default());
+        let said = Arc::default();
         let reference = MemorySink::new(&fixture.schema);
         let sink = TimescaleSink::new(connector, &fixture.schema);
         let builder = BatchBuilder::new(&fixture.schema);
-        let counts = (Arc::clone(&ends), Arc::clone(&batches), Arc::clone(&errors));
-        let task = tokio::spawn(store(sink, reference.clone(), builder, counts));
-        Self { fixture, reference, ends, batches, errors, task }
+        let counts = (Arc::clone(&ends), Arc::clone(&batches), Arc::clone(&errors), Arc::clone(&said));
+        let task = tokio::spawn(store(rows, sink, reference.clone(), builder, counts));
+        Self { fixture, reference, ends, batches, errors, said, task }
     }
 
     fn errors(&self) -> usize {
         self.errors.load(Ordering::Relaxed)
     }
 
+    pub(crate) fn last_error(&self) -> String {
+        self.said.lock().unwrap().clone()
+    }
+
     /// Waits until so many more batches are stored.
-    async fn goes_on(&self, batches: usize) {
+    pub(crate) async fn goes_on(&self, batches: usize) {
         let wanted = self.batches.load(Ordering::Relaxed) + batches;
         let stored = async {
             while self.batches.load(Ordering::Relaxed) < wanted {
@@ -59,7 +76,7 @@ impl Storing {
     }
 
     /// Waits until so many more batches were refused.
-    async fn fails(&self, errors: usize) {
+    pub(crate) async fn fails(&self, errors: usize) {
         let wanted = self.errors() + errors;
         let refused = async {
             while self.errors() < wanted {
@@ -70,7 +87,7 @@ impl Storing {
     }
 
     /// Lets it store some more, and compares.
-    async fn ends_with_the_right_rows(self) {
+    pub(crate) async fn ends_with_the_right_rows(self) {
         self.goes_on(3).await;
         self.ends.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
@@ -80,20 +97,23 @@ impl Storing {
 }
 
 async fn store(
+    rows: Rows,
     mut sink: TimescaleSink,
     mut reference: MemorySink,
     mut builder: BatchBuilder,
-    (ends, batches, errors): (Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>),
+    (ends, batches, errors, said): (Arc<AtomicBool>, Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<Mutex<String>>),
 ) {
     let mut random = Random(5);
     while !ends.load(Ordering::Relaxed) {
-        let records: Vec<_> = (0..400).map(|_| random.record()).collect();
-        let batch = seal(&mut builder, &records);
+        let batch = seal(&mut builder, &rows(&mut random, batches.load(Ordering::Relaxed)));
         reference.accept(&batch).await.unwrap();
         loop {
             match sink.accept(&batch).await {
                 Ok(progress) => break assert!(progress.rejected.is_empty(), "a good row was left out"),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}"),
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                    *said.lock().unwrap() = error.to_string();
+                }
             }
             errors.fetch_add(1, Ordering::Relaxed);
             sleep(Duration::from_millis(10)).await;
@@ -103,7 +123,7 @@ async fn store(
 }
 
 /// A session that no setting of the server hinders.
-async fn operator(server: &Server) -> Client {
+pub(crate) async fn operator(server: &Server) -> Client {
     let client = server.client().await;
     let free = "set statement_timeout = 0; set lock_timeout = 0; set default_transaction_read_only = off";
     client.batch_execute(free).await.unwrap();
@@ -145,6 +165,36 @@ async fn its_backend_is_terminated_again_and_again() {
         }
     }
     storing.ends_with_the_right_rows().await;
+}
+
+/// In the middle of one COPY, with rows of it written already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_backend_is_terminated_in_mid_copy() {
+    let mut f = Fixture::on(Server::plain().await).await;
+    f.client
+        .batch_execute(
+            "create function hold() returns trigger language plpgsql as $$ begin \
+               if new.speed_kmh = 13 then perform pg_advisory_xact_lock(13); end if; return new; end $$; \
+             create trigger hold before insert on telemetry for each row execute function hold(); \
+             select pg_advisory_lock(13)",
+        )
+        .await
+        .unwrap();
+    let rows: Vec<_> = (0..5_000).map(|i| speed(1, NOON + i, if i == 4_000 { 13.0 } else { 50.0 })).collect();
+    let batch = seal(&mut f.builder, &rows);
+    let copying = "from pg_stat_activity where wait_event = 'advisory' and query like 'copy telemetry %'";
+    let terminated = async {
+        let terminate = format!("select pg_terminate_backend(pid) {copying}");
+        while f.client.query(&terminate, &[]).await.unwrap().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let (stored, ()) = tokio::join!(f.sink.accept(&batch), terminated);
+    assert_eq!(stored.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(table(&f.client, &f.schema).await.len(), 0);
+    f.client.batch_execute("select pg_advisory_unlock(13)").await.unwrap();
+    f.sink.accept(&batch).await.unwrap();
+    assert_eq!(f.table().await.len(), 5_000);
 }
 
 /// Goes between sink and server, and cuts each connection once it has passed on so much.

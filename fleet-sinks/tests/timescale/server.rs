@@ -75,6 +75,11 @@ impl Server {
         }
     }
 
+    /// What PostgreSQL has said.
+    pub(crate) fn logs(&mut self) -> String {
+        self.plain_one().logs()
+    }
+
     /// Ends PostgreSQL as its operator does.
     pub(crate) async fn stop(&mut self) {
         self.plain_one().stop().await.unwrap();

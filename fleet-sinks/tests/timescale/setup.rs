@@ -85,6 +85,16 @@ async fn everything(server: &Server, edition: Edition) {
     assert_eq!(setup(&connector, &schema, &options).await.unwrap(), edition);
     assert_eq!(check(&connector, &schema).await.unwrap(), edition);
     sink.accept(&batch).await.unwrap();
+    // What is there stays as it is, whatever becomes of the configuration.
+    let client = server.client().await;
+    let stored = async |columns: &str| {
+        let query = format!("select concat_ws('|', {columns}) from telemetry order by vehicle_id, ts");
+        let rows = client.query(&query, &[]).await.unwrap();
+        rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>()
+    };
+    let all = "ts, vehicle_id, latitude, longitude, speed_kmh, fuel_level_pct, quality";
+    let before = stored(all).await;
+    assert_eq!((before.len(), stored("speed_kmh").await), (1, vec!["1".to_owned()]));
 
     // A signal at the end is added, with a name that SQL keeps to itself.
     let more = changed(|c| c.signal.push(tyre()));
@@ -92,6 +102,7 @@ async fn everything(server: &Server, edition: Edition) {
     assert_eq!(error.to_string(), "signal \"tyre\" is not in the database yet: run the setup");
     setup(&connector, &more, &options).await.unwrap();
     check(&connector, &more).await.unwrap();
+    assert_eq!((stored(all).await, stored("\"order\"").await), (before.clone(), vec![String::new()]));
     let mut wider = TimescaleSink::new(connector.clone(), &more);
     wider.connect().await.unwrap();
     // A worker that does not know it yet goes on, also after a reconnect.
@@ -108,22 +119,59 @@ async fn everything(server: &Server, edition: Edition) {
             assert!(error.to_string().contains(part), "{error}");
         }
     };
+    let refused_if = async |change: &dyn Fn(&mut Vec<SignalConfig>), part: &str| {
+        let schema = changed(|c| {
+            c.signal.push(tyre());
+            change(&mut c.signal);
+        });
+        refused(&schema, part).await;
+    };
     refused(&schema, "signal \"tyre\" is in the database but not in the configuration").await;
-    let reordered = changed(|c| {
-        c.signal.push(tyre());
-        c.signal.swap(1, 2);
-    });
-    refused(&reordered, "signal 2 is \"speed\" in the database and \"fuel\" in the configuration").await;
+    let moved = "signal 2 is \"speed\" in the database and \"fuel\" in the configuration; signals can only";
+    refused_if(&|signals| drop(signals.remove(1)), moved).await;
+    refused_if(&|signals| signals.swap(1, 2), moved).await;
+    refused_if(&|signals| signals.rotate_right(1), "signal 1 is \"position\" in the database and \"tyre\"")
+        .await;
+    let renamed = "signal 2 is \"speed\" in the database and \"velocity\" in the configuration";
+    refused_if(&|signals| signals[1].name = "velocity".into(), renamed).await;
+    let columns = |signal: &str, is: &str, configured: &str| {
+        format!(
+            "signal \"{signal}\" has the columns {is} in the database and {configured} in the configuration"
+        )
+    };
+    let renamed = columns("speed", "speed_kmh", "v");
+    refused_if(&|signals| signals[1].columns[0].name = "v".into(), &renamed).await;
+    let fewer = columns("position", "latitude, longitude", "latitude");
+    refused_if(&|signals| drop(signals[0].columns.pop()), &fewer).await;
+    let swapped = columns("position", "latitude, longitude", "longitude, latitude");
+    refused_if(&|signals| signals[0].columns.swap(0, 1), &swapped).await;
+    let wider = columns("tyre", "order", "order, second");
+    let second = ColumnConfig { name: "second".into(), ..tyre().columns[0].clone() };
+    refused_if(&|signals| signals[4].columns.push(second.clone()), &wider).await;
     let other_type = changed(|c| {
         c.signal.push(tyre());
         c.signal[1].columns[0].kind = Some("double".into());
     });
     refused(&other_type, "column telemetry.speed_kmh is real, but must be double precision").await;
-    let client = server.client().await;
     client.batch_execute("alter table vehicle_latest drop column speed_kmh cascade").await.unwrap();
     refused(&more, "column vehicle_latest.speed_kmh is missing, it must be real").await;
     client.batch_execute("alter table vehicle_latest add column speed_kmh real").await.unwrap();
     check(&connector, &more).await.unwrap();
+
+    // How values come about may change: it holds for what is computed from then on.
+    let otherwise = changed(|c| {
+        c.signal.push(tyre());
+        c.signal[1].interpolation = "pchip".into();
+        c.signal[1].max_gap = "90s".into();
+        c.signal[1].columns[0].max = 500.0;
+        c.interval = "5s".into();
+    });
+    setup(&connector, &otherwise, &options).await.unwrap();
+    check(&connector, &otherwise).await.unwrap();
+    // Nothing that was refused or taken has left a trace.
+    let columns = "select count(*) from pg_attribute where attrelid = 'telemetry'::regclass and attnum > 0";
+    assert_eq!(client.query_one(columns, &[]).await.unwrap().get::<_, i64>(0), 9);
+    assert_eq!((stored(all).await, stored("\"order\"").await), (before, vec![String::new()]));
 
     // Tables of a newer program.
     client.batch_execute("insert into fleet_migration (version) values (999)").await.unwrap();

@@ -74,6 +74,7 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     let publishing = tokio::spawn(simulation.run(async move { drop(stopped.await) }));
 
     let bar = bar(duration);
+    let before = deployment.usage();
     let publishing_since = Instant::now();
     let mut failover = Failover::default();
     let mut interrupted = false;
@@ -109,9 +110,15 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     }
     let client = deployment.client().await?;
     let verdict = verify(&client, &config.schema, &summary.ledger).await?;
-    let good =
-        report::print(&client, &summary, &verdict, failover.killed.map(|_| failover.took), began.elapsed())
-            .await?;
+    let outcome = report::Outcome {
+        summary: &summary,
+        verdict: &verdict,
+        failover: failover.killed.map(|_| failover.took),
+        before,
+        after: deployment.usage(),
+        took: began.elapsed(),
+    };
+    let good = report::print(&client, &outcome).await?;
     say(&format!("look for yourself: {}", deployment.psql()));
     if args.keep {
         let (nats, cell) = (deployment.nats.url(), &config.cell);

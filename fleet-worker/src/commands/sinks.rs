@@ -1,7 +1,7 @@
 //! The sinks of a worker, as configured.
 
 use fleet_core::error::Result;
-use fleet_core::sink::{Backoff, Cursor, DynSink, Retry};
+use fleet_core::sink::{Backoff, Cursor, DynSink, Retry, Sink};
 use fleet_sinks::timescale::{Connector, TimescaleSink};
 
 use crate::config::Config;
@@ -32,6 +32,20 @@ pub(super) fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
             let cursors = tee.cursors().into_iter().map(|cursor| (ARCHIVE, cursor)).collect();
             Ok(Sinks { sink: Box::new(tee), cursors })
         }
+        #[cfg(not(feature = "parquet"))]
+        Some(never) => match never {},
+    }
+}
+
+/// The database and, where one is configured, the archive; all of them required.
+///
+/// # Errors
+/// As [`sinks`].
+pub(super) fn complete(config: &Config, database: impl Sink + 'static) -> Result<Box<dyn DynSink>> {
+    match archive(config)? {
+        None => Ok(Box::new(database)),
+        #[cfg(feature = "parquet")]
+        Some((archive, _)) => Ok(Box::new(fleet_core::sink::Tee::new().required(database).required(archive))),
         #[cfg(not(feature = "parquet"))]
         Some(never) => match never {},
     }

@@ -20,6 +20,7 @@ pub struct NatsBuilder {
     sources: Sources,
     config: String,
     jetstream: String,
+    file: Option<(PathBuf, String)>,
 }
 
 impl NatsBuilder {
@@ -41,6 +42,14 @@ impl NatsBuilder {
         self
     }
 
+    /// A whole configuration instead of ours, of which only address and port are overridden. It must
+    /// have JetStream and this `server_name`: one of the command line would forbid its reload.
+    #[must_use]
+    pub fn file(mut self, path: &Path, server_name: &str) -> Self {
+        self.file = Some((path.to_owned(), server_name.to_owned()));
+        self
+    }
+
     /// Where to look for the program.
     #[must_use]
     pub fn sources(mut self, sources: Sources) -> Self {
@@ -56,23 +65,34 @@ impl NatsBuilder {
         let (program, version) = find(self.sources, variable("FLEET_NATS_SERVER")).await?;
         let dir = tempfile::Builder::new().prefix("fleet-nats-").tempdir();
         let dir = dir.map_err(|e| LocalError::io("a temporary folder", e))?;
-        let store = dir.path().join("store");
-        let config = dir.path().join("nats.conf");
-        // Requests with unknown fields are errors, as from 2.12 on; 2.10 does not know the word.
-        let strict = if version >= (2, 11) { ", strict: true" } else { "" };
-        let text =
-            format!("{}\njetstream {{ store_dir: {store:?}{strict}{} }}\n", self.config, self.jetstream);
-        std::fs::write(&config, text).map_err(|e| LocalError::io("the server's configuration", e))?;
+        let (config, name) = match self.file {
+            Some(file) => file,
+            None => self.write(dir.path(), version)?,
+        };
         let mut error = LocalError::new("no free port");
         for _ in 0..5 {
             let port = free_port();
-            match launch(&program, &config, dir.path(), port).await {
-                Ok(process) => return Ok(NatsServer { process, program, config, port, dir }),
+            match launch(&program, &config, &name, dir.path(), port).await {
+                Ok(process) => return Ok(NatsServer { process, program, config, name, port, dir }),
                 Err(e) if e.port_taken() => error = e,
                 Err(e) => return Err(e),
             }
         }
         Err(error)
+    }
+
+    /// By its name we know a server from one of somebody else who was quicker to take the port.
+    fn write(&self, dir: &Path, version: (u32, u32)) -> Result<(PathBuf, String)> {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let (store, config) = (dir.join("store"), dir.join("nats.conf"));
+        // Requests with unknown fields are errors, as from 2.12 on; 2.10 does not know the word.
+        let strict = if version >= (2, 11) { ", strict: true" } else { "" };
+        let text = format!(
+            "{}\nserver_name: {name:?}\njetstream {{ store_dir: {store:?}{strict}{} }}\n",
+            self.config, self.jetstream
+        );
+        std::fs::write(&config, text).map_err(|e| LocalError::io("the server's configuration", e))?;
+        Ok((config, name))
     }
 }
 
@@ -82,6 +102,7 @@ pub struct NatsServer {
     process: Process,
     program: PathBuf,
     config: PathBuf,
+    name: String,
     port: u16,
     dir: TempDir,
 }
@@ -135,18 +156,16 @@ impl NatsServer {
     /// # Errors
     /// The end of the log if it does not come up.
     pub async fn start_again(&mut self) -> Result<()> {
-        self.process = launch(&self.program, &self.config, self.dir.path(), self.port).await?;
+        self.process = launch(&self.program, &self.config, &self.name, self.dir.path(), self.port).await?;
         Ok(())
     }
 }
 
-async fn launch(program: &Path, config: &Path, dir: &Path, port: u16) -> Result<Process> {
-    // By its name we know it from a server of somebody else who was quicker to take the port.
-    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+async fn launch(program: &Path, config: &Path, name: &str, dir: &Path, port: u16) -> Result<Process> {
     let mut command = command(program, None, "KILL");
-    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-n", &name, "-c"]).arg(config);
+    command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"]).arg(config);
     let mut process = Process::start("nats-server", command, &dir.join("log"))?;
-    process.until_ready(Duration::from_secs(20), || greets(port, &name)).await?;
+    process.until_ready(Duration::from_secs(20), || greets(port, name)).await?;
     Ok(process)
 }
 

@@ -93,6 +93,14 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
+    /// SIGHUP, by which servers read their configuration again.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn hang_up(&self) -> Result<()> {
+        self.signal(Signal::HUP)
+    }
+
     /// SIGTERM, without waiting.
     ///
     /// # Errors

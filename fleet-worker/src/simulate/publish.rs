@@ -116,7 +116,8 @@ impl Simulation {
                 .collect::<Result<_, _>>()
                 .map_err(|e| configuration(&e))?,
         };
-        let client = connect(nats, "fleet-simulate", |_| {}).await?;
+        let names = Names::new(&options.cell);
+        let client = connect(nats, &names.connection("simulate"), |_| {}).await?;
         let js = ContextBuilder::new()
             .timeout(Duration::from_secs(5))
             .max_ack_inflight(2 * WINDOW)
@@ -124,7 +125,7 @@ impl Simulation {
             .build(client);
         Ok(Self {
             js,
-            names: Names::new(&options.cell),
+            names,
             recording,
             ledger: Ledger::new(vehicles.clone()),
             vehicles,

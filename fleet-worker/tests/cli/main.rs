@@ -39,6 +39,18 @@ fn check_shows_the_configuration_and_says_ok() {
 }
 
 #[test]
+fn the_version_names_the_commit() {
+    let said = out(&fleet(&["--version"], &[]));
+    let commit =
+        said.trim_end().strip_prefix("fleet-worker ").and_then(|v| v.split_once(" (")?.1.strip_suffix(')'));
+    let commit = commit.unwrap().trim_end_matches('+');
+    // Sources without a repository know no commit.
+    let git = Command::new("git").args(["rev-parse", "HEAD"]).output().unwrap();
+    let head = if git.status.success() { out(&git) } else { "unknown".to_owned() };
+    assert!(commit.len() >= 7 && head.starts_with(commit), "{said} but {head}");
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     for flag in ["--help", "--version"] {
         let output = fleet(&[flag], &[]);

@@ -11,7 +11,8 @@ use fleet_sinks::parquet::{Archive, Records};
 use fleet_worker::deployment::Deployment;
 use tokio::time::sleep;
 
-use crate::world::{QUICK, assert_exact, eventually, finish, fleet, vehicles};
+use crate::replay::{replayed, rows};
+use crate::world::{QUICK, assert_exact, compare, eventually, finish, fleet, vehicles};
 
 /// The table of a worker's configuration for an archive that is waited for.
 pub(crate) fn held_back_by(root: &Path) -> String {
@@ -63,9 +64,34 @@ async fn it_equals_the_table_although_a_worker_is_killed() {
     .await;
     sleep(Duration::from_secs(5)).await;
     deployment.kill_worker().await;
-    let (_, verdict) = finish(&deployment, fleet).await;
+    let (summary, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
     assert_archived(&deployment, root.path()).await;
+
+    // And back again, into a database that has lost everything but its claims.
+    let client = deployment.client().await.unwrap();
+    client.batch_execute("truncate telemetry").await.unwrap();
+    let archive = root.path().to_str().unwrap();
+    let vehicle = summary.ledger.vehicles()[3].as_str();
+    let said = replayed(&deployment, &config, &["--from-archive", "--vehicle", vehicle]).await;
+    let of_one = rows(&deployment).await;
+    assert!(of_one > 5 && said.contains(&format!(" {of_one} rows, {of_one} of them new")), "{said}");
+    let said =
+        replayed(&deployment, QUICK, &["--from-archive", archive, "--to", "2026-01-01T00:00:00Z"]).await;
+    assert!(said.starts_with("0 days, 0 rows"), "{said}");
+    let said = replayed(&deployment, QUICK, &["--from-archive", archive]).await;
+    assert!(
+        said.contains(&format!(
+            "{} rows, {} of them new",
+            verdict.stored,
+            verdict.stored - of_one.unsigned_abs()
+        )),
+        "{said}"
+    );
+    let verdict = compare(&deployment, &summary.ledger).await;
+    assert_exact(&deployment, &verdict);
+    let again = replayed(&deployment, QUICK, &["--from-archive", archive]).await;
+    assert!(again.contains(" 0 of them new or changed"), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,11 +4,16 @@
 mod archive;
 mod bindings;
 mod browser;
+mod ca;
+mod cells;
+mod erase;
 mod failures;
 mod live;
 mod mqtt;
+mod permissions;
 mod recordings;
 mod refusals;
+mod replay;
 mod schemas;
 mod sensor_c;
 mod slow;

@@ -29,7 +29,7 @@ async fn acknowledged(connection: &mut EventLoop, publishes: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn mqtt_messages_become_records_and_the_last_will_ends_the_trip() {
     let port = free_port();
-    let gateway = format!("server_name: gateway\nmqtt {{ host: 127.0.0.1, port: {port} }}");
+    let gateway = format!("mqtt {{ host: 127.0.0.1, port: {port} }}");
     let nats = NatsServer::builder().config(&gateway).start().await.unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
     let deployment = Deployment::start_on(nats, program, QUICK, 1).await.unwrap();

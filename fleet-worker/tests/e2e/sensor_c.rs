@@ -15,6 +15,7 @@ use fleet_worker::local::NatsServer;
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 
 use crate::world::{Hand, deployment};
@@ -28,14 +29,18 @@ fn sources() -> PathBuf {
 }
 
 /// These programs, compiled with every warning an error.
-async fn programs(names: &[&str]) -> TempDir {
+pub(crate) async fn programs(names: &[&str]) -> TempDir {
+    programs_with("-O2", names).await
+}
+
+async fn programs_with(flags: &str, names: &[&str]) -> TempDir {
     if names.contains(&"sensor-tls") {
         openssl_headers().await;
     }
     let out = tempfile::tempdir().unwrap();
     let mut make = Command::new("make");
     make.arg("-s").arg("-C").arg(sources()).arg("SANITIZE=1").arg(format!("OUT={}", out.path().display()));
-    make.args(names.iter().map(|name| out.path().join(name)));
+    make.args(names.iter().map(|name| out.path().join(name))).env("CC", "gcc").env("CFLAGS", flags);
     let made = make.output().await.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     out
@@ -45,24 +50,23 @@ async fn programs(names: &[&str]) -> TempDir {
 async fn openssl_headers() {
     static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
     let install = || async {
-        if !std::path::Path::new("/usr/include/openssl/ssl.h").exists() {
-            let mut apt = Command::new("apt-get");
-            let apt =
-                apt.args(["install", "-y", "-qq", "libssl-dev"]).env("DEBIAN_FRONTEND", "noninteractive");
-            let _ = apt.output().await;
+        if !Path::new("/usr/include/openssl/ssl.h").exists() {
+            let install = "apt-get update -qq && apt-get install -y -qq libssl-dev";
+            let mut shell = Command::new("sh");
+            let _ = shell.args(["-c", install]).env("DEBIAN_FRONTEND", "noninteractive").output().await;
         }
     };
     INSTALLED.get_or_init(install).await;
 }
 
-fn start(programs: &TempDir, program: &str, arguments: &[&str]) -> Child {
+pub(crate) fn start(programs: &TempDir, program: &str, arguments: &[&str]) -> Child {
     let mut command = Command::new(programs.path().join(program));
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.kill_on_drop(true).spawn().unwrap()
 }
 
 /// What the program printed, once it has ended well.
-async fn ended(child: Child) -> String {
+pub(crate) async fn ended(child: Child) -> String {
     let output = tokio::time::timeout(Duration::from_secs(120), child.wait_with_output()).await;
     let output = output.expect("the program ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -104,10 +108,12 @@ async fn frames_are_those_of_the_vectors_and_no_bytes_do_harm() {
     ended(start(&programs, "check", &["parse", "1", "200000"])).await;
     let seeds: Vec<_> =
         std::fs::read_dir(sources().join("corpus")).unwrap().map(|e| e.unwrap().path()).collect();
-    assert!(seeds.len() >= 10);
+    assert!(seeds.len() >= 15);
     let seeds = seeds.iter().map(|path| path.to_str().unwrap());
     let arguments: Vec<&str> = ["replay"].into_iter().chain(seeds).collect();
     ended(start(&programs, "check", &arguments)).await;
+    let small = programs_with("-O1 -DFLEET_MSG_ID=0", &["check"]).await;
+    ended(start(&small, "check", &["cases"])).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,11 +143,23 @@ async fn a_vehicle_in_c_ends_as_records() {
     assert!(said.contains("speed pushed 40 acknowledged 40 dropped 0"), "{said}");
     deployment.until_released(Duration::from_secs(40)).await.unwrap();
     expected.assert_exact(&deployment).await;
+
+    // All came after the `on`, and most of the 2 s later in which a worker binds.
+    let js = jetstream::new(async_nats::connect(url).await.unwrap());
+    let on = js.get_stream("LIFECYCLE_0").await.unwrap();
+    let on = on.get_last_raw_message_by_subject("fleet.0.C-1.on").await.unwrap().time;
+    let first = js.get_stream("TELEMETRY_0").await.unwrap();
+    let first = first.get_first_raw_message_by_subject("fleet.0.C-1.*", 1).await.unwrap();
+    assert!(first.time - on > Duration::from_secs(1), "on at {on}, the first samples at {}", first.time);
 }
 
 /// A server on which whoever knows the password may do everything, with a stream of speeds.
 async fn server_with_stream() -> (NatsServer, jetstream::Context) {
-    let server = NatsServer::builder().jetstream("sync_interval: always");
+    server_with_stream_and("").await
+}
+
+async fn server_with_stream_and(config: &str) -> (NatsServer, jetstream::Context) {
+    let server = NatsServer::builder().jetstream("sync_interval: always").config(config);
     let users = "authorization { user: car, password: s3cret }";
     let server = server.config(users).start().await.unwrap();
     let js = log_in(&server).await;
@@ -152,6 +170,11 @@ async fn server_with_stream() -> (NatsServer, jetstream::Context) {
 async fn log_in(server: &NatsServer) -> jetstream::Context {
     let options = async_nats::ConnectOptions::with_user_and_password("car".to_owned(), "s3cret".to_owned());
     jetstream::new(options.connect(server.url()).await.unwrap())
+}
+
+/// The client's URL of that port.
+fn with_password(port: u16) -> String {
+    format!("nats://car:s3cret@127.0.0.1:{port}")
 }
 
 async fn create_stream(js: &jetstream::Context) {
@@ -215,7 +238,7 @@ fn speed(n: i64) -> (String, (i64, String)) {
 async fn a_server_that_is_killed_and_comes_back_costs_nothing() {
     let programs = programs(&["sensor"]).await;
     let (mut server, _) = server_with_stream().await;
-    let url = server.url().replace("nats://", "nats://car:s3cret@");
+    let url = with_password(server.port());
     let mut sensor = start(&programs, "sensor", &["--ring", "2000", &url, "0", "C-2", "speed", "-"]);
     let mut pipe = sensor.stdin.take().unwrap();
     let mut expected = BTreeMap::new();
@@ -236,4 +259,33 @@ async fn a_server_that_is_killed_and_comes_back_costs_nothing() {
     let connects: u32 = said.split(" connects ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(connects >= 2, "the server was not missed: {said}");
     assert_eq!(stored(&log_in(&server).await).await, expected, "each sample once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_answers_is_left_for_one_that_does() {
+    let programs = programs(&["sensor"]).await;
+    let (server, js) = server_with_stream().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let real = server.port();
+    let silent = tokio::spawn(async move {
+        let (mut first, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        // Ends when the client gives it up.
+        first.read_to_end(&mut heard).await.unwrap();
+        assert!(heard.is_empty(), "something was said to a server that had not greeted");
+        let (mut second, _) = listener.accept().await.unwrap();
+        let mut server = TcpStream::connect(("127.0.0.1", real)).await.unwrap();
+        tokio::io::copy_bidirectional(&mut second, &mut server).await
+    });
+    let (lines, samples): (Vec<_>, Vec<_>) = (0..400).map(speed).unzip();
+    let file = programs.path().join("speeds.csv");
+    std::fs::write(&file, lines.concat()).unwrap();
+    let (url, file) = (with_password(port), file.to_str().unwrap());
+    let said = ended(start(&programs, "sensor", &["--ring", "500", &url, "0", "C-5", "speed", file])).await;
+    let all = "pushed 400 acknowledged 400 dropped 0 resent 0 connects 2 errors 0\n";
+    assert_eq!(said, all, "all were kept until there was a server");
+    silent.await.unwrap().unwrap();
+    let expected: BTreeMap<_, _> = samples.into_iter().map(|sample| (sample, 1)).collect();
+    assert_eq!(stored(&js).await, expected, "each sample once");
 }

@@ -121,7 +121,11 @@ pub(crate) struct Hand {
 impl Hand {
     pub(crate) async fn new(deployment: &Deployment, vehicle: &str) -> Self {
         let client = async_nats::connect(deployment.nats.url()).await.unwrap();
-        let js = async_nats::jetstream::new(client);
+        Self::on(async_nats::jetstream::new(client), vehicle)
+    }
+
+    /// On a connection of the caller's.
+    pub(crate) fn on(js: async_nats::jetstream::Context, vehicle: &str) -> Self {
         Self { js, vehicle: VehicleId::new(vehicle).unwrap(), samples: Vec::new() }
     }
 
@@ -158,11 +162,16 @@ impl Hand {
 
     pub(crate) fn ledger(&self) -> Ledger {
         let mut ledger = Ledger::new(vec![self.vehicle.clone()]);
-        for (signal, time, values) in &self.samples {
-            ledger.add(0, Sampled { signal: *signal, time: *time, published: now(), values });
-        }
+        self.add_to(&mut ledger, 0);
         ledger.sort();
         ledger
+    }
+
+    /// Its samples as those of a ledger's n-th vehicle.
+    pub(crate) fn add_to(&self, ledger: &mut Ledger, vehicle: usize) {
+        for (signal, time, values) in &self.samples {
+            ledger.add(vehicle, Sampled { signal: *signal, time: *time, published: now(), values });
+        }
     }
 
     /// Takes down a sample that somebody else publishes.

@@ -86,6 +86,8 @@ pub(super) struct Draft {
     signal: usize,
     /// After the one before it of its signal, ms; 0 makes two values for one instant.
     step: i64,
+    /// And so many microseconds, which the next one doesn't have.
+    micros: i64,
     values: [f64; 2],
     /// How much later than in order it is sent, as a share of the window.
     delay: f64,
@@ -118,8 +120,17 @@ pub(super) fn draft() -> impl Strategy<Value = Draft> {
         2 => any::<usize>().prop_map(Then::Repeat),
     ];
     let values = [-90.0..90.0_f64, -180.0..180.0_f64];
-    (0..3_usize, step, values, 0.0..=1.0_f64, any::<bool>(), then).prop_map(
-        |(signal, step, values, delay, joined, then)| Draft { signal, step, values, delay, joined, then },
+    let micros = prop_oneof![2 => Just(0_i64), 1 => 0_i64..1_000];
+    (0..3_usize, step, micros, values, 0.0..=1.0_f64, any::<bool>(), then).prop_map(
+        |(signal, step, micros, values, delay, joined, then)| Draft {
+            signal,
+            step,
+            micros,
+            values,
+            delay,
+            joined,
+            then,
+        },
     )
 }
 
@@ -141,8 +152,8 @@ pub(super) fn run_of(rules: Rules, drafts: &[Draft], start: i64, offsets: [i64; 
     let mut clock = [start * SECOND; 3];
     let mut sent: Vec<(i64, i64, &Draft)> = Vec::new();
     for draft in drafts {
-        let time = clock[draft.signal] + draft.step * MS;
-        clock[draft.signal] = time;
+        clock[draft.signal] += draft.step * MS;
+        let time = clock[draft.signal] + draft.micros;
         // Whoever is sent earlier by this key is at most a window newer.
         let delay = (draft.delay * (rules.window * SECOND) as f64) as i64;
         sent.push((time + delay + offsets[draft.signal] * SECOND, time, draft));

@@ -41,6 +41,10 @@ pub(super) struct Seen {
     pub(super) failures: u64,
     /// Beyond the first of each vehicle.
     pub(super) trips: u64,
+    /// Messages of a backlog: stored later than the window after their first sample.
+    pub(super) backlog: u64,
+    /// Vehicles that were caught up after the sink had not kept up.
+    pub(super) catch_ups: u64,
     pub(super) counters: LaneCounters,
     /// Every row of every batch in the order in which the sinks got them.
     pub(super) batches: Vec<u8>,
@@ -60,6 +64,8 @@ impl std::ops::AddAssign for Seen {
         self.deaths += other.deaths;
         self.failures += other.failures;
         self.trips += other.trips;
+        self.backlog += other.backlog;
+        self.catch_ups += other.catch_ups;
         *self += other.counters;
     }
 }
@@ -118,7 +124,12 @@ async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
         posts.extend(of_vehicle);
     }
     posts.sort_by_key(|post| post.stored);
-    let mut seen = Seen::default();
+    let is_backlog = |post: &&Post| match &post.what {
+        What::Samples(_, samples) => post.stored - samples[0].0 > world.schema.window(),
+        _ => false,
+    };
+    let backlog = posts.iter().filter(is_backlog).count() as u64;
+    let mut seen = Seen { backlog, ..Seen::default() };
     work(&world, &mut dice, posts, &mut seen).await?;
     seen.trips = vehicles.iter().map(|v| v.trips.len() as u64 - 1).sum();
     seen.failures = world.log.failures.load(Ordering::Relaxed);
@@ -147,6 +158,7 @@ async fn work(world: &World, dice: &mut Dice, posts: Vec<Post>, seen: &mut Seen)
         let end = tokio::time::timeout(Duration::from_secs(600), worker);
         let end = end.await.map_err(|_| "the vehicles were not released in 600 s".to_owned())?;
         *seen += counters.lane();
+        seen.catch_ups += counters.catch_ups.load(Ordering::Relaxed);
         match end {
             None => seen.deaths += 1,
             Some(result) => return result.map_err(|error| error.to_string()),

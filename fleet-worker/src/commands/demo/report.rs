@@ -5,18 +5,26 @@ use std::time::Duration;
 use fleet_core::error::{Error, Result};
 use tokio_postgres::Client;
 
+use crate::local::Usage;
 use crate::simulate::Summary;
 use crate::verify::Verdict;
 
+/// What there is to say.
+pub(super) struct Outcome<'a> {
+    pub summary: &'a Summary,
+    pub verdict: &'a Verdict,
+    /// How long a killed worker's vehicles were without one, if it was seen; if there was one.
+    pub failover: Option<Option<Duration>>,
+    /// What the parts had used before anything was published, and in the end.
+    pub before: [(&'static str, Usage); 4],
+    pub after: [(&'static str, Usage); 4],
+    pub took: Duration,
+}
+
 /// Prints what happened; the answer says whether everything was as it must be.
 #[allow(clippy::print_stdout, reason = "the demo's purpose is to be read")]
-pub(super) async fn print(
-    client: &Client,
-    summary: &Summary,
-    verdict: &Verdict,
-    failover: Option<Option<Duration>>,
-    took: Duration,
-) -> Result<bool> {
+pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool> {
+    let &Outcome { summary, verdict, failover, took, .. } = outcome;
     let line = |name: &str, value: &dyn std::fmt::Display| println!("{name:<42} {value:>12}");
     println!();
     line("vehicles", &summary.vehicles);
@@ -37,6 +45,14 @@ pub(super) async fn print(
     if let Some(latency) = &verdict.latency {
         line("publish to visible row, p50", &format!("{:.2} s", latency.p50));
         line("publish to visible row, p99", &format!("{:.2} s", latency.p99));
+    }
+    for ((part, before), (_, after)) in outcome.before.iter().zip(&outcome.after) {
+        let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+        line(&format!("CPU time of {part}"), &format!("{cpu:.1} s"));
+    }
+    // PostgreSQL's processes share most of theirs.
+    for (part, usage) in outcome.after.iter().filter(|(part, _)| *part != "PostgreSQL") {
+        line(&format!("peak memory of {part}"), &format!("{} MiB", usage.peak_memory >> 20));
     }
     line("the whole demo took", &format!("{:.0} s", took.as_secs_f64()));
     for example in &verdict.examples {

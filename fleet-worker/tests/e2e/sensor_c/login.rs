@@ -42,6 +42,18 @@ async fn an_nkey_lets_in_its_own_seed_only() {
     publishes(&programs, "sensor-tls", &options, &server.url(), &js).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_with_quotes_and_backslashes_lets_in() {
+    let programs = programs(&["sensor"]).await;
+    let config = r#"authorization { users: [
+        { user: car, password: s3cret }, { user: "o\"d\\d", password: "a\"\\\"b\\" } ] }"#;
+    let server = NatsServer::builder().config(config).start().await.unwrap();
+    let js = log_in(&server).await;
+    create_stream(&js).await;
+    let url = format!(r#"nats://o"d\d:a"\"b\@127.0.0.1:{}"#, server.port());
+    publishes(&programs, "sensor", &[], &url, &js).await;
+}
+
 #[tokio::test]
 async fn what_is_no_seed_of_a_user_is_told_so_without_showing_it() {
     let programs = programs(&["sensor-tls"]).await;

@@ -1,50 +1,20 @@
 //! The C client with TLS: who must be believed, and that nothing is said to anybody else.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_nats::jetstream;
 use fleet_worker::local::NatsServer;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair};
-use tempfile::TempDir;
 
 use super::split::proxy;
 use super::{create_stream, misused, programs, publishes, refused, stored, try_one};
-
-/// A CA with its certificate in a file.
-struct Ca {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    dir: TempDir,
-}
+use crate::ca::Ca;
 
 impl Ca {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name = common_name(name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, dir }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.dir.path().join("ca.pem")
-    }
-
     /// A server with TLS and a certificate for these names, with a stream of speeds, which the first name
     /// reaches. More options go into the server's `tls`.
     async fn server(&self, names: &[&str], more: &str) -> (NatsServer, jetstream::Context) {
-        let key = KeyPair::generate().unwrap();
-        let names = names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let certificate =
-            CertificateParams::new(names.clone()).unwrap().signed_by(&key, &self.issuer).unwrap();
-        let file = |name: &str, text: String| {
-            let path = self.dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path
-        };
-        let (cert, key) = (file("cert.pem", certificate.pem()), file("key.pem", key.serialize_pem()));
+        let (cert, key) = self.certify(names, self.folder());
         let server = NatsServer::builder()
             .config("authorization { user: car, password: s3cret }")
             .config(&format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, {more} }}"));
@@ -59,13 +29,6 @@ impl Ca {
         let options = options.add_root_certificates(self.file()).require_tls(true);
         jetstream::new(options.connect(format!("tls://{address}")).await.unwrap())
     }
-}
-
-/// A certificate whose issuer has its own name would count as self-signed.
-fn common_name(name: &str) -> DistinguishedName {
-    let mut all = DistinguishedName::new();
-    all.push(DnType::CommonName, name);
-    all
 }
 
 fn url(host: &str, port: u16) -> String {

@@ -1,0 +1,62 @@
+//! For replays: the claims as they are, and rows in place of others.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use fleet_core::batch::Batch;
+use fleet_core::error::Result;
+use fleet_core::sink::{Progress, Sink};
+use fleet_core::{Micros, VehicleId};
+use hashbrown::HashMap;
+
+use super::connect::Connector;
+use super::sink::{SinkCounters, TimescaleSink};
+
+/// The newest epochs of these vehicles; those that were never claimed are not in it. What is written
+/// under them counts until the next claim.
+///
+/// # Errors
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) or
+/// [`Configuration`](fleet_core::ErrorKind::Configuration).
+pub async fn epochs(connector: &Connector, vehicles: &[VehicleId]) -> Result<HashMap<VehicleId, i32>> {
+    let connection = connector.connect().await?;
+    let names: Vec<&str> = vehicles.iter().map(VehicleId::as_str).collect();
+    let select = "select vin, epoch from vehicle_latest join vehicle using (vehicle_id) where vin = any($1)";
+    let found = connection.client().query(select, &[&names]).await;
+    let found = found.map_err(connection.failed("look at the claims"))?;
+    let epochs = found.iter().filter_map(|row| Some((VehicleId::new(row.get(0)).ok()?, row.get(1))));
+    Ok(epochs.collect())
+}
+
+/// A sink that replaces: for every vehicle of a batch, also one without a row in it, the rows of the
+/// batch are put in place of all that are stored within a span of time, in one transaction.
+///
+/// So a vehicle must have all its rows of the span in one batch. Rows that can't be stored are left
+/// out, and vehicles that were claimed anew are left alone, as by [`TimescaleSink`].
+#[derive(Debug)]
+pub struct ReplacingSink {
+    sink: TimescaleSink,
+    span: Range<Micros>,
+}
+
+impl ReplacingSink {
+    /// Replaces what lies within `span`, event time.
+    pub fn new(sink: TimescaleSink, span: Range<Micros>) -> Self {
+        Self { sink, span }
+    }
+
+    /// Those of the sink inside; `stale` counts vehicles.
+    pub fn counters(&self) -> Arc<SinkCounters> {
+        self.sink.counters()
+    }
+}
+
+impl Sink for ReplacingSink {
+    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+        self.sink.replace(batch, &self.span).await
+    }
+
+    async fn flush(&mut self) -> Result<Progress> {
+        self.sink.flush().await
+    }
+}

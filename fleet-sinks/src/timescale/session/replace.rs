@@ -1,0 +1,79 @@
+//! Rows of a span of time in place of all that are there.
+
+use tokio_postgres::types::ToSql;
+
+use super::super::value::Time;
+use super::{Fault, Load, Session, Verdict, fault, send};
+use fleet_core::Micros;
+use fleet_core::error::Result;
+
+/// What a replacement did.
+#[derive(Debug, Default)]
+pub(in super::super) struct Replaced {
+    /// Rows that were there before.
+    pub(in super::super) deleted: u64,
+    /// Rows that are there now.
+    pub(in super::super) stored: u64,
+    /// Rows that can't be stored, and why.
+    pub(in super::super) bad: Vec<(u32, String)>,
+    /// Vehicles that were left alone because of a newer claim.
+    pub(in super::super) stale: u64,
+}
+
+impl Session {
+    /// Deletes the rows of all vehicles of the load from `from` up to, not including, `to` and stores
+    /// those of `order`, in one transaction. A row that can't be stored is left out.
+    pub(in super::super) async fn replace(
+        &mut self,
+        load: Load<'_>,
+        order: &[u32],
+        from: Micros,
+        to: Micros,
+    ) -> Result<Replaced, Fault> {
+        const WHAT: &str = "replace records";
+        if self.partitioned() {
+            self.make_partitions(load, order).await?;
+        }
+        self.run(WHAT, "begin").await?;
+        let mut replaced = Replaced::default();
+        let current = self.epochs(load.ids.to_vec()).await?;
+        let is_fresh = |vehicle: usize| {
+            current.get(&load.ids[vehicle]).is_none_or(|&epoch| epoch <= load.vehicles[vehicle].epoch)
+        };
+        let fresh: Vec<i32> =
+            (0..load.ids.len()).filter(|v| is_fresh(*v)).map(|vehicle| load.ids[vehicle]).collect();
+        replaced.stale = (load.ids.len() - fresh.len()) as u64;
+        let delete = "delete from telemetry where vehicle_id = any($1) and ts >= $2 and ts < $3";
+        let span: [&(dyn ToSql + Sync); 3] = [&fresh, &Time(from), &Time(to)];
+        let deleted = self.connection.client().execute(delete, &span).await;
+        replaced.deleted = deleted.map_err(|e| Fault::Lost(self.connection.error(WHAT, &e)))?;
+        let rows = order.iter().copied().filter(|row| is_fresh(load.rows.vehicle(*row as usize)));
+        let rows: Vec<u32> = rows.collect();
+        let mut parts = vec![&rows[..]];
+        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+            self.run(WHAT, "savepoint part").await?;
+            let sink = self.connection.client().copy_in(&self.copy).await;
+            let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
+            match send(sink, load, part, &mut self.buffer).await {
+                Ok(stored) => {
+                    replaced.stored += stored;
+                    self.run(WHAT, "release part").await?;
+                    continue;
+                }
+                Err(error) => match self.connection.verdict(&error) {
+                    Verdict::Data | Verdict::Duplicate | Verdict::NoPartition if part.len() == 1 => {
+                        replaced.bad.push((part[0], fault::describe(&error)));
+                    }
+                    Verdict::Data | Verdict::Duplicate | Verdict::NoPartition => {
+                        let (first, second) = part.split_at(part.len() / 2);
+                        parts.extend([second, first]);
+                    }
+                    _ => return Err(Fault::Lost(self.connection.error(WHAT, &error))),
+                },
+            }
+            self.run(WHAT, "rollback to part").await?;
+        }
+        self.commit(WHAT).await?;
+        Ok(replaced)
+    }
+}

@@ -1,0 +1,97 @@
+//! `replay`: records once more, out of the telemetry stream, the dead letters or an archive.
+
+#[cfg(feature = "parquet")]
+mod archive;
+mod derive;
+mod gather;
+mod letters;
+mod lines;
+mod stores;
+
+use fleet_core::error::{Error, Result};
+use fleet_core::nats::{History, Letters};
+use fleet_core::time::display;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use self::derive::{Deriver, ROOM};
+use self::gather::Spans;
+use self::stores::Stores;
+use crate::cli::ReplayArgs;
+use crate::config::Config;
+
+/// Replays what the arguments say. It may be repeated, and ended anywhere.
+///
+/// # Errors
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) or [`Data`](fleet_core::ErrorKind::Data) for
+/// what can't be replayed, and why; [`Unavailable`](fleet_core::ErrorKind::Unavailable) for servers.
+pub async fn replay(config: &Config, args: &ReplayArgs) -> Result<()> {
+    if args.dead_letters {
+        return Box::pin(letters::dead_letters(config, args)).await;
+    }
+    match &args.from_archive {
+        None => Box::pin(range(config, args)).await,
+        #[cfg(feature = "parquet")]
+        Some(place) => Box::pin(archive::from_archive(config, args, place)).await,
+        #[cfg(not(feature = "parquet"))]
+        Some(_) => Err(Error::configuration("this program was built without the feature parquet")),
+    }
+}
+
+/// Derives the rows of a span of event time from the telemetry stream.
+async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
+    let now = crate::clock::now();
+    let names = config.names();
+    let history = History::connect(&config.nats.options(), &names, &config.schema).await?;
+    let bar = bar();
+    let deriver = Deriver::new(history, &config.schema, ROOM, bar.clone()).await?;
+    let latest = deriver.latest();
+    let from = args.from.map_or(now, |from| from.before(now));
+    let to = args.to.map_or(latest, |to| to.before(now));
+    if from >= to {
+        let (from, to) = (display(from), display(to));
+        return Err(Error::configuration(format!("--from {from} is not before --to {to}")));
+    }
+    if let Some(why) = deriver.refuses(from, to) {
+        let earliest = deriver.earliest().map_or_else(String::new, |e| format!("--from {} and ", display(e)));
+        let latest = display(latest);
+        return Err(Error::configuration(format!("{why}: at most {earliest}--to {latest} can be replayed")));
+    }
+    let span = from..to;
+    let mut spans = Spans::default();
+    if args.vehicle.is_empty() {
+        spans.all = Some(span.clone());
+    }
+    spans.each.extend(args.vehicle.iter().map(|vehicle| (vehicle.clone(), span.clone())));
+    let letters = Letters::connect(&config.nats.options(), &names).await?;
+    let mut stores = Stores::open(config, args.replace.then_some(span), args.dry_run).await?;
+    deriver.derive(&spans, &[], &mut stores).await?;
+    let rejected = stores.finish().await?;
+    bar.finish_and_clear();
+    let refused = rejected.len();
+    stores::keep(&letters, rejected).await?;
+    let (rows, changed, deleted) = (stores.rows(), stores.changed(), stores.deleted());
+    say(&match (args.dry_run, args.replace) {
+        (true, _) => format!("dry run: {rows} rows from {} to {}", display(from), display(to)),
+        (false, true) => format!("{deleted} rows replaced by {changed}; {refused} refused"),
+        (false, false) => format!("{rows} rows, {changed} of them new or changed; {refused} refused"),
+    });
+    if refused == 0 {
+        return Ok(());
+    }
+    Err(Error::data(format!("{refused} rows could not be stored and are among the dead letters")))
+}
+
+/// On a terminal only; quiet in a pipe.
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} {msg}  {elapsed}, {eta} left") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// What came of it is for people and goes to standard output.
+#[allow(clippy::print_stdout, reason = "a command's answer")]
+fn say(text: &str) {
+    println!("{text}");
+}
