@@ -469,7 +469,7 @@ def vehicle():
              table(f"""
                  select signal, since, ts as until, extract(epoch from ts - since)::float8 as duration
                  from (
-                   select s.name as signal, r.ts, lag(r.ts) over (partition by s.name order by r.ts) as since
+                   select s.name as signal, r.ts, lag(r.ts) over (partition by s.position order by r.ts) as since
                    from fleet_record r
                    cross join fleet_signal s
                    where {CHOSEN} and ((r.quality >> (2 * s.position)) & 3) <> 0
@@ -483,24 +483,20 @@ def vehicle():
     any_signal = series(
         "$signal", "Every column of the signal as stored, whatever signals the deployment has: a line, and points "
         "where a value was measured. Its unit is that of the configuration.", (0, 48, 12, 9),
-        [sql(f"""
-            select $__timeGroupAlias(r.ts, $__interval), c.name as metric,
-              avg((to_jsonb(r) ->> c.name)::float8) as value
-            from fleet_record r
-            cross join (select unnest(columns) as name from fleet_signal where name = ${{signal:sqlstring}}) c
-            where {CHOSEN}
+        [sql("""
+            select $__timeGroupAlias(t.ts, $__interval), c.name as metric,
+              avg((to_jsonb(t) ->> c.name)::float8) as value,
+              avg((to_jsonb(t) ->> c.name)::float8) filter (where (t.quality >> (2 * c.position)) & 3 = 1) as measured
+            from telemetry t
+            join vehicle v using (vehicle_id)
+            cross join (select position, unnest(columns) as name from fleet_signal where name = ${signal:sqlstring}) c
+            where v.vin = ${vin:sqlstring} and $__timeFilter(t.ts)
             group by 1, 2 order by 1, 2
-        """), sql(f"""
-            select $__timeGroupAlias(r.ts, $__interval), c.name || ' measured' as metric,
-              avg((to_jsonb(r) ->> c.name)::float8) as value
-            from fleet_record r
-            cross join (select unnest(columns) as name from fleet_signal where name = ${{signal:sqlstring}}) c
-            where {CHOSEN} and to_jsonb(r) ->> (${{signal:sqlstring}} || '_how') = 'measured'
-            group by 1, 2 order by 1, 2
-        """, "B")], "short", custom={"insertNulls": 60000}, min_interval="10s", repeat="signal", repeatDirection="h",
+        """)], "short", custom={"insertNulls": 60000}, min_interval="10s", repeat="signal", repeatDirection="h",
         maxPerRow=2,
-        overrides=[{"matcher": {"id": "byFrameRefID", "options": "B"}, "properties": [
-            {"id": "custom.drawStyle", "value": "points"}, {"id": "custom.pointSize", "value": 7}]}],
+        overrides=[override("value", displayName="${__field.labels.metric}"),
+                   override("measured", displayName="${__field.labels.metric} measured", custom_drawStyle="points",
+                            custom_showPoints="always", custom_pointSize=MARKS["measured"]["pointSize"])],
     )
     panels = [*top, origin, *tables, row("Any signal", 47), any_signal]
     variables = [

@@ -118,7 +118,9 @@ impl Live {
         match self.0.shelf.get(question.clone(), self.ask(question)).await {
             Answer::Found(json) => json_of(StatusCode::OK, json),
             Answer::Nothing => refusal(StatusCode::NOT_FOUND, "this vehicle has no record"),
-            Answer::Failed => refusal(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer"),
+            Answer::Failed => {
+                refusal(StatusCode::SERVICE_UNAVAILABLE, "the database does not answer; the log says why")
+            }
         }
     }
 

@@ -5,8 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use fleet_core::time::SECOND;
+use fleet_worker::admin;
 use fleet_worker::clock::now;
 use fleet_worker::deployment::Deployment;
+use fleet_worker::local::http_get;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -210,8 +212,15 @@ async fn it_is_read_only_local_and_off_by_default() {
     eventually("the worker has ended", Duration::from_secs(10), || async { !runs(worker.process.id()) })
         .await;
 
-    let plain = crate::world::deployment(1).await;
+    // A worker has no page unless it is asked for; that of the demo is its own, over all workers.
+    let plain = crate::world::deployment(2).await;
     assert_eq!(plain.workers[0].get("/live/").await.unwrap().0, 404);
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let page = plain.live().unwrap().router();
+    let serving = admin::serve(page, listen, std::future::pending()).await.unwrap();
+    let (status, fleet) = http_get(&serving.address.to_string(), "/live/data/fleet").await.unwrap();
+    let counted: Value = serde_json::from_str(&fleet).unwrap();
+    assert_eq!((status, counted["counts"].as_object().unwrap().len()), (200, 2), "{fleet}");
 }
 
 /// Whether the process is more than a zombie.
