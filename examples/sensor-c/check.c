@@ -10,9 +10,10 @@
 
 #define REQUIRE(what) do { if (!(what)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what); exit(1); } } while (0)
 
-/* Of fuzz.c and cases.c. */
+/* Of fuzz.c, cases_link.c and cases_trip.c. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
-void cases(void);
+void link_cases(void);
+void trip_cases(void);
 
 static uint32_t dice;
 
@@ -106,7 +107,8 @@ static void replay(const char *path) {
 int main(int argc, char **argv) {
     if (argc == 3 && strcmp(argv[1], "vectors") == 0) return vectors(argv[2]);
     if (argc == 2 && strcmp(argv[1], "cases") == 0) {
-        cases();
+        link_cases();
+        trip_cases();
         return 0;
     }
     if (argc == 4 && strcmp(argv[1], "parse") == 0) {
