@@ -24,7 +24,7 @@ resource "scaleway_rdb_database" "fleet" {
   name        = "fleet"
 }
 
-# Rights are given by admin.sql and fleet.sql, not by scaleway_rdb_privilege, which drifts.
+# Rights are given by admin.sql and by setup, not by scaleway_rdb_privilege, which drifts.
 resource "scaleway_rdb_user" "fleet" {
   instance_id         = scaleway_rdb_instance.fleet.id
   name                = "fleet"
