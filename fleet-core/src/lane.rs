@@ -2,6 +2,8 @@
 //! it, so that a run can be repeated to the byte.
 
 mod counters;
+#[cfg(test)]
+mod tests;
 mod vehicle;
 
 use std::sync::Arc;

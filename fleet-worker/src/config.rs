@@ -189,10 +189,12 @@ impl Config {
 
     /// How the streams are made.
     pub fn stream_options(&self) -> StreamOptions {
+        let default = StreamOptions::default().dead_letters_max_age;
         StreamOptions {
             replicas: self.nats.replicas,
             max_age: self.nats.max_age,
             max_bytes: self.nats.max_bytes,
+            dead_letters_max_age: self.retention.map_or(default, |kept| kept.min(default)),
             ack_wait: self.worker.ack_wait,
         }
     }

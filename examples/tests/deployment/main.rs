@@ -1,10 +1,13 @@
 //! The deployment files against published schemas and against the code that they are for.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod compose;
 mod kubernetes;
+mod scaleway;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
 
 use fleet_worker::config::Config;
 use fleet_worker::local::python_packages;
@@ -15,9 +18,14 @@ fn examples() -> &'static Path {
 }
 
 /// The packages of `requirements.txt`, fetched once.
-fn packages() -> PathBuf {
-    let fetched = python_packages(include_str!("requirements.txt"));
-    tokio::runtime::Runtime::new().unwrap().block_on(fetched).unwrap()
+fn packages() -> &'static Path {
+    static FETCHED: OnceLock<PathBuf> = OnceLock::new();
+    FETCHED.get_or_init(|| {
+        let fetched = python_packages(include_str!("requirements.txt"));
+        // Beside the runtime that a test may have.
+        let fetch = || tokio::runtime::Runtime::new().unwrap().block_on(fetched).unwrap();
+        std::thread::scope(|scope| scope.spawn(fetch).join().unwrap())
+    })
 }
 
 /// Runs a script of this folder on `input`; the JSON that it prints, or what it says is wrong.

@@ -257,7 +257,10 @@ impl Aligner {
             let Some(touched) = self.rules[s].touched(ring, ring.view().count_before(time)) else { continue };
             let mut t = grid_at_or_after((*touched.start()).max(from), interval);
             while t <= frontier.min(*touched.end()) {
-                self.emit(track, t, true, emit);
+                let changes = !self.rules[s].is_hit(&track.rings[s], t) || times.binary_search(&t).is_ok();
+                if changes {
+                    self.emit(track, t, true, emit);
+                }
                 from = t.saturating_add(1);
                 match t.checked_add(interval) {
                     Some(next) => t = next,

@@ -63,6 +63,12 @@ impl Rules {
         next == 0 || (next..view.len()).any(|i| self.is_gap(view.time(i - 1), view.time(i)))
     }
 
+    /// Whether a sample exactly on `t` is its value, whatever the others say.
+    pub(super) fn is_hit(&self, ring: &Ring, t: Micros) -> bool {
+        let view = ring.view();
+        self.keeps_hits && view.time(view.count_before(t)) == Some(t)
+    }
+
     /// The value at `t`, or `None` where there is none or the ring no longer holds all it hangs on.
     pub(super) fn value(&self, ring: &Ring, t: Micros, out: &mut [f64]) -> Option<Quality> {
         let view = ring.view();

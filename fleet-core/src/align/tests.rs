@@ -111,6 +111,17 @@ fn exact_hits_are_stored_as_they_are() {
 }
 
 #[test]
+fn an_exact_hit_of_a_curve_waits_for_no_further_samples() {
+    let mut v = vehicle(&["pchip"]);
+    v.send(0, &[(5, 5.0), (15, 15.0), (20, 20.0)]);
+    assert_eq!(v.seen(), [new(10, &[Some(10.0)]), new(20, &[Some(20.0)])]);
+    v.send(0, &[(35, 35.0)]);
+    assert_eq!(v.seen(), [], "30 waits for a second sample after it");
+    v.send(0, &[(41, 41.0)]);
+    assert_eq!(v.seen(), [new(30, &[Some(30.0)])]);
+}
+
+#[test]
 fn a_gap_is_null_but_one_of_exactly_max_gap_is_bridged() {
     let mut v = vehicle(&["linear"]);
     v.send(0, &[(5, 5.0), (65, 65.0)]);
@@ -328,6 +339,18 @@ fn a_full_ring_gives_its_rows_before_it_forgets() {
     assert_eq!(v.seen(), [new(10, &[Some(10.0), None])]);
     v.send(1, &[(29, 20.0)]);
     assert_eq!(v.seen(), [again(10, &[None, Some(1.0)]), new(20, &[Some(20.0), Some(11.0)])]);
+}
+
+#[test]
+fn a_full_ring_gives_the_means_that_look_back_on_what_it_forgets() {
+    let mut config = config(&["time_weighted_mean", "linear"]);
+    config.max_samples = 8;
+    let mut v = vehicle_of(&config, &Methods::default());
+    v.send(1, &[(9, 0.0)]);
+    (5..=23).step_by(2).for_each(|t| drop(v.send(0, &[(t, t as f64)])));
+    assert_eq!(v.seen(), [], "the other signal is waited for");
+    v.send(0, &[(25, 25.0)]);
+    assert_eq!(v.seen(), [new(20, &[Some(15.0), None])], "before the sample at 9 goes");
 }
 
 #[test]

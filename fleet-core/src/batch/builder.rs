@@ -269,7 +269,12 @@ mod tests {
         let batch = builder.seal().unwrap();
         assert_eq!(batch.len(), 1, "the rows of a forgotten binding are gone");
         assert_eq!(batch.record().column(0).as_primitive::<TimestampMicrosecondType>().values(), &[20]);
+        // Bound anew within a batch without having been dropped.
+        assert_eq!(builder.vehicle(&b, 2), builder.vehicle(&b, 5));
+        let key = builder.vehicle(&b, 4);
+        builder.push(key, row(30, &[1.0; 5], 0b01_01_01_01, false));
+        assert_eq!(builder.seal().unwrap().vehicles(), [BatchVehicle { id: b, epoch: 5 }]);
         let empty = builder.seal().unwrap();
-        assert!(empty.is_empty() && empty.sequence() == 3);
+        assert!(empty.is_empty() && empty.sequence() == 4);
     }
 }

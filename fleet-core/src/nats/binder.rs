@@ -6,7 +6,7 @@ mod pull;
 mod release;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -56,6 +56,8 @@ struct Shared<S> {
     /// How many more the caller can take.
     free: AtomicUsize,
     events: mpsc::UnboundedSender<Result<BindEvent>>,
+    /// Whether the queue gave an answer the last time that it was asked.
+    pulls: Arc<AtomicBool>,
 }
 
 impl<S> Shared<S> {
@@ -117,6 +119,7 @@ impl<S: StateStore> NatsBinder<S> {
             clock,
             free: AtomicUsize::new(0),
             events: event_sender,
+            pulls: Arc::new(AtomicBool::new(true)),
         });
         let claims = shared
             .client
@@ -130,6 +133,11 @@ impl<S: StateStore> NatsBinder<S> {
         let (stop, stopped) = oneshot::channel();
         let puller = tokio::spawn(pull::pull(Arc::clone(&shared), stopped));
         Ok(Self { shared, events, commands, puller: Some((stop, puller)), tasks })
+    }
+
+    /// Whether the bind queue gives answers: without its consumer or the server it does not.
+    pub fn pulls(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.pulls)
     }
 
     fn command(&self, command: Command) {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -54,6 +54,7 @@ pub struct Discovery {
     js: Context,
     names: Names,
     counters: Arc<DiscoveryCounters>,
+    reading: Arc<AtomicBool>,
 }
 
 /// `on` signals that are looked at together.
@@ -66,12 +67,24 @@ impl Discovery {
     /// As [`connect`].
     pub async fn connect(nats: &NatsOptions, names: &Names) -> Result<Self> {
         let client = connect(nats, &names.connection("discovery"), |_| {}).await?;
-        Ok(Self { js: jetstream(&client), client, names: names.clone(), counters: Arc::default() })
+        Ok(Self {
+            js: jetstream(&client),
+            client,
+            names: names.clone(),
+            counters: Arc::default(),
+            reading: Arc::default(),
+        })
     }
 
     /// What it has done so far.
     pub fn counters(&self) -> Arc<DiscoveryCounters> {
         Arc::clone(&self.counters)
+    }
+
+    /// Whether `on` signals are being read, by this value or a clone of it: no server, no consumer or no
+    /// permission, and they are not.
+    pub fn is_reading(&self) -> bool {
+        self.reading.load(Ordering::Relaxed)
     }
 
     /// Runs until `stop` is ready; `beat` is called whenever the loop turns.
@@ -91,8 +104,9 @@ impl Discovery {
                 () = &mut stop => return Ok(()),
                 error = &mut strays => return Err(error),
                 result = self.read(&beat) => {
-                    let error = result.err();
-                    tracing::warn!(error = error.map(tracing::field::display), "reading the `on` signals broke off, trying again");
+                    self.reading.store(false, Ordering::Relaxed);
+                    let (cell, error) = (self.names.cell(), result.err());
+                    tracing::warn!(%cell, error = error.map(tracing::field::display), "reading the `on` signals broke off, trying again");
                     tokio::select! {
                         () = &mut stop => return Ok(()),
                         () = tokio::time::sleep(Duration::from_secs(1)) => {}
@@ -132,6 +146,7 @@ impl Discovery {
             .messages()
             .await
             .map_err(|e| Error::unavailable("no `on` signals").caused_by(e))?;
+        self.reading.store(true, Ordering::Relaxed);
         let mut handled = messages.map(|message| self.handle(message)).buffer_unordered(AT_ONCE);
         let mut ticker = tokio::time::interval(Duration::from_secs(1));
         loop {

@@ -19,6 +19,8 @@ pub struct StreamOptions {
     pub max_age: Duration,
     /// How many bytes of samples are kept at most.
     pub max_bytes: i64,
+    /// How long dead letters are kept.
+    pub dead_letters_max_age: Duration,
     /// How long a bind request waits for a sign of its holder.
     pub ack_wait: Duration,
 }
@@ -29,6 +31,7 @@ impl Default for StreamOptions {
             replicas: 1,
             max_age: Duration::from_secs(6 * 3600),
             max_bytes: 20 << 30,
+            dead_letters_max_age: Duration::from_secs(7 * 24 * 3600),
             ack_wait: Duration::from_secs(30),
         }
     }

@@ -4,6 +4,7 @@
 mod align;
 mod compare;
 mod fuzz_corpus;
+mod hostile;
 mod layering;
 mod outage;
 mod senml;

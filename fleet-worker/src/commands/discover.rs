@@ -1,6 +1,7 @@
 //! `discover`: turn `on` signals into bind requests. The pod beside the workers.
 
 use std::future::Future;
+use std::time::Duration;
 
 use fleet_core::error::Result;
 use fleet_core::nats::Discovery;
@@ -18,6 +19,7 @@ use crate::metrics;
 pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) -> Result<()> {
     let names = config.names();
     let health = Health::new();
+    health.condition(SIGNALS);
     let discovery = Discovery::connect(&config.nats.options(), &names).await?;
     let counters = discovery.counters();
     let asked = discovery.clone();
@@ -33,8 +35,21 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
     });
     let served = Served::start(admin, config).await?;
     tracing::info!(cell = %names.cell(), "discovery runs");
+    let watching = tokio::spawn(watch(health.clone(), discovery.clone()));
     let ended = discovery.run(stop, move || health.beat()).await;
+    watching.abort();
     drop(upkeep);
     served.shut_down().await;
     ended
+}
+
+/// What readiness calls that `on` signals are read.
+const SIGNALS: &str = "on signals";
+
+/// Ready means that `on` signals are read.
+async fn watch(health: Health, discovery: Discovery) {
+    loop {
+        health.set(SIGNALS, discovery.is_reading());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }

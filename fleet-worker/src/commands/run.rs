@@ -2,7 +2,7 @@
 
 use std::future::{Future, ready};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
@@ -28,7 +28,7 @@ use crate::metrics;
 pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Result<()> {
     let schema = &config.schema;
     let health = Health::new();
-    health.condition("bind queue");
+    health.condition(QUEUE);
     let connector = super::connector(config)?;
     let edition = check(&connector, schema).await?;
 
@@ -41,10 +41,10 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     })?;
     let options = config.binder_options(lane.context());
     let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
-    let of_source = source.counters();
+    let (of_source, pulls) = (source.counters(), binder.pulls());
     let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
     let counters = pipeline.counters();
-    health.set("bind queue", true);
+    health.set(QUEUE, true);
 
     let upkeep = Upkeep::start(config);
     let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
@@ -59,7 +59,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     }
     let served = Served::start(admin, config).await?;
     tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
-    let beating = tokio::spawn(beat(health, counters));
+    let beating = tokio::spawn(beat(health, counters, pulls));
     let ended = pipeline.run(stop).await;
     beating.abort();
     drop(upkeep);
@@ -78,12 +78,16 @@ fn page(config: &Config, connector: Connector, counters: Arc<Counters>) -> Live 
     })
 }
 
-/// Alive means that the loop turns.
-async fn beat(health: Health, counters: Arc<Counters>) {
+/// What readiness calls the bind queue.
+const QUEUE: &str = "bind queue";
+
+/// Alive means that the loop turns, ready that the queue answers.
+async fn beat(health: Health, counters: Arc<Counters>, pulls: Arc<AtomicBool>) {
     let mut seen = 0;
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticker.tick().await;
+        health.set(QUEUE, pulls.load(Ordering::Relaxed));
         let turns = counters.turns.load(Ordering::Relaxed);
         if turns != seen {
             seen = turns;

@@ -302,3 +302,10 @@ fn retention_outlasts_every_catch_up() {
     let long = "retention = \"3d\"\n[nats]\nmax_age = \"40h\"";
     refused(long, &[], &["retention: \"3d\" is less than twice nats.max_age"]);
 }
+
+#[test]
+fn retention_bounds_dead_letters_too() {
+    let days =
+        |text: &str| load(text, &[], &[]).unwrap().stream_options().dead_letters_max_age.as_secs() / 86_400;
+    assert_eq!((days(""), days("retention = \"400d\""), days("retention = \"3d\"")), (7, 7, 3));
+}

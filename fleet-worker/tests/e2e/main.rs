@@ -9,6 +9,7 @@ mod cells;
 mod erase;
 mod failures;
 mod live;
+mod misconfigured;
 mod mqtt;
 mod permissions;
 mod recordings;

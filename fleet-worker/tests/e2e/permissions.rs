@@ -8,3 +8,5 @@ mod job;
 mod programs;
 mod rotation;
 mod vehicles;
+
+pub(crate) use job::Job;

@@ -34,7 +34,9 @@ struct Pulled {
 pub(super) async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut stopped: oneshot::Receiver<()>) {
     loop {
         let turn = async {
-            if let Err(error) = turn(&shared).await {
+            let turned = turn(&shared).await;
+            shared.pulls.store(turned.is_ok(), Ordering::Relaxed);
+            if let Err(error) = turned {
                 if error.kind() == ErrorKind::Configuration {
                     let _ = shared.events.send(Err(error));
                 } else {

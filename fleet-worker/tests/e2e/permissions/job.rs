@@ -18,16 +18,16 @@ use crate::sensor_c;
 use crate::world::{Hand, QUICK, eventually};
 
 /// Programs with logins of their own, beside one database.
-pub(super) struct Job {
-    pub guarded: Guarded,
-    pub postgres: Postgres,
+pub(crate) struct Job {
+    pub(super) guarded: Guarded,
+    postgres: Postgres,
     config: PathBuf,
     started: usize,
 }
 
 impl Job {
     /// After `setup` with its own login.
-    pub(super) async fn start(vehicles: &[&str]) -> Self {
+    pub(crate) async fn start(vehicles: &[&str]) -> Self {
         let guarded = Guarded::start(vehicles).await;
         let postgres = Postgres::builder().start().await.unwrap();
         let config = guarded.config(QUICK);
@@ -37,7 +37,7 @@ impl Job {
         job
     }
 
-    pub(super) fn command(&self, command: &str, login: &str) -> Command {
+    pub(crate) fn command(&self, command: &str, login: &str) -> Command {
         let mut program = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
         program.arg(command).arg("--config").arg(&self.config);
         program.env("FLEET_NATS__NKEY_FILE", self.guarded.seed_file(login));

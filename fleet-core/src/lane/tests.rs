@@ -1,0 +1,86 @@
+//! What a lane says of a vehicle's state, its patience and what it refuses; speeds on a 10 s grid.
+
+use super::*;
+use crate::time::SECOND;
+
+const NOW: Micros = 1_735_689_600 * SECOND;
+
+struct Car {
+    lane: Lane,
+    slot: Slot,
+}
+
+/// Bound at `NOW`, from 100 s before on, and not caught up yet.
+fn car() -> Car {
+    let mut lane = Lane::with_built_ins(&Schema::default()).unwrap();
+    let vehicle = VehicleId::new("V1").unwrap();
+    let (start, on_time) = (NOW - 100 * SECOND, NOW);
+    let slot = lane.bind(&Binding { vehicle, epoch: 3, start, on_time, floor: None, horizon: Vec::new() });
+    Car { lane, slot }
+}
+
+impl Car {
+    /// Takes a sample of a signal with one column, taken and arriving so many seconds after `NOW`.
+    fn message(&mut self, signal: &str, second: i64, arrival: i64) {
+        let signal = self.lane.schema.find(signal).unwrap();
+        let payload = format!("{{\"ts\":{},\"value\":50}}", (NOW + second * SECOND) / 1_000);
+        let (topic, arrival) = (Topic::Signal(signal), NOW + arrival * SECOND);
+        let message = Message { slot: self.slot, topic, payload: payload.into(), arrival, live: true };
+        self.lane.messages(&[message], arrival);
+    }
+}
+
+#[test]
+fn a_state_begins_a_margin_before_what_is_held_and_not_before_the_binding() {
+    let mut car = car();
+    let begins = |car: &mut Car, margin: i64| {
+        let state = car.lane.snapshot(car.slot, margin * SECOND).unwrap();
+        (state.resume_at - NOW) / SECOND
+    };
+    assert_eq!(begins(&mut car, 30), -100, "nothing is held");
+    car.message("speed", 5, 7);
+    car.message("fuel", 3, 9);
+    assert_eq!([0, 30, 300].map(|margin| begins(&mut car, margin)), [7, -23, -100]);
+}
+
+#[test]
+fn no_state_is_saved_of_a_vehicle_that_is_being_caught_up() {
+    let mut car = car();
+    car.message("speed", 5, 7);
+    assert_eq!(car.lane.snapshots(0).len(), 0);
+    car.lane.caught_up(car.slot, NOW);
+    assert_eq!(car.lane.snapshots(0).len(), 1);
+    assert_eq!(car.lane.snapshots(0).len(), 0, "nothing came since");
+    car.message("speed", 6, 8);
+    car.lane.catching_up(car.slot);
+    assert_eq!(car.lane.snapshots(0).len(), 0);
+}
+
+#[test]
+fn patience_does_not_run_during_a_catch_up_and_begins_anew_after_it() {
+    let mut car = car();
+    car.message("fuel", 8, 8);
+    car.message("speed", 5, 9);
+    car.message("speed", 15, 15);
+    car.lane.tick(NOW + 200 * SECOND);
+    assert_eq!(car.lane.rows(), 0);
+    car.lane.caught_up(car.slot, NOW + 200 * SECOND);
+    let mut rows = |at: i64| {
+        car.lane.tick(NOW + at * SECOND);
+        car.lane.rows()
+    };
+    assert_eq!([229, 230].map(&mut rows), [0, 1]);
+}
+
+#[test]
+fn what_is_later_than_the_window_is_counted_and_becomes_a_dead_letter() {
+    let mut car = car();
+    car.message("speed", 40, 40);
+    car.message("speed", 10, 41);
+    assert_eq!((car.lane.counters().late, car.lane.take_letters().len()), (0, 0), "30 s are allowed");
+    car.message("speed", 9, 42);
+    let letters = car.lane.take_letters();
+    assert_eq!((car.lane.counters().late, letters.len()), (1, 1));
+    assert_eq!((letters[0].refusal, letters[0].signal.as_str()), (Refusal::Late, "speed"));
+    assert_eq!(letters[0].detail, "1 of its samples came later than the window");
+}

@@ -1,0 +1,139 @@
+//! What is wrong with a deployment is one line in the pod's log, and no ready pod.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use fleet_core::time::SECOND;
+use fleet_worker::clock::now;
+use fleet_worker::deployment::Deployment;
+use fleet_worker::local::{Process, free_port, http_get};
+use tokio::process::Command;
+
+use crate::permissions::Job;
+use crate::world::{Hand, deployment, eventually};
+
+/// A program that was started but need not get ready.
+struct Started {
+    process: Process,
+    admin: String,
+    _log: tempfile::TempDir,
+}
+
+impl Started {
+    fn new(mut command: Command) -> Self {
+        let (admin, log) = (format!("127.0.0.1:{}", free_port()), tempfile::tempdir().unwrap());
+        command.env("FLEET_ADMIN__LISTEN", &admin);
+        let process = Process::start("fleet-worker", command, &log.path().join("log")).unwrap();
+        Self { process, admin, _log: log }
+    }
+
+    /// Waits for its end with that code. The line that says why has all of these parts.
+    async fn refuses(mut self, code: i32, parts: &[&str]) -> String {
+        let ended = self.process.wait(Duration::from_secs(60)).await.unwrap();
+        let logs = self.process.logs();
+        assert_eq!(ended.0.code(), Some(code), "{logs}");
+        let says = |line: &str| parts.iter().all(|part| line.contains(part));
+        let lines: Vec<&str> = logs.lines().filter(|line| line.starts_with("fleet-worker: ")).collect();
+        assert!(lines.len() == 1 && says(lines[0]), "{parts:?} in {logs}");
+        logs
+    }
+
+    /// Waits for what `/readyz` says.
+    async fn until(&self, status: u16, said: &str) {
+        let what = format!("{status} {said:?}; {}", self.process.tail());
+        let answered = async || {
+            let answer = http_get(&self.admin, "/readyz").await;
+            answer.is_some_and(|(found, body)| found == status && body.contains(said))
+        };
+        eventually(&what, Duration::from_secs(40), answered).await;
+    }
+}
+
+fn program(deployment: &Deployment, arguments: &[&str]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
+    command.args(arguments).args(["--nats-url", &deployment.nats.url()]);
+    command.args(["--database-url", &deployment.postgres.url()]);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_secret_is_named_with_its_file() {
+    for (variable, key) in [
+        ("FLEET_NATS__NKEY_FILE", "nats.nkey_file: "),
+        ("FLEET_NATS__CREDS", "nats.creds: "),
+        ("FLEET_NATS__TOKEN_FILE", "nats.token_file: "),
+        ("FLEET_NATS__CA_FILE", "nats.ca_file: "),
+        ("FLEET_SINK__TIMESCALE__URL_FILE", "sink.timescale.url_file: "),
+    ] {
+        let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
+        command.arg("run").env(variable, "/etc/fleet/login/secret");
+        Started::new(command).refuses(64, &[key, "/etc/fleet/login/secret can't be read"]).await;
+    }
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
+    command.arg("run").env_remove("FLEET_SINK__TIMESCALE__URL");
+    Started::new(command).refuses(64, &["sink.timescale.url: is missing"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_is_no_name_or_was_never_set_up_is_said() {
+    let deployment = deployment(0).await;
+    Started::new(program(&deployment, &["run", "--cell", "a.b"])).refuses(64, &["cell: ", "\"a.b\""]).await;
+    let worker = Started::new(program(&deployment, &["run", "--cell", "9"]));
+    worker.refuses(69, &["no consumer workers on BINDINGS_9: run `setup` first"]).await;
+
+    // Discovery waits for it, and gets ready by itself.
+    let discovery = Started::new(program(&deployment, &["discover", "--cell", "9"]));
+    discovery.until(503, "not ready: on signals").await;
+    let logs = discovery.process.logs();
+    assert!(logs.contains("no consumer discovery on LIFECYCLE_9: run `setup`"), "{logs}");
+    let mut setup = program(&deployment, &["setup", "--cell", "9"]);
+    let setup = setup.env("FLEET_NATS__MAX_BYTES", "64MiB").output().await.unwrap();
+    assert!(setup.status.success(), "{setup:?}");
+    discovery.until(200, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_that_a_login_is_not_for_is_said() {
+    let job = Job::start(&[]).await;
+    let mut command = job.command("run", "WORKER_0_A");
+    command.env("FLEET_CELL", "1");
+    let logs = Started::new(command).refuses(69, &["no consumer workers on BINDINGS_1"]).await;
+    let refusal = "Permissions Violation for Publish to \\\"$JS.API.CONSUMER.INFO.BINDINGS_1.workers\\\"";
+    assert_eq!(logs.lines().filter(|line| line.contains(refusal)).count(), 1, "{logs}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_is_gone_makes_a_running_worker_unready() {
+    let deployment = deployment(0).await;
+    let worker = Started::new(program(&deployment, &["run"]));
+    worker.until(200, "").await;
+    let js = jetstream::new(async_nats::connect(deployment.nats.url()).await.unwrap());
+    js.delete_consumer_from_stream("workers", "BINDINGS_0").await.unwrap();
+    worker.until(503, "not ready: bind queue").await;
+    let logs = worker.process.logs();
+    assert!(logs.contains("no bind requests, trying again"), "{logs}");
+    let setup = program(&deployment, &["setup"]).output().await.unwrap();
+    assert!(setup.status.success(), "{setup:?}");
+    worker.until(200, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edition_that_lacks_something_ends_the_worker_with_the_servers_words() {
+    let deployment = deployment(0).await;
+    // As TimescaleDB's Apache edition says it.
+    let lacks = "create function lacks() returns trigger language plpgsql as $$ begin
+                     raise exception using errcode = '0A000',
+                         message = 'functionality not supported under the current \"apache\" license';
+                 end $$;
+                 create trigger lacks before insert on telemetry for each row execute function lacks()";
+    deployment.client().await.unwrap().batch_execute(lacks).await.unwrap();
+    let worker = Started::new(program(&deployment, &["run"]));
+    worker.until(200, "").await;
+    let mut hand = Hand::new(&deployment, "CAR-1").await;
+    hand.send("on", "").await;
+    hand.drive(now() - 90 * SECOND, 60).await;
+    hand.send("off", "").await;
+    let parts = ["\"apache\" license", "0A000", "the server's version or edition lacks this"];
+    worker.refuses(64, &parts).await;
+}
