@@ -6,7 +6,7 @@ const HEIGHT = 118;
 const LETTERS = { m: "measured", i: "interpolated", h: "held" };
 // Nearer than this (pixels) the rings of interpolated values would run into each other.
 const RINGS = 6;
-const SIDE = { size: 56, labelSize: 16 };
+const SIDE = { size: 62, labelSize: 16 };
 
 const axis = (extra) => ({
   stroke: colour("soft"), grid: { stroke: colour("grid"), width: 1 }, ticks: { stroke: colour("grid"), width: 1 },
