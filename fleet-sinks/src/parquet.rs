@@ -1,4 +1,4 @@
-//! An archive of records as Parquet files in a folder.
+//! An archive of records as Parquet files in a folder or a bucket.
 //!
 //! ```text
 //! <archive>/date=2026-11-24/20261124T081500.123456Z-<worker>-<random>.parquet
@@ -10,12 +10,17 @@
 //! a value) the one with the largest of these three, in this order, counts; [`Archive`] does so. Units are
 //! in the columns' metadata, the schema as JSON in the file's under [`SCHEMA_KEY`].
 
+#[cfg(feature = "s3")]
+mod bucket;
 mod encode;
 mod gather;
 mod read;
 mod sink;
 mod store;
 
+#[cfg(feature = "s3")]
+pub use bucket::{Bucket, BucketOptions};
 pub use encode::SCHEMA_KEY;
 pub use read::{Archive, DayPart, Records};
 pub use sink::{ParquetOptions, ParquetSink};
+pub use store::Place;

@@ -21,7 +21,7 @@ use fleet_core::pipeline::PipelineOptions;
 use fleet_core::schema::RecordsConfig;
 use fleet_core::{CellId, Micros, Schema};
 
-pub use archive::ParquetConfig;
+pub use archive::{ArchivePlace, BucketConfig, ParquetConfig, archive_place};
 pub use fleet_core::schema::Problem;
 pub use nats::{NatsConfig, NatsLogin};
 pub use secret::{Secret, Url, without_passwords};
@@ -45,7 +45,7 @@ pub struct Config {
     pub worker: WorkerConfig,
     /// `[sink.timescale]`, where it has a URL.
     pub timescale: Option<TimescaleConfig>,
-    /// `[sink.parquet]`, where it has a path.
+    /// `[sink.parquet]`, where it has a path or a URL.
     pub parquet: Option<ParquetConfig>,
     /// How long records, trips and their archive are kept; for ever if not set.
     pub retention: Option<Duration>,

@@ -1,7 +1,6 @@
 //! The sink that gathers rows and writes files.
 
 use std::hash::BuildHasher;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use fleet_core::batch::Batch;
@@ -12,13 +11,13 @@ use fleet_core::{Micros, Schema};
 
 use super::encode::encode;
 use super::gather::{Day, Days};
-use super::store::Store;
+use super::store::{Place, Store};
 
 /// An archive and its files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParquetOptions {
-    /// The folder below which the files go; made if it is missing.
-    pub root: PathBuf,
+    /// Where the files go.
+    pub place: Place,
     /// Who writes, as part of the files' names: letters, digits, `-` and `_`.
     pub worker: String,
     /// Rows of a day that take this many bytes in memory become a file; on disk it is about a tenth.
@@ -30,9 +29,9 @@ pub struct ParquetOptions {
 
 impl ParquetOptions {
     /// Files of 128 MiB in memory or five minutes.
-    pub fn new(root: impl Into<PathBuf>, worker: &str) -> Self {
+    pub fn new(place: impl Into<Place>, worker: &str) -> Self {
         Self {
-            root: root.into(),
+            place: place.into(),
             worker: worker.to_owned(),
             max_bytes: 128 << 20,
             max_age: Duration::from_secs(5 * 60),
@@ -68,8 +67,8 @@ impl std::fmt::Debug for ParquetSink {
 }
 
 impl ParquetSink {
-    /// Opens an archive for records of this schema. `clock` says the time of storing, UTC. Of writers that were killed it removes unfinished
-    /// files older than an hour.
+    /// Opens an archive for records of this schema. `clock` says the time of storing, UTC. In a folder it
+    /// removes unfinished files of killed writers that are older than an hour.
     ///
     /// # Errors
     /// [`Configuration`](fleet_core::ErrorKind::Configuration), with the option's name and value.
@@ -79,9 +78,18 @@ impl ParquetSink {
             let rule = "must be 1 to 128 of A-Z a-z 0-9 _ -";
             return Err(Error::configuration(format!("worker {:?} {rule}", options.worker)));
         }
-        let store = Store::open(&options.root, clock())?;
+        let store = Store::open(&options.place, clock())?;
         let (schema, days) = (schema.clone(), Days::default());
         Ok(Self { options, schema, store, days, accepted: 0, files: 0, clock })
+    }
+
+    /// Asks, at the start, whether the archive is there and may be used.
+    ///
+    /// # Errors
+    /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a bucket that is not there or keys
+    /// that are not good for it, [`Unavailable`](fleet_core::ErrorKind::Unavailable) if nobody answers.
+    pub async fn check(&self) -> Result<()> {
+        self.store.check().await
     }
 
     /// How many files it has written.

@@ -1,4 +1,4 @@
-//! Where files go: into a folder, where each appears whole or not at all.
+//! Where files go: into a folder or a bucket, where each appears whole or not at all.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,25 +14,65 @@ const UNFINISHED: &str = ".tmp-";
 /// Leftovers of a writer that was killed are removed when they are this old: a living one is quicker.
 const LEFTOVER: Micros = 60 * MINUTE;
 
-/// A folder of this machine or of a network file system.
+/// Where an archive is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A folder of this machine or of a network file system; made if it is missing.
+    Folder(PathBuf),
+    /// A bucket.
+    #[cfg(feature = "s3")]
+    Bucket(super::BucketOptions),
+}
+
+impl From<PathBuf> for Place {
+    fn from(root: PathBuf) -> Self {
+        Self::Folder(root)
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(root: &Path) -> Self {
+        Self::Folder(root.to_owned())
+    }
+}
+
+/// A place in use.
 #[derive(Debug)]
-pub(super) struct Store {
-    root: PathBuf,
+pub(super) enum Store {
+    Folder(PathBuf),
+    #[cfg(feature = "s3")]
+    Bucket(super::Bucket),
 }
 
 impl Store {
-    /// Opens the archive, makes its folder if it is missing, and removes what killed writers left.
+    /// Opens the archive; makes a folder that is missing, and removes what killed writers left in it.
     ///
     /// # Errors
-    /// [`Configuration`](ErrorKind::Configuration) if the folder can't be made or read.
-    pub(super) fn open(root: &Path, now: Micros) -> Result<Self> {
+    /// [`Configuration`](ErrorKind::Configuration) if a folder can't be made or read, or a bucket's
+    /// options are none.
+    pub(super) fn open(place: &Place, now: Micros) -> Result<Self> {
+        let root = match place {
+            Place::Folder(root) => root,
+            #[cfg(feature = "s3")]
+            Place::Bucket(options) => return Ok(Self::Bucket(super::Bucket::open(options)?)),
+        };
         let failed = |e: io::Error| {
             let text = format!("the archive's folder {} can't be used", root.display());
             Error::configuration(text).caused_by(e)
         };
         fs::create_dir_all(root).map_err(failed)?;
         remove_leftovers(root, now).map_err(failed)?;
-        Ok(Self { root: root.to_owned() })
+        Ok(Self::Folder(root.clone()))
+    }
+
+    /// Asks whether it can be used; of a folder that is known.
+    #[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is asked"))]
+    pub(super) async fn check(&self) -> Result<()> {
+        match self {
+            Self::Folder(_) => Ok(()),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.check().await,
+        }
     }
 
     /// Makes a file visible under this path, which no other file has. Once this returned it survives
@@ -42,7 +82,11 @@ impl Store {
     /// [`Unavailable`](ErrorKind::Unavailable): nothing is visible, or all of it; try again under
     /// another name. [`Configuration`](ErrorKind::Configuration): the right to write is missing.
     pub(super) async fn put(&self, path: String, bytes: Vec<u8>) -> Result<()> {
-        let root = self.root.clone();
+        let root = match self {
+            Self::Folder(root) => root.clone(),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => return bucket.put(&path, bytes).await,
+        };
         let written =
             tokio::task::spawn_blocking(move || write(&root, &path, &bytes).map_err(|e| said(&path, e)));
         written.await.map_err(|e| Error::internal("the task that writes a file ended").caused_by(e))?

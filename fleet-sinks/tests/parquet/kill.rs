@@ -26,7 +26,7 @@ async fn writer() {
     let (root, round) = (std::env::var(ROOT).unwrap(), std::env::var(ROUND).unwrap());
     let round: i64 = round.parse().unwrap();
     let schema = Schema::default();
-    let options = ParquetOptions { max_bytes: 40_000, ..ParquetOptions::new(root, "victim") };
+    let options = ParquetOptions { max_bytes: 40_000, ..ParquetOptions::new(Path::new(&root), "victim") };
     let mut sink = sink(options, &schema);
     let mut builder = BatchBuilder::new(&schema);
     for number in 0..BATCHES {

@@ -6,6 +6,7 @@
     reason = "tests, their helpers included"
 )]
 
+mod bucket;
 mod contract;
 mod files;
 mod fixture;

@@ -12,9 +12,15 @@ use fleet_sinks::timescale::{TimescaleSink, TimescaleStates};
 use crate::fixture::{Fixture, NOON};
 use crate::server::Server;
 
-struct Database {
-    fixture: Fixture,
+pub(crate) struct Database {
+    pub(crate) fixture: Fixture,
     claimed: BTreeMap<VehicleId, i32>,
+}
+
+impl Database {
+    pub(crate) async fn on(server: Server) -> Self {
+        Self { fixture: Fixture::on(server).await, claimed: BTreeMap::new() }
+    }
 }
 
 impl Subject for Database {
@@ -46,9 +52,8 @@ impl Subject for Database {
 }
 
 async fn examined(server: Server, seeds: u64) {
-    let fixture = Fixture::on(server).await;
-    let schema = fixture.schema.clone();
-    let mut database = Database { fixture, claimed: BTreeMap::new() };
+    let mut database = Database::on(server).await;
+    let schema = database.fixture.schema.clone();
     examine(&mut database, &schema, 0..seeds).await.unwrap();
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::future_not_send, reason = "tests, their helpers included")]
 
+mod both;
 mod contract;
 mod disk;
 mod faults;

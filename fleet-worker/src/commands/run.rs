@@ -35,7 +35,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let (nats, names) = (config.nats.options(), config.names());
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let Sinks { sink, cursors } = sinks(config, &connector)?;
+    let Sinks { sink, cursors } = sinks(config, &connector).await?;
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;

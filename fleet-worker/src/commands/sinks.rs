@@ -1,9 +1,13 @@
 //! The sinks of a worker, as configured.
 
+#[cfg(feature = "parquet")]
+use fleet_core::ErrorKind;
 use fleet_core::error::Result;
 use fleet_core::sink::{Backoff, Cursor, DynSink, Retry, Sink};
 use fleet_sinks::timescale::{Connector, TimescaleSink};
 
+#[cfg(feature = "parquet")]
+use crate::config::ArchivePlace;
 use crate::config::Config;
 
 /// Every sink that is configured, as one.
@@ -16,11 +20,12 @@ pub(super) struct Sinks {
 /// Makes the sinks.
 ///
 /// # Errors
-/// [`Configuration`](fleet_core::ErrorKind::Configuration) if the archive's folder can't be used.
-pub(super) fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) if the archive can't be used,
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) if it is away and must be waited for.
+pub(super) async fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
     let timescale = TimescaleSink::new(connector.clone(), &config.schema);
     let timescale = Retry::new(timescale, "timescale", Backoff::default());
-    match archive(config)? {
+    match archive(config).await? {
         None => Ok(Sinks { sink: Box::new(timescale), cursors: Vec::new() }),
         #[cfg(feature = "parquet")]
         Some((archive, limits)) => {
@@ -41,8 +46,8 @@ pub(super) fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
 ///
 /// # Errors
 /// As [`sinks`].
-pub(super) fn complete(config: &Config, database: impl Sink + 'static) -> Result<Box<dyn DynSink>> {
-    match archive(config)? {
+pub(super) async fn complete(config: &Config, database: impl Sink + 'static) -> Result<Box<dyn DynSink>> {
+    match archive(config).await? {
         None => Ok(Box::new(database)),
         #[cfg(feature = "parquet")]
         Some((archive, _)) => Ok(Box::new(fleet_core::sink::Tee::new().required(database).required(archive))),
@@ -62,7 +67,7 @@ type Archive = (Retry<fleet_sinks::parquet::ParquetSink>, Option<fleet_core::sin
 type Archive = std::convert::Infallible;
 
 #[cfg(feature = "parquet")]
-fn archive(config: &Config) -> Result<Option<Archive>> {
+async fn archive(config: &Config) -> Result<Option<Archive>> {
     use fleet_core::sink::Limits;
     use fleet_sinks::parquet::{ParquetOptions, ParquetSink};
 
@@ -70,16 +75,35 @@ fn archive(config: &Config) -> Result<Option<Archive>> {
     let options = ParquetOptions {
         max_bytes: parquet.max_bytes,
         max_age: parquet.max_age,
-        ..ParquetOptions::new(&parquet.path, &format!("cell-{}", config.cell))
+        ..ParquetOptions::new(place(&parquet.place)?, &format!("cell-{}", config.cell))
     };
     let sink = ParquetSink::new(options, &config.schema, crate::clock::now)?;
+    match sink.check().await {
+        // It holds nothing back, not even the start.
+        Err(error) if error.kind() == ErrorKind::Unavailable && !parquet.required => {
+            tracing::warn!(%error, "the archive is away, going on without it");
+        }
+        answer => answer?,
+    }
     let limits = Limits { max_lag: parquet.max_age, ..Limits::default() };
     let sink = Retry::new(sink, ARCHIVE, Backoff::default());
     Ok(Some((sink, (!parquet.required).then_some(limits))))
 }
 
+/// The place as the sink has it.
+#[cfg(feature = "parquet")]
+fn place(configured: &ArchivePlace) -> Result<fleet_sinks::parquet::Place> {
+    match configured {
+        ArchivePlace::Folder(root) => Ok(root.clone().into()),
+        #[cfg(feature = "s3")]
+        ArchivePlace::Bucket(bucket) => Ok(fleet_sinks::parquet::Place::Bucket(bucket.options())),
+        #[cfg(not(feature = "s3"))]
+        ArchivePlace::Bucket(_) => Err(fleet_core::Error::configuration("built without the feature s3")),
+    }
+}
+
 #[cfg(not(feature = "parquet"))]
-#[allow(clippy::unnecessary_wraps, reason = "the shape with the feature")]
-fn archive(_: &Config) -> Result<Option<Archive>> {
+#[allow(clippy::unused_async, reason = "the shape with the feature")]
+async fn archive(_: &Config) -> Result<Option<Archive>> {
     Ok(None)
 }

@@ -309,3 +309,44 @@ fn retention_bounds_dead_letters_too() {
         |text: &str| load(text, &[], &[]).unwrap().stream_options().dead_letters_max_age.as_secs() / 86_400;
     assert_eq!((days(""), days("retention = \"400d\""), days("retention = \"3d\"")), (7, 7, 3));
 }
+
+#[test]
+fn a_bucket_needs_its_keys_and_shows_none() {
+    let bucket = "[sink.parquet]\nurl = \"s3://archive/fleet\"\nendpoint = \"http://127.0.0.1:9000\"\n";
+    refused(
+        bucket,
+        &[],
+        &["sink.parquet.access_key_id: is missing", "sink.parquet.secret_access_key: is missing"],
+    );
+    let keys = [
+        ("FLEET_SINK__PARQUET__ACCESS_KEY_ID", "AKIA1"),
+        ("FLEET_SINK__PARQUET__SECRET_ACCESS_KEY", "sesame"),
+    ];
+    let config = load(bucket, &keys, &[]).unwrap();
+    let Some(ArchivePlace::Bucket(found)) = config.parquet.as_ref().map(|parquet| &parquet.place) else {
+        panic!("no bucket: {config:?}")
+    };
+    assert_eq!((found.region.as_str(), found.secret_access_key.expose()), ("us-east-1", "sesame"));
+    let shown = format!("{config:?} {}", config.shown());
+    assert!(!shown.contains("sesame") && !shown.contains("AKIA1"), "{shown}");
+
+    let place = |named: &str| archive_place(&config, named);
+    assert_eq!(place(""), Ok(ArchivePlace::Bucket(found.clone())));
+    assert_eq!(place("some/folder"), Ok(ArchivePlace::Folder("some/folder".into())));
+    let other = BucketConfig { url: "s3://other".to_owned(), ..found.clone() };
+    assert_eq!(place("s3://other"), Ok(ArchivePlace::Bucket(other)));
+    let none = load("", &[], &[]).unwrap();
+    assert!(archive_place(&none, "").is_err() && archive_place(&none, "s3://other").is_err());
+
+    refused(
+        &bucket.replace("s3://archive/fleet", "https://archive"),
+        &keys,
+        &["sink.parquet.url: \"https://archive\" is not a URL"],
+    );
+    refused(
+        &bucket.replace("127.0.0.1:9000", "user:sesame@h/x"),
+        &keys,
+        &["sink.parquet.endpoint: \"http://***@h/x\" is not"],
+    );
+    refused(&format!("{bucket}path = \"archive\"\n"), &keys, &["sink.parquet.path: only one of"]);
+}

@@ -1,7 +1,7 @@
 //! The archive beside the database.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::VehicleId;
@@ -92,6 +92,67 @@ async fn it_equals_the_table_although_a_worker_is_killed() {
     assert_exact(&deployment, &verdict);
     let again = replayed(&deployment, QUICK, &["--from-archive", archive]).await;
     assert!(again.contains(" 0 of them new or changed"), "{again}");
+}
+
+/// An archive's folder that something else is in the way of, until it goes.
+struct Away {
+    root: PathBuf,
+}
+
+impl Away {
+    fn put(root: &Path) -> Self {
+        std::fs::rename(root, root.with_extension("away")).unwrap();
+        std::fs::write(root, "no folder").unwrap();
+        Self { root: root.to_owned() }
+    }
+
+    fn back(self) {
+        std::fs::remove_file(&self.root).unwrap();
+        std::fs::rename(self.root.with_extension("away"), &self.root).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_waited_for_holds_vehicles_back_while_it_is_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("archive");
+    let config = format!("{QUICK}{}", held_back_by(&root));
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let away = Away::put(&root);
+    let summary = fleet(&deployment, vehicles(20, 8)).await.await.unwrap().unwrap();
+    // Patience and the archive's age are over long ago.
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(deployment.bindings().await.unwrap().active, 20);
+    away.back();
+    deployment.until_released(Duration::from_secs(60)).await.unwrap();
+    let verdict = compare(&deployment, &summary.ledger).await;
+    assert_exact(&deployment, &verdict);
+    assert_archived(&deployment, &root).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_catches_up_holds_nothing_back_and_has_all_when_it_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("archive");
+    let config = format!("{QUICK}{}", held_back_by(&root)).replace("hold", "catch_up");
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let away = Away::put(&root);
+    let fleet = fleet(&deployment, vehicles(20, 8)).await;
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+    away.back();
+    // It gets its file after a try and its age; nothing more is sent.
+    eventually("the archive has caught up", Duration::from_secs(40), || async {
+        let archive = Archive::open(&root);
+        let dates = archive.dates().unwrap();
+        let rows = dates.iter().map(|date| archive.read(&deployment.config.schema, date).unwrap().len());
+        rows.sum::<usize>() as u64 == verdict.stored
+    })
+    .await;
+    assert_archived(&deployment, &root).await;
+    assert_eq!(deployment.workers[0].metric("fleet_optional_missed_rows_total").await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

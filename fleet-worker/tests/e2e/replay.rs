@@ -166,6 +166,32 @@ async fn samples_that_came_too_late_are_sorted_in() {
     assert!(listed.contains("LATE  speed  late: "), "{listed}");
 }
 
+/// A worker may know it already and have written better rows than the replay is about to write.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_after_the_sweep_is_in_the_rows() {
+    let deployment = deployment(1).await;
+    let (mut hand, begun) = drive(&deployment, "MEANWHILE").await;
+    end(&deployment, &hand).await;
+    hand.assert_exact(&deployment).await;
+    let client = deployment.client().await.unwrap();
+    let lock = "truncate telemetry; begin; lock table telemetry in access exclusive mode";
+    client.batch_execute(lock).await.unwrap();
+    let (from, to) = (display(begun - MINUTE), display(begun + 2 * MINUTE));
+    let span = ["--from", &from, "--to", &to];
+    let replaying = replayed(&deployment, QUICK, &span);
+    let meanwhile = async {
+        let waiting = "select count(*) from pg_locks where relation = 'telemetry'::regclass and not granted";
+        eventually("the replay is about to write", Duration::from_secs(30), || async {
+            client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) > 0
+        })
+        .await;
+        hand.speed(begun + 20 * SECOND + 100_000, 399.0).await;
+        client.batch_execute("commit").await.unwrap();
+    };
+    tokio::join!(replaying, meanwhile);
+    hand.assert_exact(&deployment).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_were_refused_come_back_once_the_database_is_mended() {
     let deployment = deployment(1).await;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::PathBuf;
 
 use fleet_core::batch::{Record, Row};
 use fleet_core::error::{Error, Result};
@@ -13,7 +12,7 @@ use fleet_sinks::parquet::{Archive, Records};
 use super::stores::Stores;
 use super::{bar, say};
 use crate::cli::ReplayArgs;
-use crate::config::Config;
+use crate::config::{ArchivePlace, Config, archive_place};
 
 /// Records in memory at most: about half a gigabyte.
 const MOST: usize = 2_000_000;
@@ -26,14 +25,7 @@ const ROUNDS: usize = 8;
 /// # Errors
 /// [`Data`](fleet_core::ErrorKind::Data) for files that can't be read, and if the database refuses rows.
 pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str) -> Result<()> {
-    let root = match (place, &config.parquet) {
-        ("", Some(parquet)) => parquet.path.clone(),
-        ("", None) => {
-            let what = "--from-archive names no archive, and neither does sink.parquet.path";
-            return Err(Error::configuration(what));
-        }
-        (place, _) => PathBuf::from(place),
-    };
+    let source = Source::open(&archive_place(config, place).map_err(Error::configuration)?)?;
     let now = crate::clock::now();
     let span = args.from.map_or(Micros::MIN, |from| from.before(now))
         ..args.to.map_or(Micros::MAX, |to| to.before(now));
@@ -44,11 +36,12 @@ pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str
         stores: Stores::database(config, args.dry_run).await?,
         bar: bar(),
     };
-    let archive = Archive::open(root);
-    let dates: Vec<String> = archive.dates()?.into_iter().filter(|date| load.has_some_of(date)).collect();
+    let dates = source.dates().await?;
+    let dates: Vec<String> = dates.into_iter().filter(|date| load.has_some_of(date)).collect();
     load.bar.set_length(dates.len() as u64);
     for date in &dates {
-        load.day(&archive, date).await?;
+        let day = source.day(date).await?;
+        load.day(&day.archive, date).await?;
         load.bar.inc(1);
     }
     load.bar.finish_and_clear();
@@ -69,6 +62,64 @@ pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str
         return Ok(());
     }
     Err(Error::data(format!("{} rows of the archive could not be stored", refused.len())))
+}
+
+/// Where the archive is.
+enum Source {
+    Folder(Archive),
+    #[cfg(feature = "s3")]
+    Bucket(fleet_sinks::parquet::Bucket),
+}
+
+/// A day to be read; what was copied for it goes with the value.
+struct Copied {
+    archive: Archive,
+    #[cfg(feature = "s3")]
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Source {
+    fn open(place: &ArchivePlace) -> Result<Self> {
+        match place {
+            ArchivePlace::Folder(root) => Ok(Self::Folder(Archive::open(root))),
+            #[cfg(feature = "s3")]
+            ArchivePlace::Bucket(bucket) => {
+                fleet_sinks::parquet::Bucket::open(&bucket.options()).map(Self::Bucket)
+            }
+            #[cfg(not(feature = "s3"))]
+            ArchivePlace::Bucket(_) => {
+                Err(Error::configuration("this program was built without the feature s3"))
+            }
+        }
+    }
+
+    #[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is asked"))]
+    async fn dates(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Folder(archive) => archive.dates(),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.dates().await,
+        }
+    }
+
+    /// A day of a bucket is copied into a temporary folder, because it may be read in several parts.
+    #[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is copied from"))]
+    async fn day(&self, #[cfg_attr(not(feature = "s3"), allow(unused))] date: &str) -> Result<Copied> {
+        match self {
+            Self::Folder(archive) => Ok(Copied {
+                archive: archive.clone(),
+                #[cfg(feature = "s3")]
+                _folder: None,
+            }),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => {
+                let folder = tempfile::Builder::new().prefix("fleet-archive-").tempdir();
+                let folder = folder.map_err(|e| Error::data("no temporary folder").caused_by(e))?;
+                bucket.fetch(date, folder.path()).await?;
+                Ok(Copied { archive: Archive::open(folder.path()), _folder: Some(folder) })
+            }
+        }
+    }
 }
 
 struct Load<'a> {

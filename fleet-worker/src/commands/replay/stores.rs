@@ -51,8 +51,8 @@ impl Stores {
         let timescale = TimescaleSink::new(connector.clone(), &config.schema);
         let counters = timescale.counters();
         let sink = match replaced {
-            Some(span) => sinks::complete(config, retried(ReplacingSink::new(timescale, span)))?,
-            None => sinks::complete(config, retried(timescale))?,
+            Some(span) => sinks::complete(config, retried(ReplacingSink::new(timescale, span))).await?,
+            None => sinks::complete(config, retried(timescale)).await?,
         };
         Ok(Self {
             connector,
