@@ -141,3 +141,39 @@ fn user(text: &mut String, key: &str, access: &Access) {
         "      {{ nkey: {key}, permissions: {{\n        publish: [{publish}]\n        subscribe: [{subscribe}]\n      }} }}"
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bad_line_is_named() {
+        let key = KeyPair::new_user().public_key();
+        let good = format!("0,CAR-1,{key}\n\n 0 , CAR-1 , {key}\n0,*,{key}\n");
+        let users = vehicles(&Schema::default(), &good).unwrap();
+        assert_eq!(users.matches(&key).count(), 3);
+        assert!(users.contains("\"fleet.0.CAR-1.on\"") && users.contains("\"fleet.0.*.on\""));
+
+        let seed = KeyPair::new_user().seed().unwrap();
+        let bad =
+            format!("0,CAR-1\n0,CAR 1,{key}\n0,CAR-1,{key}\n0.1,CAR-1,{key}\n0,CAR-2,{seed}\n0,>,{key}");
+        let problems = vehicles(&Schema::default(), &bad).unwrap_err();
+        let lines: Vec<&str> = problems.lines().filter_map(|line| line.split(':').next()).collect();
+        assert_eq!(lines, ["line 1", "line 2", "line 4", "line 5", "line 6"], "{problems}");
+        assert!(!problems.contains(&seed), "a seed is shown");
+    }
+
+    #[test]
+    fn keys_are_never_replaced_and_seeds_are_their_owners() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let cells = [CellId::default()];
+        keys(folder.path(), &cells).unwrap();
+        let seed = folder.path().join("seeds/WORKER_0_A");
+        assert_eq!(std::fs::metadata(&seed).unwrap().permissions().mode() & 0o777, 0o600);
+        let public = KeyPair::from_seed(&std::fs::read_to_string(seed).unwrap()).unwrap().public_key();
+        let listed = std::fs::read_to_string(folder.path().join("keys/keys.conf")).unwrap();
+        assert!(listed.contains(&format!("WORKER_0_A: {public}\n")));
+        assert!(keys(folder.path(), &cells).unwrap_err().contains("exists"));
+    }
+}

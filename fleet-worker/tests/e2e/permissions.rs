@@ -5,6 +5,7 @@ mod cluster;
 mod forgery;
 mod guarded;
 mod job;
+mod operator;
 mod programs;
 mod rotation;
 mod vehicles;

@@ -20,7 +20,7 @@ use tokio::process::{Child, Command};
 
 use crate::world::{Hand, deployment};
 
-mod login;
+pub(crate) mod login;
 mod split;
 mod tls;
 

@@ -73,25 +73,32 @@ async fn what_is_no_seed_of_a_user_is_told_so_without_showing_it() {
 }
 
 /// A JWT as NATS wants it: what `issuer` says of `subject`.
-fn jwt(issuer: &KeyPair, subject: &str, nats: Value) -> String {
+pub(crate) fn jwt(issuer: &KeyPair, subject: &str, nats: Value) -> String {
+    jwt_of(issuer, subject, "test", nats)
+}
+
+/// The same with the subject's name.
+pub(crate) fn jwt_of(issuer: &KeyPair, subject: &str, name: &str, nats: Value) -> String {
     let encode = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let head = encode(json!({"typ": "JWT", "alg": "ed25519-nkey"}));
-    let claims = json!({"jti": subject, "iat": 1_735_689_600, "iss": issuer.public_key(), "name": "test",
+    let claims = json!({"jti": subject, "iat": 1_735_689_600, "iss": issuer.public_key(), "name": name,
                         "sub": subject, "nats": nats});
     let text = format!("{head}.{}", encode(claims));
     let signature = BASE64URL_NOPAD.encode(&issuer.sign(text.as_bytes()).unwrap());
     format!("{text}.{signature}")
 }
 
-fn account_jwt(operator: &KeyPair, account: &KeyPair, store: i64) -> String {
+pub(crate) fn account_jwt(operator: &KeyPair, account: &KeyPair, store: i64, more: Value) -> String {
     let limits = json!({"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true,
                         "conn": -1, "leaf": -1, "mem_storage": store, "disk_storage": store, "streams": store,
                         "consumer": store});
-    jwt(operator, &account.public_key(), json!({"type": "account", "version": 2, "limits": limits}))
+    let mut nats = json!({"type": "account", "version": 2, "limits": limits});
+    nats.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    jwt(operator, &account.public_key(), nats)
 }
 
 /// The text of a .creds file.
-fn creds(jwt: &str, user: &KeyPair) -> String {
+pub(crate) fn creds(jwt: &str, user: &KeyPair) -> String {
     let seed = user.seed().unwrap();
     format!(
         "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n\n\
@@ -108,8 +115,8 @@ async fn a_creds_file_lets_in() {
     let server = NatsServer::builder().config(&format!(
         "operator: {own}\nsystem_account: {system}\nresolver: MEMORY\n\
          resolver_preload: {{ {system}: {}, {account}: {} }}",
-        account_jwt(&operator, &system, 0),
-        account_jwt(&operator, &account, -1),
+        account_jwt(&operator, &system, 0, json!({})),
+        account_jwt(&operator, &account, -1, json!({})),
         system = system.public_key(),
         account = account.public_key(),
     ));
