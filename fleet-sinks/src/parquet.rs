@@ -13,6 +13,7 @@
 #[cfg(feature = "s3")]
 mod bucket;
 mod encode;
+mod erase;
 mod gather;
 mod read;
 mod sink;
@@ -21,6 +22,7 @@ mod store;
 #[cfg(feature = "s3")]
 pub use bucket::{Bucket, BucketOptions};
 pub use encode::SCHEMA_KEY;
+pub use erase::{drop_before, erase};
 pub use read::{Archive, DayPart, Records};
 pub use sink::{ParquetOptions, ParquetSink};
 pub use store::Place;

@@ -105,6 +105,32 @@ impl Bucket {
         put.map(drop).map_err(|e| said("write to", &self.url, &e))
     }
 
+    /// The paths of a day's files.
+    pub(super) async fn files(&self, date: &str) -> Result<Vec<String>> {
+        let day = format!("date={date}");
+        let mut objects = self.store.list(Some(&self.at(&day)?));
+        let mut files = Vec::new();
+        while let Some(object) = objects.try_next().await.map_err(|e| said("list", &self.url, &e))? {
+            let name = object.location.filename().filter(|name| name.ends_with(".parquet"));
+            files.extend(name.map(|name| format!("{day}/{name}")));
+        }
+        Ok(files)
+    }
+
+    /// An object's bytes.
+    pub(super) async fn get(&self, path: &str) -> Result<Vec<u8>> {
+        let path = self.at(path)?;
+        let reading = async { self.store.get(&path).await?.bytes().await };
+        let bytes = reading.await.map_err(|e| said("read from", &self.url, &e))?;
+        Ok(bytes.into())
+    }
+
+    /// Removes an object.
+    pub(super) async fn remove(&self, path: &str) -> Result<()> {
+        let removed = self.store.delete(&self.at(path)?).await;
+        removed.map_err(|e| said("remove from", &self.url, &e))
+    }
+
     fn at(&self, path: &str) -> Result<Path> {
         let path = if self.prefix.is_root() { path.to_owned() } else { format!("{}/{path}", self.prefix) };
         Path::parse(path).map_err(|e| Error::internal("a name that can't be in a bucket").caused_by(e))
@@ -132,18 +158,9 @@ impl Bucket {
         let failed = |e: std::io::Error| {
             Error::data(format!("the folder {} can't be written", folder.display())).caused_by(e)
         };
-        let day = format!("date={date}");
-        let folder = folder.join(&day);
-        fs::create_dir_all(&folder).map_err(failed)?;
-        let prefix = self.at(&day)?;
-        let mut objects = self.store.list(Some(&prefix));
-        while let Some(object) = objects.try_next().await.map_err(|e| said("list", &self.url, &e))? {
-            let Some(name) = object.location.filename().filter(|name| name.ends_with(".parquet")) else {
-                continue;
-            };
-            let reading = async { self.store.get(&object.location).await?.bytes().await };
-            let bytes = reading.await.map_err(|e| said("read from", &self.url, &e))?;
-            fs::write(folder.join(name), &bytes).map_err(failed)?;
+        fs::create_dir_all(folder.join(format!("date={date}"))).map_err(failed)?;
+        for path in self.files(date).await? {
+            fs::write(folder.join(&path), self.get(&path).await?).map_err(failed)?;
         }
         Ok(())
     }

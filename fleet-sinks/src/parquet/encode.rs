@@ -53,14 +53,15 @@ fn described(schema: &Schema) -> String {
     serde_json::json!({"interval_us": schema.interval(), "signals": signals.collect::<Vec<_>>()}).to_string()
 }
 
-fn properties(schema: &Schema) -> WriterProperties {
+/// How files are written; `described` is their schema as JSON.
+pub(super) fn properties(described: String) -> WriterProperties {
     let sorted = |column_idx| SortingColumn { column_idx, descending: false, nulls_first: false };
     WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_max_row_group_row_count(Some(ROW_GROUP))
         // By vehicle, then by time.
         .set_sorting_columns(Some(vec![sorted(1), sorted(0)]))
-        .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.to_owned(), described(schema))]))
+        .set_key_value_metadata(Some(vec![KeyValue::new(SCHEMA_KEY.to_owned(), described)]))
         .build()
 }
 
@@ -83,8 +84,8 @@ pub(super) fn encode(schema: &Schema, pieces: &[Piece]) -> Result<Vec<u8>> {
     places.sort_unstable();
     let file = Arc::new(file_schema(schema));
     let mut bytes = Vec::new();
-    let mut writer =
-        ArrowWriter::try_new(&mut bytes, Arc::clone(&file), Some(properties(schema))).map_err(bug)?;
+    let mut writer = ArrowWriter::try_new(&mut bytes, Arc::clone(&file), Some(properties(described(schema))))
+        .map_err(bug)?;
     let names: ArrayRef = Arc::new(StringArray::from(names));
     for places in places.chunks(ROW_GROUP) {
         let columns = columns(schema, pieces, places, &names)?;

@@ -146,17 +146,20 @@ impl Gathered<'_> {
     /// The row groups of a file that may have such vehicles. They are sorted by vehicle.
     fn groups(&self, metadata: &ParquetMetaData) -> Vec<usize> {
         let may = |group: &RowGroupMetaData| {
-            let column = group.columns().iter().find(|column| column.column_path().string() == "vehicle");
-            let statistics = column.and_then(|column| column.statistics());
-            let Some((min, max)) = statistics.and_then(|s| s.min_bytes_opt().zip(s.max_bytes_opt())) else {
-                return true;
-            };
+            let Some((min, max)) = names(group) else { return true };
             self.first.is_none_or(|first| max >= first.as_str().as_bytes())
                 && self.next.as_ref().is_none_or(|next| min < next.as_str().as_bytes())
         };
         let groups = metadata.row_groups().iter().enumerate();
         groups.filter(|(_, group)| may(group)).map(|(number, _)| number).collect()
     }
+}
+
+/// The first and the last vehicle of a row group, if it says so.
+pub(super) fn names(group: &RowGroupMetaData) -> Option<(&[u8], &[u8])> {
+    let column = group.columns().iter().find(|column| column.column_path().string() == "vehicle")?;
+    let statistics = column.statistics()?;
+    statistics.min_bytes_opt().zip(statistics.max_bytes_opt())
 }
 
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {

@@ -8,6 +8,8 @@ use std::time::UNIX_EPOCH;
 use fleet_core::error::{Error, ErrorKind, Result};
 use fleet_core::time::{MINUTE, Micros, micros};
 
+use super::Archive;
+
 /// What begins the names of files that are being written. Readers pass over names with a dot in front.
 const UNFINISHED: &str = ".tmp-";
 
@@ -44,6 +46,7 @@ pub(super) enum Store {
     Bucket(super::Bucket),
 }
 
+#[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is asked"))]
 impl Store {
     /// Opens the archive; makes a folder that is missing, and removes what killed writers left in it.
     ///
@@ -66,7 +69,6 @@ impl Store {
     }
 
     /// Asks whether it can be used; of a folder that is known.
-    #[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is asked"))]
     pub(super) async fn check(&self) -> Result<()> {
         match self {
             Self::Folder(_) => Ok(()),
@@ -75,7 +77,7 @@ impl Store {
         }
     }
 
-    /// Makes a file visible under this path, which no other file has. Once this returned it survives
+    /// Makes a file visible under this path, in place of one that has it. Once this returned it survives
     /// a crash of the machine.
     ///
     /// # Errors
@@ -90,6 +92,53 @@ impl Store {
         let written =
             tokio::task::spawn_blocking(move || write(&root, &path, &bytes).map_err(|e| said(&path, e)));
         written.await.map_err(|e| Error::internal("the task that writes a file ended").caused_by(e))?
+    }
+
+    /// The days of which there are files, sorted.
+    pub(super) async fn dates(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Folder(root) => Archive::open(root).dates(),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.dates().await,
+        }
+    }
+
+    /// The paths of a day's visible files.
+    pub(super) async fn files(&self, date: &str) -> Result<Vec<String>> {
+        match self {
+            Self::Folder(root) => {
+                let files = Archive::open(root).files(date)?.into_iter();
+                let name = |file: PathBuf| Some(format!("date={date}/{}", file.file_name()?.to_str()?));
+                Ok(files.filter_map(name).collect())
+            }
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.files(date).await,
+        }
+    }
+
+    /// A file's bytes.
+    pub(super) async fn get(&self, path: &str) -> Result<Vec<u8>> {
+        match self {
+            Self::Folder(root) => fs::read(root.join(path))
+                .map_err(|e| Error::data(format!("could not read {path} of the archive")).caused_by(e)),
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.get(path).await,
+        }
+    }
+
+    /// Removes a file; of a folder's day the folder too, when nothing is left in it.
+    pub(super) async fn remove(&self, path: &str) -> Result<()> {
+        match self {
+            Self::Folder(root) => {
+                let file = root.join(path);
+                fs::remove_file(&file).map_err(|e| said(path, e))?;
+                // It stays if something is in it.
+                let _ = file.parent().map(fs::remove_dir);
+                Ok(())
+            }
+            #[cfg(feature = "s3")]
+            Self::Bucket(bucket) => bucket.remove(path).await,
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod bucket;
 mod contract;
+mod erase;
 mod files;
 mod fixture;
 mod kill;
