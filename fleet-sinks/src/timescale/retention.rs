@@ -50,10 +50,12 @@ pub(super) async fn sweep(
 ) -> Result<Swept> {
     let mut swept = Swept::default();
     // On the community edition the server does it by its policy.
-    while kept == Kept::ByUs {
-        match drop_some(connection, layout, retention).await? {
-            0 => break,
-            dropped => swept.dropped += dropped,
+    if kept == Kept::ByUs {
+        loop {
+            match drop_some(connection, layout, retention).await? {
+                0 => break,
+                dropped => swept.dropped += dropped,
+            }
         }
     }
     loop {
