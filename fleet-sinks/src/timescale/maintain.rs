@@ -67,6 +67,7 @@ pub async fn maintain(connector: &Connector, options: &MaintainOptions) -> Resul
         && sweep_is_due(&connection).await?
     {
         let swept = retention::sweep(&connection, layout, kept, kept_for).await?;
+        swept_now(&connection).await?;
         (done.dropped, done.trips) = (swept.dropped, swept.trips);
     }
     if done.dropped + done.trips > 0 || done.minutes > 60 {
@@ -81,11 +82,16 @@ pub(super) async fn lock(client: &Client) -> Result<bool, tokio_postgres::Error>
     Ok(client.query_one("select pg_try_advisory_xact_lock($1)", &[&LOCK]).await?.get(0))
 }
 
-/// Once an hour, whoever comes first.
+/// Once an hour, whoever comes first, and again at once after a failure.
 async fn sweep_is_due(connection: &Connection) -> Result<bool> {
-    let mark = "update fleet_upkeep set swept_at = now() where swept_at < now() - interval '1 hour'";
-    let marked = connection.client().execute(mark, &[]).await;
-    Ok(marked.map_err(connection.failed("look at what is due"))? > 0)
+    let due = "select swept_at < now() - interval '1 hour' from fleet_upkeep";
+    let row = connection.client().query_one(due, &[]).await;
+    Ok(row.map_err(connection.failed("look at what is due"))?.get(0))
+}
+
+async fn swept_now(connection: &Connection) -> Result<()> {
+    let mark = connection.client().execute("update fleet_upkeep set swept_at = now()", &[]).await;
+    mark.map_err(connection.failed("note what is done")).map(drop)
 }
 
 /// Makes roll-ups of what was touched, hour by hour; the count of minutes and whether some are left.
@@ -95,11 +101,7 @@ async fn roll_up(connection: &Connection) -> Result<(u64, bool)> {
     let roll = Roll::read(connection).await?;
     let client = connection.client();
     let rolling = async {
-        // Notes of rows that are gone. A minute is left until it is a minute old: late rows would
-        // have it made twice.
-        client
-            .batch_execute("delete from fleet_touched where ts < (select forgotten_before from fleet_upkeep)")
-            .await?;
+        // A minute is left until it is a minute old: late rows would have it made twice.
         let hours = client
             .query(
                 "select date_bin('1 hour', ts, timestamptz '2000-01-01+00') as hour, \
@@ -133,13 +135,22 @@ async fn roll_hour(
     use super::value::Time;
 
     let (start, from, to): (Time, Time, Time) = (hour.get(0), hour.get(1), hour.get(2));
-    client.batch_execute("begin").await?;
+    // Compiling the plan would take longer than running it.
+    client.batch_execute("begin; set local jit = off").await?;
     if !lock(client).await? {
         client.batch_execute("rollback").await?;
         return Ok(None);
     }
-    let rolled: i64 = client.query_one(&roll.minutes, &[&from, &to]).await?.get(0);
-    client.execute(&roll.hour, &[&start]).await?;
+    // Of rows that are gone the roll-up is all that is known: notes of such hours go for nothing.
+    let forgotten = "select $1 < forgotten_before from fleet_upkeep";
+    let rolled: i64 = if client.query_one(forgotten, &[&start]).await?.get(0) {
+        client.execute("delete from fleet_touched where ts >= $1 and ts < $2", &[&from, &to]).await?;
+        0
+    } else {
+        let rolled = client.query_one(&roll.minutes, &[&from, &to]).await?.get(0);
+        client.execute(&roll.hour, &[&start]).await?;
+        rolled
+    };
     client.batch_execute("commit").await?;
     Ok(Some(rolled.unsigned_abs()))
 }

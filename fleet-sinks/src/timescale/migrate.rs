@@ -172,7 +172,7 @@ async fn migrate(
         aggregates::grow(connection, schema, options.compress_after).await?
     } else {
         tables::grow(connection, schema).await?;
-        (tables::relations(schema), false)
+        (tables::relations(connection, schema).await?, false)
     };
     views::refresh(connection, schema, &rollups).await?;
     if let Some(reader) = &options.reader {

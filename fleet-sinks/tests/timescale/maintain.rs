@@ -127,7 +127,7 @@ async fn old_goes(mut f: Fixture) {
     const KEPT: i64 = 30;
     let today = begin_of(&f, "1 day").await;
     let retention = Some(Duration::from_secs(KEPT as u64 * 86_400));
-    let ages: [i64; 8] = [400, 33, 32, 31, 30, 29, 1, 0];
+    let ages: [i64; 8] = [60, 33, 32, 31, 30, 29, 1, 0];
     let rows: Vec<_> = ages.iter().map(|age| speed(1, today - age * DAY, *age as f64)).collect();
     f.store(&rows).await;
     let states = TimescaleStates::new(f.server.connector(), &f.schema);

@@ -1,15 +1,22 @@
 //! The views: the same SQL gives the same answers on every edition, and a schema grows under them.
 
+use std::time::{Duration, SystemTime};
+
 use fleet_core::ErrorKind;
 use fleet_core::batch::Quality;
 use fleet_core::bind::{ClaimRequest, LatestRow, StateStore, VehicleState};
 use fleet_core::time::{MINUTE, Micros, SECOND};
 use fleet_sinks::timescale::{Edition, MaintainOptions, SetupOptions, TimescaleStates, maintain, setup};
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use crate::fixture::{Fixture, NOON, Record, speed, vin};
 use crate::server::Server;
 use crate::setup::{changed, tyre};
+
+#[path = "../../queries/queries.rs"]
+#[allow(dead_code, reason = "the benchmark looks them up by name")]
+mod texts;
 
 /// What a dashboard may ask.
 const QUERIES: &[&str] = &[
@@ -119,6 +126,7 @@ async fn every_edition_answers_alike() {
         keep_up(&plain).await;
         assert_eq!(alike(&plain, &community, &apache).await, before);
     }
+    the_documented_queries(&plain, &community, &apache).await;
     for f in [&plain, &apache] {
         keep_up(f).await;
         roll_ups_are_what_is_read(f).await;
@@ -166,6 +174,66 @@ pub(crate) async fn run_jobs(f: &Fixture, kind: &str) {
     for job in jobs {
         f.client.batch_execute(&format!("call run_job({})", job.get::<_, i32>(0))).await.unwrap();
     }
+}
+
+/// Those of `docs/database.md`, word by word, on every edition.
+async fn the_documented_queries(plain: &Fixture, community: &Fixture, apache: &Fixture) {
+    let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/database.md")).unwrap();
+    let at = |seconds: i64| SystemTime::UNIX_EPOCH + Duration::from_secs((NOON / SECOND + seconds) as u64);
+    let (noon, from, to, now) = (at(0), at(57 * 60), at(62 * 60), at(59 * 60 + 30));
+    for (name, text) in texts::QUERIES {
+        assert!(docs.contains(text.trim()), "docs/database.md lacks {name}.sql");
+        let parameters: Vec<&(dyn ToSql + Sync)> = match *name {
+            "one_vehicle" | "distance" => vec![&"V0001", &from, &to],
+            "trips" => vec![&"V0001", &noon, &to],
+            "fleet_average" => vec![&from, &to],
+            "last_positions" => vec![],
+            "hot_brakes" => vec![&3.0_f64],
+            "hot_brakes_of_one" => vec![&"V0002", &from, &to, &20.0_f64],
+            "hot_brakes_of_all" => vec![&from, &to, &99.0_f64],
+            "low_fuel" => vec![&now, &100.0_f64],
+            other => panic!("{other}"),
+        };
+        // Functions of angles differ in their last digit.
+        let columns = if *name == "distance" { "round(km::numeric, 6) as km" } else { "*" };
+        let query = format!("select row_to_json(a)::text from (select {columns} from ({text}) q) a");
+        let mut answers = Vec::new();
+        for f in [plain, community, apache] {
+            let rows = f.client.query(&query, &parameters).await;
+            let rows = rows.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+            answers.push(rows.iter().map(|row| row.get(0)).collect::<Vec<String>>());
+        }
+        assert_eq!(answers[0], answers[1], "community: {name}");
+        assert_eq!(answers[0], answers[2], "apache: {name}");
+        let said =
+            |part: &str| assert!(answers[0].iter().any(|a| a.contains(part)), "{name}: {:?}", answers[0]);
+        match *name {
+            "one_vehicle" => assert_eq!(answers[0].len(), 30),
+            "fleet_average" => assert_eq!(answers[0].len(), 5),
+            "last_positions" => assert_eq!(answers[0].len(), 3),
+            // All three have 4 degrees; nobody else has a record.
+            "hot_brakes" => assert_eq!(answers[0].len(), 3),
+            "hot_brakes_of_one" => said("\"hottest\":99.5"),
+            "hot_brakes_of_all" => said("\"vin\":\"V0002\""),
+            // Sixteen records of ten minutes; the third has no gauge. The median of 80 to 72.5.
+            "low_fuel" => said("{\"vin\":\"V0001\",\"fuel_level_pct\":76.25}"),
+            "trips" => said("\"ended_at\":\"2026-02-01T12:01:00+00:00\""),
+            _ => {
+                let km: f64 = answers[0][0].trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+                assert!((km - driven()).abs() < 1e-3, "{km}, not {}", driven());
+            }
+        }
+    }
+}
+
+/// Half a degree north and half a degree west in each of 29 steps, by the law of cosines.
+fn driven() -> f64 {
+    let step = |n: f64| {
+        let (from, to) = ((10.0 + n / 2.0).to_radians(), (10.5 + n / 2.0).to_radians());
+        let cosine = from.sin() * to.sin() + from.cos() * to.cos() * 0.5_f64.to_radians().cos();
+        6_371.008_8 * cosine.acos()
+    };
+    (0..29).map(|n| step(f64::from(n))).sum()
 }
 
 /// Not the rows beneath them.

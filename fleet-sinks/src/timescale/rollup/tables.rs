@@ -50,40 +50,77 @@ pub(in crate::timescale) async fn grow(connection: &Connection, schema: &Schema)
 /// Minutes whose rows are gone are not made anew: what is known of them is their roll-up.
 const TOUCHED: &str = "select ts from fleet_touched where ts >= (select forgotten_before from fleet_upkeep)";
 
-/// What the views read: roll-ups, and rows where those are out of date.
-pub(in crate::timescale) fn relations(schema: &Schema) -> Rollups {
+/// What the views read: roll-ups, and rows where those are out of date. Makes the functions that read the
+/// rows, within the caller's transaction.
+///
+/// They are functions because the planner thinks nothing of three minutes of a day: it would compile its
+/// plan for ten times as long as that takes to run.
+pub(in crate::timescale) async fn relations(connection: &Connection, schema: &Schema) -> Result<Rollups> {
+    const WHAT: &str = "make the functions of the roll-ups";
+    let client = connection.client();
+    let here = client.query_one("select quote_ident(current_schema())", &[]).await;
+    let here: String = here.map_err(connection.failed(WHAT))?.get(0);
+    // In the order of the tables, whose row they return.
+    let parts_there = parts(&columns_of(connection, "fleet_rollup_minute").await?);
+    let (of_minute, of_hour) = (minute_of_rows(&parts_there), hour_of_parts(&parts_there));
+    let functions = [
+        ("fleet_minute_of_rows", "fleet_rollup_minute", of_minute),
+        ("fleet_hour_of_parts", "fleet_rollup_hour", of_hour),
+    ];
+    for (name, row, body) in functions {
+        let create = format!(
+            "create or replace function {name}(bucket timestamptz) returns setof {row} \
+             language sql stable security definer rows 1 set jit = off set search_path = {here}, pg_temp \
+             as $body$ {body} $body$"
+        );
+        client.batch_execute(&create).await.map_err(connection.failed(WHAT))?;
+    }
     let parts = parts(&averaged_names(schema));
-    let minute = minutes(&parts);
-    let (names, hour_of_touched) = (names(&parts), bucket("1 hour", "t.ts"));
+    let names = names(&parts);
+    let hour_of_touched = bucket("1 hour", "t.ts");
     let hour = format!(
         "(select ts, {names} from fleet_rollup_hour r \
             where not exists (select from ({TOUCHED}) t where {hour_of_touched} = r.ts) \
           union all \
-          select h.ts, {} from (select distinct {hour_of_touched} as ts from ({TOUCHED}) t) h \
-            cross join lateral (select {} from {minute} m \
-              where m.ts >= h.ts and m.ts < h.ts + interval '1 hour') m \
-            where m.records > 0)",
-        list(&parts, |p| if p.of_parts.is_some() {
-            format!("m.{}", quote(&p.name))
-        } else {
-            vehicles("h.ts")
-        }),
-        sums_of_parts(&parts),
+          select h.ts, {names} from (select distinct {hour_of_touched} as ts from ({TOUCHED}) t) h \
+            cross join lateral fleet_hour_of_parts(h.ts) m(ignored, {}))",
+        list(&parts_there, |p| quote(&p.name)),
     );
-    Rollups { minute, hour }
+    let minute = minutes(&parts, &list(&parts_there, |p| quote(&p.name)));
+    Ok(Rollups { minute, hour })
 }
 
-fn minutes(parts: &[Part]) -> String {
+/// The minutes with these parts; `there` names what the table has.
+fn minutes(parts: &[Part], there: &str) -> String {
     let names = names(parts);
-    let rows = list(parts, |p| format!("{} as {}", p.of_rows, quote(&p.name)));
     format!(
         "(select ts, {names} from fleet_rollup_minute r \
             where not exists (select from ({TOUCHED}) t where t.ts = r.ts) \
           union all \
           select p.ts, {names} from (select distinct ts from ({TOUCHED}) t) p \
-            cross join lateral (select {rows} from telemetry t \
-              where t.ts >= p.ts and t.ts < p.ts + interval '1 minute') m \
-            where m.records > 0)"
+            cross join lateral fleet_minute_of_rows(p.ts) m(ignored, {there}))"
+    )
+}
+
+fn minute_of_rows(parts: &[Part]) -> String {
+    let rows = list(parts, |p| p.of_rows.clone());
+    format!(
+        "select bucket, {rows} from telemetry t \
+         where t.ts >= bucket and t.ts < bucket + interval '1 minute' having count(*) > 0"
+    )
+}
+
+/// The hour's minutes added up, those that are out of date included.
+fn hour_of_parts(parts: &[Part]) -> String {
+    let select = list(parts, |p| match p.of_parts {
+        Some(_) => format!("m.{}", quote(&p.name)),
+        None => vehicles("bucket"),
+    });
+    let minutes = minutes(parts, &list(parts, |p| quote(&p.name)));
+    format!(
+        "select bucket, {select} from (select {} from {minutes} m \
+           where m.ts >= bucket and m.ts < bucket + interval '1 hour') m where m.records > 0",
+        sums_of_parts(parts)
     )
 }
 
@@ -130,19 +167,11 @@ impl Roll {
                  on conflict (ts) do update set {set}) \
              select count(*) from taken"
         );
-        let sums = sums_of_parts(&parts);
-        let select = list(&parts, |p| match p.of_parts {
-            Some(_) => format!("m.{}", quote(&p.name)),
-            None => vehicles("$1::timestamptz"),
-        });
         let hour = format!(
-            "with fresh as (select $1::timestamptz as ts, {select} from (select {sums} \
-                 from fleet_rollup_minute where ts >= $1 and ts < $1 + interval '1 hour') m(\
-                 {}) where records > 0), \
+            "with fresh as (select * from fleet_hour_of_parts($1)), \
                gone as (delete from fleet_rollup_hour where ts = $1 and not exists (select from fresh)) \
              insert into fleet_rollup_hour (ts, {names}) select * from fresh \
-             on conflict (ts) do update set {set}",
-            list(parts.iter().filter(|p| p.of_parts.is_some()), |p| quote(&p.name)),
+             on conflict (ts) do update set {set}"
         );
         Ok(Self { minutes, hour })
     }
