@@ -12,3 +12,4 @@ mod files;
 mod fixture;
 mod kill;
 mod peers;
+mod s3;
