@@ -141,6 +141,8 @@ pub struct DemoArgs {
 }
 
 /// Flags of `replay`.
+// clap drops a `requires` where what is required conflicts with what is there: so those of dead letters
+// name both.
 #[derive(Debug, Clone, Default, Args)]
 pub struct ReplayArgs {
     /// The first record's time: RFC 3339, or how long ago, such as 90m
@@ -163,19 +165,19 @@ pub struct ReplayArgs {
     #[arg(long, conflicts_with_all = ["from", "to", "from_archive"])]
     pub dead_letters: bool,
     /// Only letters with this reason, such as late or row; may be repeated
-    #[arg(long, value_name = "REASON", requires = "dead_letters", conflicts_with = "input")]
+    #[arg(long, value_name = "REASON", requires = "dead_letters", conflicts_with_all = ["input", "from", "from_archive"])]
     pub reason: Vec<String>,
     /// List the letters for people
-    #[arg(long, requires = "dead_letters", conflicts_with_all = ["json", "input", "discard"])]
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["json", "input", "discard", "from", "from_archive"])]
     pub list: bool,
     /// List the letters as lines of JSON, which may be mended and given to --input
-    #[arg(long, requires = "dead_letters", conflicts_with_all = ["input", "discard"])]
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["input", "discard", "from", "from_archive"])]
     pub json: bool,
     /// Use the letters of this file, and remove them from the stream
-    #[arg(long, value_name = "FILE", requires = "dead_letters")]
+    #[arg(long, value_name = "FILE", requires = "dead_letters", conflicts_with_all = ["from", "from_archive"])]
     pub input: Option<PathBuf>,
     /// Remove the letters without using them
-    #[arg(long, requires = "dead_letters")]
+    #[arg(long, requires = "dead_letters", conflicts_with_all = ["from", "from_archive"])]
     pub discard: bool,
     /// Load an archive into the database: a folder or a bucket's URL, or else the configured one
     #[arg(long, value_name = "PLACE", num_args = 0..=1, default_missing_value = "")]
@@ -250,6 +252,41 @@ mod tests {
         let overrides = cli.unwrap().global.overrides();
         let pairs: Vec<_> = overrides.iter().map(|(p, v)| (p.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("nats.url", "nats://h"), ("cell", "7")]);
+    }
+
+    #[test]
+    fn replay_knows_which_flags_go_together() {
+        let parse = |line: &str| {
+            Cli::try_parse_from(["fleet-worker", "replay"].into_iter().chain(line.split_whitespace()))
+        };
+        for good in [
+            "--from 2026-11-25T08:00:00Z --to 10m --vehicle A --vehicle B --replace --dry-run",
+            "--from 90m",
+            "--dead-letters --reason late --reason row --vehicle A",
+            "--dead-letters --input letters.jsonl --discard",
+            "--from-archive",
+            "--from-archive s3://archive --from 48h",
+        ] {
+            assert!(parse(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "--to 10m",
+            "--from yesterday",
+            "--from 90m --vehicle a.b",
+            "--from 90m --reason late",
+            "--from 90m --list",
+            "--from 90m --json",
+            "--from 90m --input letters.jsonl",
+            "--from-archive --discard",
+            "--dead-letters --replace",
+            "--dead-letters --from 90m",
+            "--dead-letters --list --json",
+            "--dead-letters --from-archive",
+            "--from-archive --replace",
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! The archive in a bucket, at the S3 of moto.
+//! The archive in a bucket.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,63 +11,10 @@ use fleet_core::sink::{Backoff, Retry};
 use fleet_core::time::SECOND;
 use fleet_core::{ErrorKind, Schema, Sink};
 use fleet_sinks::parquet::{Bucket, BucketOptions, ParquetOptions, ParquetSink, Place};
-use fleet_worker::local::{Process, free_port, http_get, python_packages};
-use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
 
 use crate::fixture::{MIDNIGHT, batch, sink, stored};
-
-/// A running S3 that knows one user and one bucket, `archive`; it forgets both when it ends.
-struct Server {
-    /// Ends with the value.
-    _process: Process,
-    _folder: TempDir,
-    port: u16,
-    keys: (String, String),
-}
-
-impl Server {
-    async fn start() -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
-        let process = launch(port, folder.path()).await;
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/parquet/s3.py");
-        let mut python = Command::new("python3");
-        python.arg(script).arg(format!("http://127.0.0.1:{port}")).env("PYTHONPATH", packages().await);
-        let done = python.output().await.unwrap();
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-        let said = String::from_utf8(done.stdout).unwrap();
-        let (key, secret) = said.trim().split_once(' ').unwrap();
-        let keys = (key.to_owned(), secret.to_owned());
-        Self { _process: process, _folder: folder, port, keys }
-    }
-
-    fn options(&self, url: &str) -> BucketOptions {
-        BucketOptions {
-            url: url.to_owned(),
-            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
-            region: "us-east-1".to_owned(),
-            access_key_id: self.keys.0.clone(),
-            secret_access_key: self.keys.1.clone(),
-        }
-    }
-}
-
-async fn packages() -> std::path::PathBuf {
-    python_packages(include_str!("s3-requirements.txt")).await.unwrap()
-}
-
-async fn launch(port: u16, folder: &Path) -> Process {
-    let mut moto = Command::new("python3");
-    moto.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-    // Three calls make the user; from then on keys are checked.
-    moto.env("PYTHONPATH", packages().await).env("INITIAL_NO_AUTH_ACTION_COUNT", "3");
-    let mut process = Process::start("moto", moto, &folder.join("log")).unwrap();
-    let address = format!("127.0.0.1:{port}");
-    let ready = || async { http_get(&address, "/moto-api/").await.is_some_and(|(status, _)| status == 200) };
-    process.until_ready(Duration::from_secs(60), ready).await.unwrap();
-    process
-}
+use crate::s3::Server;
 
 /// Everything in a bucket.
 async fn all(bucket: &Bucket, schema: &Schema) -> Result<Stored> {

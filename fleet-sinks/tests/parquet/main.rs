@@ -13,3 +13,4 @@ mod files;
 mod fixture;
 mod kill;
 mod peers;
+mod s3;

@@ -11,7 +11,7 @@ use fleet_sinks::parquet::{Archive, Records};
 use fleet_worker::deployment::Deployment;
 use tokio::time::sleep;
 
-use crate::replay::{replayed, rows};
+use crate::replay::{replay, replayed, rows};
 use crate::world::{QUICK, assert_exact, compare, eventually, finish, fleet, vehicles};
 
 /// The table of a worker's configuration for an archive that is waited for.
@@ -173,4 +173,32 @@ async fn one_that_catches_up_is_complete_when_its_worker_was_stopped() {
     })
     .await;
     assert_archived(&deployment, root.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_in_a_bucket_comes_back_into_a_wiped_database() {
+    let s3 = crate::s3::Server::start().await;
+    let bucket = s3.options("s3://archive/fleet");
+    let (endpoint, key, secret) = (bucket.endpoint.unwrap(), bucket.access_key_id, bucket.secret_access_key);
+    let config = format!(
+        "{QUICK}\n[sink.parquet]\nurl = \"s3://archive/fleet\"\nendpoint = {endpoint:?}\n\
+         access_key_id = {key:?}\nsecret_access_key = {secret:?}\nmax_age = \"2s\"\nwhen_down = \"hold\"\n"
+    );
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let fleet = fleet(&deployment, vehicles(20, 8)).await;
+    let (summary, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+    deployment.client().await.unwrap().batch_execute("truncate telemetry").await.unwrap();
+    let said = replayed(&deployment, &config, &["--from-archive"]).await;
+    assert!(said.contains(&format!("{0} rows, {0} of them new", verdict.stored)), "{said}");
+    let verdict = compare(&deployment, &summary.ledger).await;
+    assert_exact(&deployment, &verdict);
+    assert!(!deployment.tails().contains(&secret));
+
+    let wrong = config.replace(&secret, "wrong-sesame");
+    let refused = replay(&deployment, &wrong, &["--from-archive"]).await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(64) && said.contains("SignatureDoesNotMatch"), "{said}");
+    assert!(!said.contains("sesame"), "{said}");
 }

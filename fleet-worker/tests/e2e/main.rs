@@ -15,6 +15,8 @@ mod permissions;
 mod recordings;
 mod refusals;
 mod replay;
+#[path = "../../../fleet-sinks/tests/parquet/s3.rs"]
+mod s3;
 mod schemas;
 mod sensor_c;
 mod slow;

@@ -58,7 +58,7 @@ fn signals(speed: &str, gap: &str) -> String {
 }
 
 /// Runs `replay` on the deployment's servers with a configuration.
-async fn replay(deployment: &Deployment, config: &str, arguments: &[&str]) -> Output {
+pub(crate) async fn replay(deployment: &Deployment, config: &str, arguments: &[&str]) -> Output {
     let file = NamedTempFile::new().unwrap();
     std::fs::write(file.path(), config).unwrap();
     let (nats, database) = (deployment.nats.url(), deployment.postgres.url());
