@@ -21,6 +21,7 @@ use fleet_core::time::{MINUTE, SECOND};
 use fleet_core::{Micros, Schema, VehicleId};
 use rustix::time::{ClockId, clock_gettime};
 
+/// How many vehicles, unless an argument says another number.
 const VEHICLES: u32 = 10_000;
 
 /// Seconds between the samples of position, speed, fuel and brake, give or take 40 %: 20 messages a
@@ -61,11 +62,11 @@ struct Fleet {
 const WHEEL: i64 = 64;
 
 impl Fleet {
-    fn new(schema: &Schema) -> Self {
+    fn new(schema: &Schema, vehicles: u32) -> Self {
         let mut dice = Dice(1);
         let mut wheel = vec![Vec::new(); WHEEL as usize];
         let mut sensors = Vec::new();
-        for vehicle in 0..VEHICLES {
+        for vehicle in 0..vehicles {
             sensors.push(PACES.map(|pace| (START + (pace * dice.share() * 1e6) as Micros, 0)));
             for (index, _) in schema.indexed() {
                 let (next, _) = sensors[vehicle as usize][index.index()];
@@ -108,9 +109,9 @@ impl Fleet {
     }
 }
 
-fn lane(schema: &Schema) -> Lane {
+fn lane(schema: &Schema, vehicles: u32) -> Lane {
     let mut lane = Lane::with_built_ins(schema).unwrap();
-    for v in 0..VEHICLES {
+    for v in 0..vehicles {
         let vehicle = VehicleId::new(&format!("WVWZZZ1KZ8W{v:06}")).unwrap();
         let binding =
             Binding { vehicle, epoch: 1, start: START, on_time: START, floor: None, horizon: Vec::new() };
@@ -120,16 +121,14 @@ fn lane(schema: &Schema) -> Lane {
     lane
 }
 
-/// Feeds the messages of a second, lets time pass four times and seals, as the driver does. Gives the
-/// rows.
-fn feed(lane: &mut Lane, messages: &[Message]) -> usize {
+/// Feeds the messages of a second and lets time pass four times, as the driver does before it seals.
+fn feed(lane: &mut Lane, messages: &[Message]) {
     let quarter = |message: &Message| message.arrival / 250_000;
     for group in messages.chunk_by(|a, b| quarter(a) == quarter(b)) {
         let now = group[group.len() - 1].arrival;
         lane.messages(group, now);
         lane.tick(now);
     }
-    lane.seal().unwrap().len()
 }
 
 /// The CPU time that something took, and what it allocated.
@@ -177,9 +176,11 @@ fn frame(schema: &Schema, index: SignalIndex, count: u32) -> f64 {
 struct Cost {
     heart: Duration,
     decode: Duration,
+    seal: Duration,
     samples: usize,
     rows: usize,
-    allocations: u64,
+    /// Of samples and ticks, and of sealing batches.
+    allocations: [u64; 2],
     bytes: i64,
 }
 
@@ -187,34 +188,38 @@ fn drive(fleet: &mut Fleet, lane: &mut Lane, seconds: std::ops::Range<i64>) -> C
     let mut cost = Cost::default();
     for second in seconds {
         let messages = fleet.second(second);
-        let (heart, allocated) = timed(|| cost.rows += feed(lane, &messages));
+        let (fed, of_samples) = timed(|| feed(lane, &messages));
+        let (sealed, of_batches) = timed(|| cost.rows += lane.seal().unwrap().len());
         cost.decode += timed(|| decode(&fleet.schema, &messages)).0;
-        cost.heart += heart;
+        cost.heart += fed + sealed;
+        cost.seal += sealed;
         cost.samples += messages.len();
-        cost.allocations += allocated.count_total;
-        cost.bytes += allocated.bytes_current;
+        cost.allocations[0] += of_samples.count_total;
+        cost.allocations[1] += of_batches.count_total;
+        cost.bytes += of_samples.bytes_current + of_batches.bytes_current;
     }
     cost
 }
 
 fn main() {
     let schema = Schema::default();
-    let mut fleet = Fleet::new(&schema);
+    let vehicles = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(VEHICLES);
+    let mut fleet = Fleet::new(&schema, vehicles);
     let mut made = None;
-    let (_, held) = timed(|| made = Some(lane(&schema)));
+    let (_, held) = timed(|| made = Some(lane(&schema, vehicles)));
     let mut lane = made.unwrap();
     let minutes = |m: i64| m * MINUTE / SECOND;
     let warm_up = drive(&mut fleet, &mut lane, 0..minutes(5));
     let cost = drive(&mut fleet, &mut lane, minutes(5)..minutes(10));
     let per_million = |took: Duration| took.as_secs_f64() * 1e6 / cost.samples as f64;
-    println!("{VEHICLES} vehicles, {} samples in 5 minutes, {} rows", cost.samples, cost.rows);
+    println!("{vehicles} vehicles, {} samples in 5 minutes, {} rows", cost.samples, cost.rows);
     println!("the heart, CPU seconds per million samples  {:8.3}   (goal 0.2)", per_million(cost.heart));
     println!("  of it decoding and checking               {:8.3}", per_million(cost.decode));
-    println!(
-        "allocations per sample, batches included    {:8.4}",
-        cost.allocations as f64 / cost.samples as f64
-    );
-    let bytes = (held.bytes_current + warm_up.bytes + cost.bytes) as f64 / f64::from(VEHICLES);
+    println!("  of it sealing batches                     {:8.3}", per_million(cost.seal));
+    let [of_samples, of_batches] = cost.allocations.map(|count| count as f64 * 1e6 / cost.samples as f64);
+    println!("allocations per million samples             {of_samples:8.0}   (goal 0)");
+    println!("  and of the {:5} batches                  {of_batches:8.0}", lane.counters().batches / 2);
+    let bytes = (held.bytes_current + warm_up.bytes + cost.bytes) as f64 / f64::from(vehicles);
     println!("bytes per vehicle, the lane's all included  {bytes:8.0}   (goal 2048, aim 1024)");
     for (name, index) in [("speed", SignalIndex(1)), ("position", SignalIndex(0))] {
         let [one, many] = [1, 64].map(|count| frame(&schema, index, count));

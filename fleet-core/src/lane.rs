@@ -2,6 +2,8 @@
 //! it, so that a run can be repeated to the byte.
 
 mod counters;
+mod latest;
+mod sequences;
 #[cfg(test)]
 mod tests;
 mod vehicle;
@@ -12,7 +14,9 @@ use hashbrown::HashMap;
 
 pub use counters::LaneCounters;
 
-use self::vehicle::{Sequence, Vehicle};
+use self::latest::Latest;
+use self::sequences::Sequences;
+use self::vehicle::Vehicle;
 use crate::align::{Aligner, Methods, Track};
 use crate::batch::{Batch, BatchBuilder, Row};
 use crate::bind::{Binding, VehicleState};
@@ -38,6 +42,10 @@ pub struct Lane {
     /// By slot: before that server time a tick has nothing to do. Apart from the vehicles, of which
     /// nearly all can be passed over.
     due: Vec<Micros>,
+    /// By slot: something came since the last snapshot.
+    dirty: Vec<bool>,
+    sequences: Sequences,
+    latest: Latest,
     /// The vehicles of a tick; empty between ticks.
     ticking: Vec<Slot>,
     free: Vec<Slot>,
@@ -58,6 +66,9 @@ impl Lane {
             builder: BatchBuilder::new(schema),
             vehicles: Vec::new(),
             due: Vec::new(),
+            dirty: Vec::new(),
+            sequences: Sequences::new(schema.signals().len()),
+            latest: Latest::new(schema),
             ticking: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
@@ -121,11 +132,15 @@ impl Lane {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.vehicles.push(None);
             self.due.push(Micros::MIN);
+            self.dirty.push(false);
             #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
             Slot((self.vehicles.len() - 1) as u32)
         });
         let track = self.aligner.track(binding.floor, &binding.horizon);
-        self.vehicles[slot.index()] = Some(Vehicle::new(binding, track, self.schema.signals().len()));
+        self.vehicles[slot.index()] = Some(Vehicle::new(binding, track));
+        self.dirty[slot.index()] = false;
+        self.sequences.reset(slot);
+        self.latest.reset(slot);
         self.by_id.insert(binding.vehicle.clone(), slot);
         slot
     }
@@ -136,6 +151,11 @@ impl Lane {
         self.by_id.remove(&vehicle.id);
         self.free.push(slot);
         self.gaps.retain(|(s, _)| *s != slot);
+        if let Some((generation, key)) = vehicle.key
+            && generation == self.builder.generation()
+        {
+            self.builder.remember(&vehicle.id, key);
+        }
         if rows == Rows::Drop {
             self.builder.forget(&vehicle.id);
         }
@@ -146,28 +166,55 @@ impl Lane {
     pub fn messages(&mut self, messages: &[Message], now: Micros) {
         for group in messages.chunks(GROUP) {
             self.bring_near(group.iter().filter_map(|message| match message.topic {
-                Topic::Signal(signal) => Some((message.slot, Some(signal))),
+                Topic::Signal(signal) => Some((message.slot, signal)),
                 Topic::On => None,
             }));
             group.iter().for_each(|message| self.message(message, now));
         }
     }
 
-    /// Reads what a sample of the signal will need of each vehicle, or a tick without one, so that a
-    /// dozen reads from far memory are under way at once instead of one: a level of pointers a pass,
-    /// for within it no read waits for another.
-    fn bring_near(&self, wanted: impl Iterator<Item = (Slot, Option<SignalIndex>)>) {
+    /// Reads what samples of the signals will need of their vehicles, so that a dozen reads from far
+    /// memory are under way at once instead of one: a level of pointers a pass, for within it no read
+    /// waits for another.
+    fn bring_near(&self, wanted: impl Iterator<Item = (Slot, SignalIndex)>) {
         let mut sum = 0;
         let mut found = [None; GROUP];
         for (found, (slot, signal)) in found.iter_mut().zip(wanted) {
-            *found = self.vehicle(slot).map(|vehicle| (vehicle, signal));
-            sum ^= found.map_or(0, |(vehicle, _)| vehicle.touch());
+            *found = self.vehicle(slot).map(|vehicle| (vehicle, slot, signal));
+            sum ^= self.sequences.touch(slot, signal);
+            sum ^= found.map_or(0, |(vehicle, ..)| vehicle.touch());
         }
-        for (vehicle, signal) in found.iter().flatten() {
-            sum ^= vehicle.touch_parts(*signal);
+        for (vehicle, _, signal) in found.iter().flatten() {
+            sum ^= vehicle.track.touch_rings(*signal);
         }
-        for (vehicle, signal) in found.iter().flatten() {
-            sum ^= vehicle.track.touch_samples(*signal);
+        let mut with_rows = [None; GROUP];
+        for (found, with_row) in found.iter().zip(&mut with_rows) {
+            let Some((vehicle, slot, signal)) = *found else { continue };
+            sum ^= vehicle.track.touch_next(signal);
+            let past = vehicle.track.may_correct(signal);
+            if past || self.aligner.may_complete(&vehicle.track, signal) {
+                sum ^= vehicle.track.touch_rows(past) ^ vehicle.touch_rest() ^ self.latest.touch(slot);
+                *with_row = Some(vehicle);
+            }
+        }
+        for vehicle in with_rows.iter().flatten() {
+            sum ^= vehicle.touch_name();
+        }
+        std::hint::black_box(sum);
+    }
+
+    /// Reads in the same way what a tick will need; the samples only where it has rows.
+    fn bring_near_for_tick(&self, slots: &[Slot], now: Micros) {
+        let mut sum = 0;
+        let vehicles = || slots.iter().filter_map(|slot| self.vehicle(*slot));
+        for vehicle in vehicles() {
+            sum ^= vehicle.touch() ^ vehicle.touch_rest();
+        }
+        for vehicle in vehicles() {
+            sum ^= vehicle.track.touch_all_rings();
+        }
+        for vehicle in vehicles().filter(|vehicle| self.aligner.is_due(&vehicle.track, now)) {
+            sum ^= vehicle.track.touch_rows(false) ^ vehicle.touch_name();
         }
         std::hint::black_box(sum);
     }
@@ -182,8 +229,12 @@ impl Lane {
         let spec = self.schema.signal(signal);
         self.counters.messages += 1;
         if message.live
-            && let Some(from) =
-                vehicle.follow(signal, self.decoder.sequence(&message.payload), message.arrival)
+            && let Some(from) = self.sequences.follow(
+                message.slot,
+                signal,
+                self.decoder.sequence(&message.payload),
+                message.arrival,
+            )
         {
             self.counters.sequence_gaps += 1;
             self.gaps.push((message.slot, from));
@@ -195,12 +246,16 @@ impl Lane {
         self.counters.samples += self.samples.len() as u64;
         let refused = check(&self.schema, signal, &mut self.samples, now);
         let (samples, arrival) = (&self.samples, message.arrival);
-        let (builder, counters) = (&mut self.builder, &mut self.counters);
-        let inserted = emit(builder, counters, &self.schema, vehicle, |track, mut out| {
-            self.aligner.insert(track, signal, samples, arrival, &mut out)
-        });
+        let mut rows = RowsOf {
+            slot: message.slot,
+            builder: &mut self.builder,
+            latest: &mut self.latest,
+            counters: &mut self.counters,
+        };
+        let inserted = rows
+            .emit(vehicle, |track, mut out| self.aligner.insert(track, signal, samples, arrival, &mut out));
         self.due[message.slot.index()] = vehicle.track.due();
-        vehicle.dirty = true;
+        self.dirty[message.slot.index()] = true;
         self.counters.late += inserted.late.len() as u64;
         self.counters.duplicates += inserted.duplicates as u64;
         self.counters.replayed += inserted.replayed as u64;
@@ -229,7 +284,7 @@ impl Lane {
     pub fn caught_up(&mut self, slot: Slot, now: Micros) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
             vehicle.catching_up = false;
-            vehicle.sequences.fill(Sequence::default());
+            self.sequences.reset(slot);
             self.due[slot.index()] = Micros::MIN;
             self.aligner.touch(&mut vehicle.track, now);
         }
@@ -249,7 +304,7 @@ impl Lane {
         let due = self.due.iter().enumerate().filter(|(_, due)| **due <= now).map(|(s, _)| Slot(s as u32));
         ticking.extend(due);
         for group in ticking.chunks(GROUP) {
-            self.bring_near(group.iter().map(|slot| (*slot, None)));
+            self.bring_near_for_tick(group, now);
             group.iter().for_each(|slot| self.tick_one(*slot, now));
         }
         ticking.clear();
@@ -259,20 +314,27 @@ impl Lane {
     fn tick_one(&mut self, slot: Slot, now: Micros) {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
         let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
-        let (builder, counters) = (&mut self.builder, &mut self.counters);
-        emit(builder, counters, &self.schema, vehicle, |track, mut out| {
-            self.aligner.tick(track, now, &mut out);
-        });
+        let mut rows = RowsOf {
+            slot,
+            builder: &mut self.builder,
+            latest: &mut self.latest,
+            counters: &mut self.counters,
+        };
+        rows.emit(vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
         self.due[slot.index()] = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
     }
 
     /// Emits everything that a vehicle's samples give.
     pub fn finish(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
-            emit(&mut self.builder, &mut self.counters, &self.schema, vehicle, |track, mut out| {
-                self.aligner.finish(track, &mut out);
-            });
-            vehicle.dirty = true;
+            let mut rows = RowsOf {
+                slot,
+                builder: &mut self.builder,
+                latest: &mut self.latest,
+                counters: &mut self.counters,
+            };
+            rows.emit(vehicle, |track, mut out| self.aligner.finish(track, &mut out));
+            self.dirty[slot.index()] = true;
         }
     }
 
@@ -299,7 +361,7 @@ impl Lane {
     /// the arrival times, whose live ones are estimates.
     pub fn snapshot(&mut self, slot: Slot, margin: Micros) -> Option<VehicleState> {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut)?;
-        vehicle.dirty = false;
+        self.dirty[slot.index()] = false;
         let snapshot = self.aligner.snapshot(&mut vehicle.track);
         let resume_at = snapshot.resume_at.map_or(vehicle.start, |at| (at - margin).max(vehicle.start));
         Some(VehicleState {
@@ -310,14 +372,14 @@ impl Lane {
             horizon: snapshot.horizon,
             newest: snapshot.newest,
             released_at: None,
-            latest: vehicle.latest.clone(),
+            latest: self.latest.get(slot),
         })
     }
 
     /// The states of all vehicles of which something came since their last snapshot.
     pub fn snapshots(&mut self, margin: Micros) -> Vec<VehicleState> {
         let mut slots = self.slots();
-        slots.retain(|slot| self.vehicle(*slot).is_some_and(|v| v.dirty && !v.catching_up));
+        slots.retain(|slot| self.dirty[slot.index()] && self.vehicle(*slot).is_some_and(|v| !v.catching_up));
         slots.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
     }
 
@@ -342,25 +404,33 @@ pub enum Rows {
     Drop,
 }
 
-/// Runs the aligner on a vehicle; its rows go into the batch under way.
-fn emit<R>(
-    builder: &mut BatchBuilder,
-    counters: &mut LaneCounters,
-    schema: &Schema,
-    vehicle: &mut Vehicle,
-    run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)) -> R,
-) -> R {
-    let Vehicle { id, epoch, track, latest, key, .. } = vehicle;
-    run(track, &mut |row| {
-        let generation = builder.generation();
-        // The vehicle enters a batch only when it has a row in it.
-        let (_, key) = match *key {
-            Some(known) if known.0 == generation => known,
-            _ => *key.insert((generation, builder.vehicle(id, *epoch))),
-        };
-        counters.rows += 1;
-        counters.corrections += u64::from(row.correction);
-        vehicle::keep_latest(latest, &row, schema);
-        builder.push(key, row);
-    })
+/// Where the rows of a vehicle go.
+struct RowsOf<'a> {
+    slot: Slot,
+    builder: &'a mut BatchBuilder,
+    latest: &'a mut Latest,
+    counters: &'a mut LaneCounters,
+}
+
+impl RowsOf<'_> {
+    /// Runs the aligner on the vehicle; its rows go into the batch under way.
+    fn emit<R>(
+        &mut self,
+        vehicle: &mut Vehicle,
+        run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)) -> R,
+    ) -> R {
+        let Vehicle { id, epoch, track, key, .. } = vehicle;
+        run(track, &mut |row| {
+            let generation = self.builder.generation();
+            // The vehicle enters a batch only when it has a row in it.
+            let (_, key) = match *key {
+                Some(known) if known.0 == generation => known,
+                _ => *key.insert((generation, self.builder.admit(id, *epoch))),
+            };
+            self.counters.rows += 1;
+            self.counters.corrections += u64::from(row.correction);
+            self.latest.keep(self.slot, &row);
+            self.builder.push(key, row);
+        })
+    }
 }

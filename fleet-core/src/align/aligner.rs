@@ -7,7 +7,7 @@ use super::track::{Inserted, NEVER, Snapshot, Track};
 use crate::batch::Row;
 use crate::ids::SignalIndex;
 use crate::sample::Samples;
-use crate::schema::{Problem, Schema};
+use crate::schema::{MAX_COLUMNS, MAX_SIGNALS, Problem, Schema};
 use crate::time::{Micros, grid_at_or_after, grid_at_or_before};
 
 /// Makes rows of samples. Shared by all vehicles of a lane and immutable; what belongs to one vehicle
@@ -22,11 +22,21 @@ pub struct Aligner {
     rules: Box<[Rules]>,
 }
 
-/// The instants at which samples changed, collected so that a message corrects each row once. A frame
+/// How many samples of a message are settled at once.
+const PIECE: usize = 64;
+
+/// A row with so many columns is put together in little memory, any other in much.
+const FEW: usize = 16;
+const MOST: usize = MAX_SIGNALS * MAX_COLUMNS;
+
+/// The samples that changed something, collected so that a message corrects each row once. A frame
 /// has at most 64 samples; a longer message is taken in pieces.
+#[derive(Default)]
 struct Changed {
-    times: [Micros; 64],
-    len: usize,
+    /// The piece's first sample.
+    first: usize,
+    /// A bit for each of the piece's samples.
+    bits: u64,
     /// Whether a row that was emitted may hang on them.
     corrects: bool,
 }
@@ -79,9 +89,8 @@ impl Aligner {
             self.rules.iter().zip(known).map(|(r, horizon)| Ring::new(r.signal.columns.len(), horizon));
         Track {
             rings: rings.collect(),
-            row: vec![f64::NAN; self.schema.column_count()].into(),
-            frontier: None,
-            floor,
+            frontier: NEVER,
+            floor: floor.unwrap_or(NEVER),
             patience_from: NEVER,
             newest: NEVER,
             heard: NEVER,
@@ -116,10 +125,11 @@ impl Aligner {
             _ => return done,
         };
         self.hear(track, arrival);
-        let mut changed = Changed { times: [0; 64], len: 0, corrects: false };
+        let mut changed = Changed::default();
         for (i, (time, values)) in samples.iter().enumerate() {
-            if changed.len == changed.times.len() {
-                self.settle(track, s, &mut changed, emit);
+            if i - changed.first == PIECE {
+                self.settle(track, s, samples, &mut changed, emit);
+                changed.first = i;
             }
             let ring = &mut track.rings[s];
             let mut position = ring.count_before(time);
@@ -139,7 +149,7 @@ impl Aligner {
                 done.duplicates += 1;
                 done.conflicts += usize::from(merged != Merged::Same);
                 if merged == Merged::Replaced {
-                    changed.push(time);
+                    changed.push(i);
                     changed.corrects = true;
                 }
                 continue;
@@ -149,7 +159,7 @@ impl Aligner {
                 continue;
             }
             if ring.len() >= self.schema.max_samples() {
-                self.settle(track, s, &mut changed, emit);
+                self.settle(track, s, samples, &mut changed, emit);
                 self.prune(track, s);
                 if !self.make_room(track, s, time, &mut done, emit) {
                     continue;
@@ -158,15 +168,21 @@ impl Aligner {
             }
             let ring = &mut track.rings[s];
             let newest = ring.newest();
+            // All before is settled. The oldest of a full ring is where the new sample goes, in memory
+            // that is near.
+            if let Some(newest) = newest.filter(|_| changed.bits == 0 && ring.is_full()) {
+                ring.prune_gently(newest.saturating_sub(self.rules[s].span));
+                position = ring.count_before(time);
+            }
             ring.insert(position, time, values, arrival);
             track.newest = track.newest.max(time);
             done.taken += 1;
-            changed.push(time);
+            changed.push(i);
             // In the order of time, after the newest row: nothing to correct.
-            let after = newest.is_some_and(|newest| newest < time && Some(newest) >= track.frontier);
+            let after = newest.is_some_and(|newest| newest < time && newest >= track.frontier);
             changed.corrects |= !(after && self.rules[s].reach.after <= 1);
         }
-        self.settle(track, s, &mut changed, emit);
+        self.settle(track, s, samples, &mut changed, emit);
         done
     }
 
@@ -208,30 +224,45 @@ impl Aligner {
     }
 
     /// Emits what the signal's changed samples change, and then what became complete.
-    fn settle(&self, track: &mut Track, s: usize, changed: &mut Changed, emit: &mut impl FnMut(Row<'_>)) {
-        if changed.len == 0 {
+    fn settle(
+        &self,
+        track: &mut Track,
+        s: usize,
+        samples: &Samples,
+        changed: &mut Changed,
+        emit: &mut impl FnMut(Row<'_>),
+    ) {
+        if changed.bits == 0 {
             return;
         }
-        if std::mem::take(&mut changed.corrects) {
-            self.correct(track, s, changed.take(), emit);
+        if changed.corrects {
+            let mut times = [0; PIECE];
+            self.correct(track, s, changed.times(samples, &mut times), emit);
         }
-        changed.len = 0;
+        *changed = Changed { first: changed.first, ..Changed::default() };
         if !self.waits_on(track, s) {
             self.advance(track, Unwaited::NOTHING, emit);
-        }
-        if track.rings[s].is_full() {
-            self.prune(track, s);
         }
     }
 
     /// Whether the row after the frontier surely waits on, whatever signal `s` has got.
     fn waits_on(&self, track: &Track, s: usize) -> bool {
-        let Some(next) = track.frontier.and_then(|frontier| frontier.checked_add(self.schema.interval()))
+        let Some(next) = track.frontier().and_then(|frontier| frontier.checked_add(self.schema.interval()))
         else {
             return false;
         };
         let others = track.waits_for.is_some_and(|other| usize::from(other) != s);
         next > track.newest || (others && next > self.pruned_soon(track.newest))
+    }
+
+    /// Whether the next sample of signal `s` probably completes a row; a guess.
+    pub(crate) fn may_complete(&self, track: &Track, s: SignalIndex) -> bool {
+        if track.waits_for.is_some_and(|other| usize::from(other) != s.index()) {
+            return false;
+        }
+        let next = track.frontier.saturating_add(self.schema.interval());
+        let mut others = track.rings.iter().enumerate().filter(|(other, _)| *other != s.index());
+        others.all(|(_, ring)| ring.newest().is_none_or(|newest| newest >= next))
     }
 
     /// Rows up to there wait for nothing, or samples that they need would be forgotten.
@@ -249,7 +280,7 @@ impl Aligner {
 
     /// Emits each row up to the frontier that hangs on one of the samples at `times`, sorted, once.
     fn correct(&self, track: &mut Track, s: usize, times: &[Micros], emit: &mut impl FnMut(Row<'_>)) {
-        let Some(frontier) = track.frontier else { return };
+        let Some(frontier) = track.frontier() else { return };
         let interval = self.schema.interval();
         let mut from = Micros::MIN;
         for &time in times {
@@ -277,7 +308,7 @@ impl Aligner {
         let limit = grid_at_or_before(newest, interval);
         let until = unwaited.until.max(self.pruned_soon(newest));
         track.waits_for = None;
-        let first = match track.frontier {
+        let first = match track.frontier() {
             Some(frontier) => frontier.checked_add(interval),
             None => track.oldest().map(|oldest| grid_at_or_after(oldest, interval)),
         };
@@ -289,7 +320,7 @@ impl Aligner {
                     return;
                 }
             }
-            track.frontier = Some(t);
+            track.frontier = t;
             next = t.checked_add(interval);
             if self.emit(track, t, false, emit) {
                 continue;
@@ -299,10 +330,10 @@ impl Aligner {
             let concern = concerns.filter_map(|(r, ring)| r.next_concern(ring, t, until)).min();
             let jump = concern.map_or(limit.saturating_add(1), |c| grid_at_or_after(c, interval));
             if jump > limit {
-                track.frontier = Some(limit);
+                track.frontier = limit;
                 return;
             }
-            track.frontier = Some(jump.saturating_sub(interval));
+            track.frontier = jump.saturating_sub(interval);
             next = Some(jump);
         }
     }
@@ -316,9 +347,24 @@ impl Aligner {
 
     /// Emits the row at `t`, if any signal has a value there.
     fn emit(&self, track: &mut Track, t: Micros, again: bool, emit: &mut impl FnMut(Row<'_>)) -> bool {
+        // On the stack, where it is near; a row of most schemas is small.
+        match self.schema.column_count() {
+            columns @ ..=FEW => self.emit_from(track, t, again, &mut [f64::NAN; FEW][..columns], emit),
+            columns => self.emit_from(track, t, again, &mut [f64::NAN; MOST][..columns], emit),
+        }
+    }
+
+    fn emit_from(
+        &self,
+        track: &mut Track,
+        t: Micros,
+        again: bool,
+        row: &mut [f64],
+        emit: &mut impl FnMut(Row<'_>),
+    ) -> bool {
         let mut quality = 0;
-        for (s, (rules, ring)) in self.rules.iter().zip(&track.rings).enumerate() {
-            let Some(out) = track.row.get_mut(rules.signal.column_range()) else { continue };
+        for (s, (rules, ring)) in self.rules.iter().zip(&mut track.rings).enumerate() {
+            let Some(out) = row.get_mut(rules.signal.column_range()) else { continue };
             match rules.value(ring, t, out) {
                 Some(how) => quality |= how.at(s),
                 None => out.fill(f64::NAN),
@@ -327,8 +373,7 @@ impl Aligner {
         if quality == 0 {
             return false;
         }
-        let correction = again || track.floor.is_some_and(|floor| t <= floor);
-        emit(Row { ts: t, values: &track.row, quality, correction });
+        emit(Row { ts: t, values: row, quality, correction: again || t <= track.floor });
         true
     }
 
@@ -346,6 +391,11 @@ impl Aligner {
         if signals != 0 {
             self.advance(track, Unwaited { until: Micros::MIN, signals }, emit);
         }
+    }
+
+    /// Whether patience with a signal has ended by `now`, so that [`tick`](Self::tick) may have rows.
+    pub(crate) fn is_due(&self, track: &Track, now: Micros) -> bool {
+        track.rings.iter().filter_map(|ring| self.due(track, ring)).any(|due| due <= now)
     }
 
     /// When patience with a signal ends, if it is silent while others went on.
@@ -376,7 +426,7 @@ impl Aligner {
         (0..track.rings.len()).for_each(|s| self.prune(track, s));
         Snapshot {
             resume_at: track.rings.iter().filter_map(Ring::earliest_arrival).min(),
-            floor: track.frontier.max(track.floor),
+            floor: Some(track.frontier.max(track.floor)).filter(|floor| *floor != NEVER),
             horizon: track.rings.iter().map(Ring::horizon).collect(),
             newest: track.rings.iter().map(Ring::newest).collect(),
         }
@@ -384,17 +434,21 @@ impl Aligner {
 }
 
 impl Changed {
-    /// There is room: it is settled when full.
-    fn push(&mut self, time: Micros) {
-        self.times[self.len] = time;
-        self.len += 1;
+    fn push(&mut self, sample: usize) {
+        self.bits |= 1 << (sample - self.first);
     }
 
-    /// The instants, sorted; none is left.
-    fn take(&mut self) -> &[Micros] {
-        let taken = &mut self.times[..self.len];
-        self.len = 0;
-        taken.sort_unstable();
-        taken
+    /// The instants, sorted.
+    fn times<'a>(&self, samples: &Samples, room: &'a mut [Micros; PIECE]) -> &'a [Micros] {
+        let piece = samples.iter().skip(self.first).take(PIECE).enumerate();
+        let changed = piece.filter(|(i, _)| self.bits >> i & 1 == 1);
+        let mut len = 0;
+        for (place, (_, (time, _))) in room.iter_mut().zip(changed) {
+            *place = time;
+            len += 1;
+        }
+        let times = &mut room[..len];
+        times.sort_unstable();
+        times
     }
 }

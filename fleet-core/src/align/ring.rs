@@ -38,6 +38,8 @@ pub(super) struct Ring {
     heard: Micros,
     /// The time of the newest sample, at hand: most questions need no more.
     newest: Micros,
+    /// What [`seek`](Self::seek) found last: the next row is near it.
+    cursor: u32,
 }
 
 const _: () = assert!(size_of::<Ring>() == 64);
@@ -53,6 +55,7 @@ impl Ring {
             horizon: horizon.unwrap_or(NEVER),
             heard: NEVER,
             newest: NEVER,
+            cursor: 0,
         }
     }
 
@@ -93,6 +96,13 @@ impl Ring {
         if self.newest().is_none_or(|newest| newest < t) { self.len() } else { self.view().count_before(t) }
     }
 
+    /// The same for an instant near the one of the call before, as rows are.
+    pub(super) fn seek(&mut self, t: Micros) -> usize {
+        let found = self.view().count_near(t, self.cursor as usize);
+        self.cursor = u32::try_from(found).unwrap_or(u32::MAX);
+        found
+    }
+
     /// From this event time on the ring holds every sample that was taken; `None`: all there were.
     pub(super) fn horizon(&self) -> Option<Micros> {
         (self.horizon != NEVER).then_some(self.horizon)
@@ -129,6 +139,7 @@ impl Ring {
         }
         self.newest = if self.len == 0 { time } else { self.newest.max(time) };
         self.len += 1;
+        self.cursor += u32::from(position < self.cursor as usize);
         let (place, stride) = (self.place(position), self.stride());
         let sample = &mut self.words[place];
         write(sample, time.cast_unsigned());
@@ -173,11 +184,22 @@ impl Ring {
         }
     }
 
+    /// Forgets the oldest sample if it is before `cut`, and once a turn of the ring all that are: to
+    /// look at the second oldest each time would mean to wait for its memory.
+    pub(super) fn prune_gently(&mut self, cut: Micros) {
+        if self.start == 0 {
+            self.prune(cut);
+        } else if self.oldest().is_some_and(|oldest| oldest < cut) {
+            self.drop_oldest();
+        }
+    }
+
     /// Forgets the oldest sample.
     pub(super) fn drop_oldest(&mut self) {
         if let Some(oldest) = self.oldest() {
             self.start = if self.start + 1 == self.room { 0 } else { self.start + 1 };
             self.len -= 1;
+            self.cursor = self.cursor.saturating_sub(1);
             self.raise_horizon(oldest.saturating_add(1));
         }
     }
@@ -197,12 +219,23 @@ impl Ring {
         self.room = u32::try_from(room).unwrap_or(u32::MAX);
     }
 
-    /// Reads the place of the next sample and every cache line that the newest few lie in: rows are
-    /// some samples behind.
+    /// Reads the ring itself, so that it is near soon; of no meaning, as of the next two.
     pub(super) fn touch(&self) -> u64 {
-        let first = |position| self.words.get(self.place(position).start).copied().unwrap_or(0);
-        let back = |samples| first(self.len().saturating_sub(samples));
-        u64::from(back(0) ^ back(1) ^ back(3) ^ back(5) ^ back(7))
+        self.heard.cast_unsigned()
+    }
+
+    /// Reads the place of the next sample.
+    pub(super) fn touch_next(&self) -> u64 {
+        u64::from(self.words.get(self.place(self.len()).start).copied().unwrap_or(0))
+    }
+
+    /// Reads samples around the next row, or around the last few.
+    pub(super) fn touch_rows(&self, past: bool) -> u64 {
+        let last = self.len().saturating_sub(1);
+        let from = (self.cursor as usize).saturating_sub(if past { 4 } else { 1 });
+        let first =
+            |position: usize| self.words.get(self.place(position.min(last)).start).copied().unwrap_or(0);
+        u64::from(first(from) ^ first(from + 3))
     }
 
     /// Bytes on the heap.

@@ -70,9 +70,9 @@ impl Rules {
     }
 
     /// The value at `t`, or `None` where there is none or the ring no longer holds all it hangs on.
-    pub(super) fn value(&self, ring: &Ring, t: Micros, out: &mut [f64]) -> Option<Quality> {
+    pub(super) fn value(&self, ring: &mut Ring, t: Micros, out: &mut [f64]) -> Option<Quality> {
+        let next = ring.seek(t);
         let view = ring.view();
-        let next = view.count_before(t);
         if self.keeps_hits
             && let Some(hit) = view.get(next)
             && hit.time == t

@@ -6,33 +6,41 @@ use crate::time::Micros;
 
 /// One vehicle's samples that may still be needed, and how far its rows have gone. Made by
 /// [`Aligner::track`](super::Aligner::track) and of use only with that aligner.
+///
+/// Its first cache line is all that most samples need beside their signal's ring.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Track {
     /// By signal.
     pub(super) rings: Box<[Ring]>,
-    /// The row under way, a value per column.
-    pub(super) row: Box<[f64]>,
-    /// The last grid instant that was emitted or had no values.
-    pub(super) frontier: Option<Micros>,
-    /// Rows up to it were emitted by an earlier holder.
-    pub(super) floor: Option<Micros>,
-    /// No silence began before it, server time.
-    pub(super) patience_from: Micros,
-    /// The event time of the newest sample of any signal. It and the next three say for most messages
+    /// The last grid instant that was emitted or had no values, or [`NEVER`].
+    pub(super) frontier: Micros,
+    /// The event time of the newest sample of any signal. It and the next four say for most messages
     /// that no row can have become complete, without a look at the other signals' rings.
     pub(super) newest: Micros,
     /// The latest arrival of any message, server time.
     pub(super) heard: Micros,
+    /// No silence began before it, server time.
+    pub(super) patience_from: Micros,
     /// No patience with a silent signal ends before it, server time.
     pub(super) due: Micros,
     /// The signal that the row after the frontier waits for, if one is known.
     pub(super) waits_for: Option<u8>,
+    /// Rows up to it were emitted by an earlier holder, or [`NEVER`].
+    pub(super) floor: Micros,
 }
+
+const _: () = assert!(std::mem::offset_of!(Track, floor) == 64);
 
 /// Stands for "never", to keep a track small: no instant of a sample is that old.
 pub(super) const NEVER: Micros = Micros::MIN;
 
 impl Track {
+    /// The last grid instant that was emitted or had no values.
+    pub(super) fn frontier(&self) -> Option<Micros> {
+        (self.frontier != NEVER).then_some(self.frontier)
+    }
+
     /// The event time of the newest sample of any signal.
     pub fn newest(&self) -> Option<Micros> {
         (self.newest != NEVER).then_some(self.newest)
@@ -52,31 +60,38 @@ impl Track {
     /// What it takes in memory, bytes, without what the allocator adds.
     pub fn memory(&self) -> usize {
         let heap: usize = self.rings.iter().map(Ring::memory).sum();
-        size_of::<Self>() + size_of_val(&*self.rings) + size_of_val(&*self.row) + heap
+        size_of::<Self>() + size_of_val(&*self.rings) + heap
     }
 
-    /// The ring that a sample of the signal will need; all of them for the one that is waited for, and
-    /// for a tick, for there may be a row.
-    fn needed(&self, signal: Option<SignalIndex>) -> &[Ring] {
-        match (signal.map(SignalIndex::index), self.waits_for) {
-            (Some(s), Some(waits_for)) if usize::from(waits_for) != s => {
-                self.rings.get(s..=s).unwrap_or_default()
+    /// Reads the rings that tell whether a sample of the signal completes a row, and nothing of what
+    /// they point to, so that they are near when it comes; the sum is of no meaning.
+    pub(crate) fn touch_rings(&self, signal: SignalIndex) -> u64 {
+        match self.waits_for {
+            Some(other) if usize::from(other) != signal.index() => {
+                self.rings.get(signal.index()).map_or(0, Ring::touch)
             }
-            _ => &self.rings,
+            _ => self.touch_all_rings(),
         }
     }
 
-    /// Reads the rings, and nothing of what they point to, so that they are near when a sample of
-    /// the signal comes; the sum is of no meaning.
-    pub(crate) fn touch_rings(&self, signal: Option<SignalIndex>) -> u64 {
-        let rings = self.needed(signal).iter();
-        rings.fold(0, |sum, ring| sum ^ ring.heard().unwrap_or(0)).cast_unsigned()
-            ^ self.row.first().map_or(0, |v| v.to_bits())
+    /// Reads all rings in the same way.
+    pub(crate) fn touch_all_rings(&self) -> u64 {
+        self.rings.iter().fold(0, |sum, ring| sum ^ ring.touch())
     }
 
-    /// Reads in the same way where the next sample goes and where those lie that a row needs.
-    pub(crate) fn touch_samples(&self, signal: Option<SignalIndex>) -> u64 {
-        self.needed(signal).iter().fold(0, |sum, ring| sum ^ ring.touch())
+    /// Reads in the same way where the signal's next sample goes.
+    pub(crate) fn touch_next(&self, signal: SignalIndex) -> u64 {
+        self.rings.get(signal.index()).map_or(0, Ring::touch_next)
+    }
+
+    /// Reads in the same way the samples that the next row needs, or the last few rows.
+    pub(crate) fn touch_rows(&self, past: bool) -> u64 {
+        self.rings.iter().fold(0, |sum, ring| sum ^ ring.touch_rows(past))
+    }
+
+    /// Whether the next sample of the signal probably corrects rows, which went without it; a guess.
+    pub(crate) fn may_correct(&self, signal: SignalIndex) -> bool {
+        self.rings.get(signal.index()).is_some_and(|ring| ring.newest().is_some_and(|n| n < self.frontier))
     }
 
     pub(super) fn oldest(&self) -> Option<Micros> {

@@ -101,6 +101,21 @@ impl<'a> View<'a> {
         self.search(t, low)
     }
 
+    /// The same for an instant whose position is near one.
+    pub(super) fn count_near(&self, t: Micros, position: usize) -> usize {
+        let mut at = position.min(self.len());
+        for _ in 0..NEAR {
+            if self.time(at).is_some_and(|time| time < t) {
+                at += 1;
+            } else if at > 0 && self.time(at - 1).is_some_and(|time| time >= t) {
+                at -= 1;
+            } else {
+                return at;
+            }
+        }
+        self.search(t, self.len())
+    }
+
     /// The same by halves, among the first `high` samples.
     #[cold]
     fn search(&self, t: Micros, mut high: usize) -> usize {

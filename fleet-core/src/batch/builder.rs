@@ -84,14 +84,30 @@ impl BatchBuilder {
             vehicle.epoch = vehicle.epoch.max(epoch);
             return key;
         }
+        let key = self.enter(id, epoch);
+        self.keys.insert(id.clone(), key);
+        key
+    }
+
+    /// The same for a caller that asks once in a batch, keeps the key itself, and has it
+    /// [remembered](Self::remember) before it lets the vehicle go: nothing is hashed.
+    pub(crate) fn admit(&mut self, id: &VehicleId, epoch: i32) -> i32 {
+        if self.keys.is_empty() { self.enter(id, epoch) } else { self.vehicle(id, epoch) }
+    }
+
+    /// Keeps a key of the batch under way for the case that the vehicle is bound anew within it.
+    pub(crate) fn remember(&mut self, id: &VehicleId, key: i32) {
+        self.keys.insert(id.clone(), key);
+    }
+
+    fn enter(&mut self, id: &VehicleId, epoch: i32) -> i32 {
+        self.vehicles.push(BatchVehicle { id: id.clone(), epoch });
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_possible_wrap,
             reason = "fewer than 2^31 vehicles"
         )]
-        let key = self.vehicles.len() as i32;
-        self.vehicles.push(BatchVehicle { id: id.clone(), epoch });
-        self.keys.insert(id.clone(), key);
+        let key = (self.vehicles.len() - 1) as i32;
         key
     }
 
@@ -150,7 +166,7 @@ impl BatchBuilder {
         let batch = Batch {
             sequence: self.sequence,
             record: RecordBatch::try_new(Arc::clone(&self.arrow), columns).map_err(bug)?,
-            vehicles: std::mem::take(&mut self.vehicles).into(),
+            vehicles: self.vehicles.drain(..).collect(),
             corrections: order.iter().map(|&i| self.correction[i]).collect(),
         };
         self.clear();

@@ -84,3 +84,47 @@ fn what_is_later_than_the_window_is_counted_and_becomes_a_dead_letter() {
     assert_eq!((letters[0].refusal, letters[0].signal.as_str()), (Refusal::Late, "speed"));
     assert_eq!(letters[0].detail, "1 of its samples came later than the window");
 }
+
+#[test]
+fn in_steady_state_only_a_sealed_batch_allocates() {
+    let schema = Schema::default();
+    let mut lane = Lane::with_built_ins(&schema).unwrap();
+    let mut slots = Vec::new();
+    for v in 0..50 {
+        let vehicle = VehicleId::new(&format!("V{v}")).unwrap();
+        let binding =
+            Binding { vehicle, epoch: 1, start: NOW, on_time: NOW, floor: None, horizon: Vec::new() };
+        let slot = lane.bind(&binding);
+        lane.caught_up(slot, NOW);
+        slots.push(slot);
+    }
+    // Fuel is silent for longer than the patience: rows go without it and are corrected.
+    let paces = [7, 10, 37, 15];
+    let mut allocated = 0;
+    for second in 0..1_200 {
+        let arrival = NOW + second * SECOND;
+        let mut messages = Vec::new();
+        for (&slot, (signal, pace)) in
+            slots.iter().flat_map(|s| std::iter::repeat(s).zip(schema.indexed().zip(paces)))
+        {
+            if (second + i64::from(slot.0)) % pace == 0 {
+                let mut samples = Samples::new(signal.1.columns.len());
+                samples.push(arrival - SECOND / 2, &[10.0, 11.0][..signal.1.columns.len()]);
+                let mut payload = Vec::new();
+                crate::decode::frame::encode(signal.1, second as u16, &samples, &mut payload).unwrap();
+                let (topic, payload) = (Topic::Signal(signal.0), payload.into());
+                messages.push(Message { slot, topic, payload, arrival, live: false });
+            }
+        }
+        let work = allocation_counter::measure(|| {
+            lane.messages(&messages, arrival);
+            lane.tick(arrival);
+        });
+        let warm = second >= 600;
+        allocated += if warm { work.count_total } else { 0 };
+        lane.seal().unwrap();
+    }
+    let counters = lane.counters();
+    assert!(counters.rows > 5_000 && counters.corrections > 500 && counters.late == 0, "{counters:?}");
+    assert_eq!(allocated, 0);
+}

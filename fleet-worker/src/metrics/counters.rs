@@ -76,6 +76,11 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
         Metric::counter("fleet_late_samples_total", "Samples older than the window.", lane.late),
         Metric::counter("fleet_duplicate_samples_total", "Samples known already.", lane.duplicates),
         Metric::counter(
+            "fleet_replayed_samples_total",
+            "Samples read again after they had been forgotten, and not taken.",
+            lane.replayed,
+        ),
+        Metric::counter(
             "fleet_overflowed_samples_total",
             "Samples that fell out of a full ring.",
             lane.overflowed,
