@@ -1,6 +1,7 @@
 //! The subcommands, one module each.
 
 mod admin;
+mod archive;
 mod attack;
 pub mod check;
 pub mod demo;

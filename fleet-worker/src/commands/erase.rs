@@ -18,6 +18,8 @@ pub struct Erased {
     pub messages: ErasedMessages,
     /// Out of the database.
     pub rows: ErasedRows,
+    /// Rows out of the archive, later emissions of a record included.
+    pub archived: u64,
     /// Whether something came after all was removed: the vehicle still sends.
     pub still_sends: bool,
 }
@@ -49,11 +51,12 @@ pub async fn run(config: &Config, args: &EraseArgs) -> Result<()> {
 }
 
 impl Erased {
-    fn counts(&self) -> [(&'static str, u64); 6] {
-        let Self { messages, rows, .. } = self;
+    fn counts(&self) -> [(&'static str, u64); 7] {
+        let Self { messages, rows, archived, .. } = self;
         [
             ("records", rows.records),
             ("trips", rows.trips),
+            ("archived rows", *archived),
             ("stored messages", messages.telemetry),
             ("stored on and off", messages.lifecycle),
             ("bind requests", messages.bind_requests),
@@ -62,7 +65,8 @@ impl Erased {
     }
 }
 
-/// Removes the vehicle from streams and database. May be repeated.
+/// Removes the vehicle from streams, database and archive. May be repeated. Rows that a worker has gathered
+/// for the archive come into it later, after its `max_age` at most: then it must be.
 ///
 /// # Errors
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) or
@@ -75,8 +79,9 @@ pub async fn erase_vehicle(config: &Config, vehicle: &VehicleId) -> Result<Erase
     let rows = erase_rows(&eraser, &connector, vehicle).await?;
     let ErasedMessages { telemetry, dead_letters, .. } = eraser.purge_samples(vehicle).await?;
     messages = ErasedMessages { telemetry, dead_letters, ..messages };
+    let archived = super::archive::erase(config, vehicle).await?;
     let still_sends = eraser.still_sends(vehicle).await?;
-    Ok(Erased { messages, rows, still_sends })
+    Ok(Erased { messages, rows, archived, still_sends })
 }
 
 /// Takes the vehicle from whoever holds it, and then its rows, until nothing of it comes again.

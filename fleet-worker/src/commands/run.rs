@@ -47,6 +47,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     health.set(QUEUE, true);
 
     let upkeep = Upkeep::start(config);
+    let archive = tokio::spawn(super::archive::keep(config.clone()));
     let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
     let snapshot = move || {
         let optional = metrics::optional_sinks(&cursors);
@@ -63,6 +64,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let ended = pipeline.run(stop).await;
     beating.abort();
     drop(upkeep);
+    archive.abort();
     served.shut_down().await;
     ended
 }

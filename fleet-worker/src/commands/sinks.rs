@@ -92,7 +92,7 @@ async fn archive(config: &Config) -> Result<Option<Archive>> {
 
 /// The place as the sink has it.
 #[cfg(feature = "parquet")]
-fn place(configured: &ArchivePlace) -> Result<fleet_sinks::parquet::Place> {
+pub(super) fn place(configured: &ArchivePlace) -> Result<fleet_sinks::parquet::Place> {
     match configured {
         ArchivePlace::Folder(root) => Ok(root.clone().into()),
         #[cfg(feature = "s3")]

@@ -1,16 +1,19 @@
 //! A vehicle that has to be forgotten.
 
+use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream;
 use fleet_core::time::SECOND;
+use fleet_sinks::parquet::Archive;
 use fleet_worker::clock::now;
 use fleet_worker::commands::erase::{Erased, erase_vehicle};
 use fleet_worker::deployment::Deployment;
 use futures_util::TryStreamExt;
 use tokio::time::sleep;
 
-use crate::world::{Hand, count, deployment, eventually};
+use crate::archive::held_back_by;
+use crate::world::{Hand, QUICK, count, deployment, eventually};
 
 async fn bound(deployment: &Deployment, vehicles: u64) {
     eventually("the vehicles are bound", Duration::from_secs(15), || async {
@@ -35,7 +38,10 @@ async fn messages_of(deployment: &Deployment, vehicle: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
-    let deployment = deployment(1).await;
+    let root = tempfile::tempdir().unwrap();
+    let config = format!("{QUICK}{}", held_back_by(root.path()));
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    let deployment = Deployment::start(program, &config, 1).await.unwrap();
     let (mut gone, mut kept) = (Hand::new(&deployment, "GONE").await, Hand::new(&deployment, "KEPT").await);
     for hand in [&gone, &kept] {
         hand.send("on", "").await;
@@ -44,6 +50,12 @@ async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
     let start = now() - 8 * SECOND;
     gone.drive(start, 8).await;
     kept.drive(start, 8).await;
+    let archived = || -> usize {
+        let archive = Archive::open(root.path());
+        let days = archive.dates().unwrap().into_iter();
+        let records = days.flat_map(|date| archive.read(&deployment.config.schema, &date).unwrap());
+        records.filter(|((vehicle, _), _)| vehicle.as_str() == "GONE").count()
+    };
     // And what could not be used.
     gone.send("speed", "nonsense").await;
     let of_gone = "select count(*) from telemetry join vehicle using (vehicle_id) where vin = 'GONE'";
@@ -54,12 +66,15 @@ async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
     })
     .await;
 
+    eventually("it is archived", Duration::from_secs(10), async || archived() > 0).await;
+
     let erased = erase_vehicle(&deployment.config, &gone.vehicle).await.unwrap();
-    let Erased { messages, rows, still_sends } = erased;
+    let Erased { messages, rows, still_sends, .. } = erased;
     assert_eq!((messages.telemetry, messages.lifecycle), (17 + 1, 1), "{erased:?}");
     assert_eq!((messages.bind_requests, messages.dead_letters), (1, 1), "{erased:?}");
     assert!(rows.records > 0 && rows.trips == 1 && !still_sends, "{erased:?}");
-    assert_eq!(messages_of(&deployment, "GONE").await, 0);
+    assert_eq!((messages_of(&deployment, "GONE").await, archived()), (0, 0));
+    assert!(erased.archived > 0, "{erased:?}");
     for table in ["vehicle", "vehicle_latest", "trip"] {
         assert_eq!(count(&deployment, &format!("select count(*) from {table}")).await, 1, "{table}");
     }
@@ -67,7 +82,7 @@ async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
     bound(&deployment, 1).await;
     sleep(Duration::from_secs(3)).await;
     let vehicles = "select count(distinct vehicle_id) from telemetry";
-    assert_eq!(count(&deployment, vehicles).await, 1);
+    assert_eq!((count(&deployment, vehicles).await, archived()), (1, 0));
 
     kept.send("off", "").await;
     deployment.until_released(Duration::from_secs(30)).await.unwrap();
