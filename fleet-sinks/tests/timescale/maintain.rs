@@ -8,7 +8,7 @@ use fleet_core::batch::{BatchBuilder, Quality, Row};
 use fleet_core::bind::{ClaimRequest, StateStore};
 use fleet_core::time::{MINUTE, Micros, SECOND};
 use fleet_sinks::timescale::{
-    Edition, MaintainOptions, SetupOptions, TimescaleSink, TimescaleStates, maintain, setup,
+    Edition, MaintainOptions, ReplacingSink, SetupOptions, TimescaleSink, TimescaleStates, maintain, setup,
 };
 
 use crate::fixture::{Fixture, NOON, Random, Record, seal, speed, vin};
@@ -85,6 +85,23 @@ async fn several_processes_take_turns_and_catch_up() {
         right(&f).await;
         assert_eq!(run().await.unwrap().minutes, 0);
     }
+}
+
+#[tokio::test]
+async fn what_is_replaced_is_rolled_up_anew() {
+    let mut f = Fixture::on(Server::plain().await).await;
+    let connector = f.server.connector();
+    let rows: Vec<_> = (0..60).map(|n| speed(1, NOON + n * 10 * SECOND, n as f64)).collect();
+    f.store(&rows).await;
+    maintain(&connector, &NOTHING_DROPPED).await.unwrap();
+    let mut sink = ReplacingSink::new(TimescaleSink::new(connector.clone(), &f.schema), NOON..NOON + HOUR);
+    // Ten minutes become one, and one that had no row.
+    let rows = [speed(1, NOON + 10 * SECOND, 7.0), speed(1, NOON + 20 * MINUTE, 8.0)];
+    sink.accept(&seal(&mut f.builder, &rows)).await.unwrap();
+    right(&f).await;
+    maintain(&connector, &NOTHING_DROPPED).await.unwrap();
+    right(&f).await;
+    assert_eq!(of_views(&f, "fleet_minute").await.len(), 2);
 }
 
 #[tokio::test]

@@ -14,6 +14,10 @@ use crate::timescale::sql::quote;
 /// What writers do within their transaction; `$1` are minutes.
 pub(in crate::timescale) const TOUCH: &str = "insert into fleet_touched select unnest($1::timestamptz[])";
 
+/// The same for rows that a statement deletes, after a `with gone as (… returning ts)`.
+pub(in crate::timescale) const TOUCH_GONE: &str = ", noted as (insert into fleet_touched \
+    select distinct date_bin('1 minute', ts, timestamptz '2000-01-01 00:00:00+00') from gone)";
+
 /// The tables, without the columns of the signals, and a note for each minute that is stored already.
 ///
 /// Rows come about in the order of their time, so that a block range index finds a minute of the whole

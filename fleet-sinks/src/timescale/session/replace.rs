@@ -2,6 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::super::rollup::tables;
 use super::super::value::Time;
 use super::{Fault, Load, Session, Verdict, fault, send};
 use fleet_core::Micros;
@@ -43,12 +44,18 @@ impl Session {
         let fresh: Vec<i32> =
             (0..load.ids.len()).filter(|v| is_fresh(*v)).map(|vehicle| load.ids[vehicle]).collect();
         replaced.stale = (load.ids.len() - fresh.len()) as u64;
-        let delete = "delete from telemetry where vehicle_id = any($1) and ts >= $2 and ts < $3";
+        let note = if self.touch.is_some() { tables::TOUCH_GONE } else { "" };
+        let delete = format!(
+            "with gone as (delete from telemetry where vehicle_id = any($1) and ts >= $2 and ts < $3 \
+             returning ts){note} select count(*) from gone"
+        );
         let span: [&(dyn ToSql + Sync); 3] = [&fresh, &Time(from), &Time(to)];
-        let deleted = self.connection.client().execute(delete, &span).await;
-        replaced.deleted = deleted.map_err(|e| Fault::Lost(self.connection.error(WHAT, &e)))?;
+        let deleted = self.connection.client().query_one(&delete, &span).await;
+        let deleted = deleted.map_err(|e| Fault::Lost(self.connection.error(WHAT, &e)))?;
+        replaced.deleted = deleted.get::<_, i64>(0).unsigned_abs();
         let rows = order.iter().copied().filter(|row| is_fresh(load.rows.vehicle(*row as usize)));
         let rows: Vec<u32> = rows.collect();
+        self.touch(WHAT, load, &rows).await?;
         let mut parts = vec![&rows[..]];
         while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
             self.run(WHAT, "savepoint part").await?;
