@@ -50,7 +50,7 @@ fn run(command: Command, config: Config) -> Result<()> {
         .map_err(|e| Error::internal("could not start the runtime").caused_by(e))?;
     runtime.block_on(Box::pin(async {
         match command {
-            Command::Run => commands::run::run(&config, commands::stop_signal()).await,
+            Command::Run => Box::pin(commands::run::run(&config, commands::stop_signal())).await,
             Command::Discover => commands::discover::discover(&config, commands::stop_signal()).await,
             Command::Setup => commands::setup::setup(&config).await.map(drop),
             Command::Check(args) => commands::check::check(&config, &args).await,
