@@ -86,6 +86,35 @@ fn what_is_later_than_the_window_is_counted_and_becomes_a_dead_letter() {
 }
 
 #[test]
+fn a_vehicle_that_is_bound_anew_within_a_batch_is_in_it_once() {
+    for rows in [Rows::Keep, Rows::Drop] {
+        let mut car = car();
+        car.message("speed", 5, 7);
+        car.message("speed", 15, 17);
+        car.lane.finish(car.slot);
+        assert_eq!(car.lane.rows(), 1);
+        car.lane.unbind(car.slot, rows);
+        let vehicle = VehicleId::new("V1").unwrap();
+        let (start, on_time) = (NOW - 100 * SECOND, NOW);
+        let binding = Binding { vehicle, epoch: 4, start, on_time, floor: None, horizon: Vec::new() };
+        car.slot = car.lane.bind(&binding);
+        car.message("speed", 25, 27);
+        car.message("speed", 35, 37);
+        car.lane.finish(car.slot);
+        let batch = car.lane.seal().unwrap();
+        match rows {
+            Rows::Keep => assert!(
+                batch.len() == 2 && batch.vehicles().len() == 1 && batch.vehicles()[0].epoch == 4,
+                "{batch:?}"
+            ),
+            Rows::Drop => {
+                assert!(batch.len() == 1 && batch.vehicles().last().unwrap().epoch == 4, "{batch:?}")
+            }
+        }
+    }
+}
+
+#[test]
 fn in_steady_state_only_a_sealed_batch_allocates() {
     let schema = Schema::default();
     let mut lane = Lane::with_built_ins(&schema).unwrap();
