@@ -62,7 +62,8 @@ impl Bucket {
             .map(|rest| rest.split_once('/').unwrap_or((rest, "")))
             .ok_or_else(shape)?;
         let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
-        if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(fits) {
+        // The path's parser takes an empty first part for none.
+        if folder.starts_with('/') || !(3..=63).contains(&bucket.len()) || !bucket.chars().all(fits) {
             return Err(shape());
         }
         let prefix = Path::parse(folder).map_err(|_| shape())?;
