@@ -87,8 +87,11 @@ impl NatsBuilder {
         let (store, config) = (dir.join("store"), dir.join("nats.conf"));
         // Requests with unknown fields are errors, as from 2.12 on; 2.10 does not know the word.
         let strict = if version >= (2, 11) { ", strict: true" } else { "" };
+        // Streams reserve what they may hold at most, which on a fairly full disk would be refused by
+        // default; a demo or a test comes nowhere near it.
         let text = format!(
-            "{}\nserver_name: {name:?}\njetstream {{ store_dir: {store:?}{strict}{} }}\n",
+            "{}\nserver_name: {name:?}\n\
+             jetstream {{ store_dir: {store:?}, max_file_store: 1TB{strict}{} }}\n",
             self.config, self.jetstream
         );
         std::fs::write(&config, text).map_err(|e| LocalError::io("the server's configuration", e))?;
