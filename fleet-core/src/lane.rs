@@ -130,11 +130,12 @@ impl Lane {
             self.unbind(old, Rows::Drop);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.vehicles.push(None);
-            self.due.push(Micros::MIN);
-            self.dirty.push(false);
             #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
-            Slot((self.vehicles.len() - 1) as u32)
+            let slot = Slot(self.vehicles.len() as u32);
+            extend(&mut self.vehicles, slot.index() + 1, || None);
+            extend(&mut self.due, slot.index() + 1, || Micros::MIN);
+            extend(&mut self.dirty, slot.index() + 1, || false);
+            slot
         });
         let track = self.aligner.track(binding.floor, &binding.horizon);
         self.vehicles[slot.index()] = Some(Vehicle::new(binding, track));
@@ -392,6 +393,17 @@ impl Lane {
     /// something may be missing.
     pub fn take_gaps(&mut self) -> Vec<(Slot, Micros)> {
         std::mem::take(&mut self.gaps)
+    }
+}
+
+/// Makes a list as long as that, if it is shorter. Growing by an eighth at a time, for a list of all
+/// vehicles that has doubled may be half empty.
+fn extend<T>(list: &mut Vec<T>, len: usize, with: impl FnMut() -> T) {
+    if list.capacity() < len {
+        list.reserve_exact(len + len / 8 - list.len());
+    }
+    if list.len() < len {
+        list.resize_with(len, with);
     }
 }
 

@@ -70,9 +70,9 @@ impl Aligner {
         &self.schema
     }
 
-    /// How much event time around an instant can still change what is stored for it, microseconds:
-    /// for how long samples are kept. `window + max_gap + interval` where methods look at the next
-    /// neighbours, and a `max_gap` more for each sample further.
+    /// How much event time around an instant can still change what is stored for it, microseconds.
+    /// `window + max_gap + interval` where methods look at the next neighbours, and a `max_gap` more
+    /// for each sample further.
     pub fn context(&self) -> Micros {
         self.rules.iter().map(|rules| rules.span).max().unwrap_or(0)
     }
@@ -171,7 +171,7 @@ impl Aligner {
             // All before is settled. The oldest of a full ring is where the new sample goes, in memory
             // that is near.
             if let Some(newest) = newest.filter(|_| changed.bits == 0 && ring.is_full()) {
-                ring.prune_gently(newest.saturating_sub(self.rules[s].span));
+                ring.prune_gently(|samples| self.rules[s].is_spent(samples, newest));
                 position = ring.count_before(time);
             }
             ring.insert(position, time, values, arrival);
@@ -274,7 +274,7 @@ impl Aligner {
     fn prune(&self, track: &mut Track, s: usize) {
         let ring = &mut track.rings[s];
         if let Some(newest) = ring.newest() {
-            ring.prune(newest.saturating_sub(self.rules[s].span));
+            ring.prune(|samples| self.rules[s].is_spent(samples, newest));
         }
     }
 

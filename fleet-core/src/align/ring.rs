@@ -172,9 +172,9 @@ impl Ring {
         })
     }
 
-    /// Forgets the samples before `cut`.
-    pub(super) fn prune(&mut self, cut: Micros) {
-        while self.oldest().is_some_and(|oldest| oldest < cut) {
+    /// Forgets the oldest sample for as long as it is spent.
+    pub(super) fn prune(&mut self, is_spent: impl Fn(View<'_>) -> bool) {
+        while is_spent(self.view()) {
             self.drop_oldest();
         }
         // After a burst the memory goes back, with room left so that it is not asked for again.
@@ -184,12 +184,12 @@ impl Ring {
         }
     }
 
-    /// Forgets the oldest sample if it is before `cut`, and once a turn of the ring all that are: to
-    /// look at the second oldest each time would mean to wait for its memory.
-    pub(super) fn prune_gently(&mut self, cut: Micros) {
+    /// Forgets the oldest sample if it is spent, and once a turn of the ring all that are: to look at one
+    /// more each time would mean to wait for its memory.
+    pub(super) fn prune_gently(&mut self, is_spent: impl Fn(View<'_>) -> bool) {
         if self.start == 0 {
-            self.prune(cut);
-        } else if self.oldest().is_some_and(|oldest| oldest < cut) {
+            self.prune(is_spent);
+        } else if is_spent(self.view()) {
             self.drop_oldest();
         }
     }
@@ -226,7 +226,8 @@ impl Ring {
 
     /// Reads the place of the next sample.
     pub(super) fn touch_next(&self) -> u64 {
-        u64::from(self.words.get(self.place(self.len()).start).copied().unwrap_or(0))
+        let word = |at: usize| self.words.get(at).copied().unwrap_or(0);
+        u64::from(word(self.place(self.len()).start) ^ word(self.place(1.min(self.len())).end - 1))
     }
 
     /// Reads samples around the next row, or around the last few.
@@ -279,7 +280,7 @@ mod tests {
         }
         assert_eq!(times(&ring), [-30, -10, 10, 20]);
         assert_eq!((ring.horizon(), ring.earliest_arrival()), (None, Some(2 * SECOND)));
-        ring.prune(-5);
+        ring.prune(|samples| samples.time(0).is_some_and(|oldest| oldest < -5));
         assert_eq!((times(&ring), ring.horizon()), (vec![10, 20], Some(-9)));
     }
 
@@ -301,12 +302,12 @@ mod tests {
             let mut most = 0;
             for time in range.step_by(step) {
                 ring.insert(ring.len(), time, &[1.0], time * SECOND);
-                ring.prune(time - 160);
+                ring.prune(|samples| samples.time(1).is_some_and(|second| second < time - 160));
                 most = most.max(ring.memory());
             }
             (most, ring.memory())
         };
-        // 14 samples are held, and a quarter more have room.
+        // 15 samples are held, and a quarter more have room.
         let (slow, _) = feed(0..10_000, 12);
         assert!(slow <= 18 * 20, "{slow} bytes");
         let (burst, _) = feed(10_000..10_500, 1);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::interpolator::{At, Interpolator, Reach};
 use super::ring::Ring;
+use super::view::View;
 use crate::batch::Quality;
 use crate::schema::Signal;
 use crate::time::Micros;
@@ -16,8 +17,12 @@ pub(super) struct Rules {
     pub(super) reach: Reach,
     keeps_hits: bool,
     interval: Micros,
-    /// How long before its newest sample a signal's samples are kept.
+    /// How long before its newest sample a signal's samples can be needed at most.
     pub(super) span: Micros,
+    /// How long before its newest sample something can still be new: a late sample, or a row.
+    recent: Micros,
+    /// How many samples older than that can be needed at most, the newest ones.
+    older: usize,
     pub(super) signal: Signal,
 }
 
@@ -33,10 +38,22 @@ impl Rules {
         // gaps, of which the row itself lies in the first if nothing else is looked back to.
         let looks_back = usize::from(reach.look_back > 0);
         let around = reach.before.saturating_add(reach.after).saturating_add(looks_back).saturating_sub(1);
-        let most = gaps(around.max(reach.before).max(1));
-        let span = window.saturating_add(most.saturating_mul(signal.max_gap)).saturating_add(interval);
+        let neighbours = around.max(reach.before).max(1);
+        let most = gaps(neighbours).saturating_mul(signal.max_gap);
+        let recent = window.saturating_add(interval);
+        let span = recent.saturating_add(most);
+        // With more than one neighbour before an instant a replay must know where their row of gaps
+        // ends, and looking back takes any number.
+        let older = if reach.before <= 1 && reach.look_back == 0 { neighbours } else { usize::MAX };
         let keeps_hits = method.keeps_hits();
-        Self { method, reach, keeps_hits, interval, span, signal: signal.clone() }
+        Self { method, reach, keeps_hits, interval, span, recent, older, signal: signal.clone() }
+    }
+
+    /// Whether nothing can need the oldest of the samples any more, if all that came is settled.
+    pub(super) fn is_spent(&self, samples: View<'_>, newest: Micros) -> bool {
+        let is_before =
+            |position, back| samples.time(position).is_some_and(|time| time < newest.saturating_sub(back));
+        is_before(0, self.span) || is_before(self.older, self.recent)
     }
 
     fn is_gap(&self, earlier: Option<Micros>, later: Option<Micros>) -> bool {

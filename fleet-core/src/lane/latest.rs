@@ -26,10 +26,8 @@ impl Latest {
 
     /// Makes the slot one without a row.
     pub(super) fn reset(&mut self, slot: Slot) {
-        if self.heads.len() <= slot.index() {
-            self.heads.resize(slot.index() + 1, (NONE, 0));
-            self.values.resize(self.heads.len() * self.schema.column_count(), f64::NAN);
-        }
+        super::extend(&mut self.heads, slot.index() + 1, || (NONE, 0));
+        super::extend(&mut self.values, self.heads.len() * self.schema.column_count(), || f64::NAN);
         self.heads[slot.index()] = (NONE, 0);
     }
 

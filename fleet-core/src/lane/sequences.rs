@@ -30,9 +30,7 @@ impl Sequences {
     /// Forgets the slot's frames.
     pub(super) fn reset(&mut self, slot: Slot) {
         let place = slot.index() * self.signals..(slot.index() + 1) * self.signals;
-        if self.last.len() < place.end {
-            self.last.resize(place.end, Sequence::default());
-        }
+        super::extend(&mut self.last, place.end, Sequence::default);
         self.last[place].fill(Sequence::default());
     }
 
