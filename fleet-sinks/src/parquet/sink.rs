@@ -87,7 +87,8 @@ impl ParquetSink {
     ///
     /// # Errors
     /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a bucket that is not there or keys
-    /// that are not good for it, [`Unavailable`](fleet_core::ErrorKind::Unavailable) if nobody answers.
+    /// that are not good for it, [`Unavailable`](fleet_core::ErrorKind::Unavailable) if nobody answers
+    /// or a folder is gone.
     pub async fn check(&self) -> Result<()> {
         self.store.check().await
     }
@@ -153,5 +154,9 @@ impl Sink for ParquetSink {
             }
         }
         Ok(Progress { durable: self.accepted, rejected: Vec::new() })
+    }
+
+    async fn probe(&mut self) -> Result<()> {
+        self.check().await
     }
 }

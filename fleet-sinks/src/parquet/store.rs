@@ -68,10 +68,21 @@ impl Store {
         Ok(Self::Folder(root.clone()))
     }
 
-    /// Asks whether it can be used; of a folder that is known.
+    /// Asks whether it is there.
     pub(super) async fn check(&self) -> Result<()> {
         match self {
-            Self::Folder(_) => Ok(()),
+            Self::Folder(root) => {
+                let failed = |e| {
+                    let text = format!("the archive's folder {} is not there", root.display());
+                    Error::unavailable(text).caused_by(e)
+                };
+                // A network file system may take its time.
+                let folder = root.clone();
+                let asked = tokio::task::spawn_blocking(move || fs::read_dir(folder).map(drop)).await;
+                let answer = asked
+                    .map_err(|e| Error::internal("the task that looks for a folder ended").caused_by(e))?;
+                answer.map_err(failed)
+            }
             #[cfg(feature = "s3")]
             Self::Bucket(bucket) => bucket.check().await,
         }

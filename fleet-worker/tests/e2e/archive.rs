@@ -11,6 +11,7 @@ use fleet_sinks::parquet::{Archive, Records};
 use fleet_worker::deployment::Deployment;
 use tokio::time::sleep;
 
+use crate::failures::until_readyz;
 use crate::replay::{replay, replayed, rows};
 use crate::world::{QUICK, assert_exact, compare, eventually, finish, fleet, vehicles};
 
@@ -124,8 +125,15 @@ async fn one_that_is_waited_for_holds_vehicles_back_while_it_is_away() {
     // Patience and the archive's age are over long ago.
     sleep(Duration::from_secs(10)).await;
     assert_eq!(deployment.bindings().await.unwrap().active, 20);
+    until_readyz(&deployment.workers[0], 503, "not ready: sink parquet\n").await;
     away.back();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     deployment.until_released(Duration::from_secs(60)).await.unwrap();
+    // Without a vehicle too.
+    let away = Away::put(&root);
+    until_readyz(&deployment.workers[0], 503, "not ready: sink parquet\n").await;
+    away.back();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     let verdict = compare(&deployment, &summary.ledger).await;
     assert_exact(&deployment, &verdict);
     assert_archived(&deployment, &root).await;
@@ -142,6 +150,7 @@ async fn one_that_catches_up_holds_nothing_back_and_has_all_when_it_is_there_aga
     let fleet = fleet(&deployment, vehicles(20, 8)).await;
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     away.back();
     // It gets its file after a try and its age; nothing more is sent.
     eventually("the archive has caught up", Duration::from_secs(40), || async {
