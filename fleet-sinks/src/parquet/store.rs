@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use fleet_core::error::{Error, ErrorKind, Result};
 use fleet_core::time::{MINUTE, Micros, micros};
 
-use super::Archive;
+use super::{Archive, naming};
 
 /// What begins the names of files that are being written. Readers pass over names with a dot in front.
 const UNFINISHED: &str = ".tmp-";
@@ -118,9 +118,9 @@ impl Store {
     pub(super) async fn files(&self, date: &str) -> Result<Vec<String>> {
         match self {
             Self::Folder(root) => {
-                let files = Archive::open(root).files(date)?.into_iter();
-                let name = |file: PathBuf| Some(format!("date={date}/{}", file.file_name()?.to_str()?));
-                Ok(files.filter_map(name).collect())
+                let (files, day) = (Archive::open(root).files(date)?, naming::folder(date));
+                let path = |file: PathBuf| Some(format!("{day}/{}", file.file_name()?.to_str()?));
+                Ok(files.into_iter().filter_map(path).collect())
             }
             #[cfg(feature = "s3")]
             Self::Bucket(bucket) => bucket.files(date).await,
