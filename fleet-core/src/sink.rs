@@ -1,5 +1,6 @@
 //! Where records go.
 
+mod availability;
 #[cfg(feature = "contract")]
 pub mod contract;
 mod dynamic;
@@ -13,6 +14,7 @@ use std::future::Future;
 
 use bytes::Bytes;
 
+pub use availability::Availability;
 pub use dynamic::DynSink;
 pub use retry::{Backoff, Retry};
 pub use tee::{Cursor, Limits, Tee};
@@ -69,4 +71,14 @@ pub trait Sink: Send {
     /// # Errors
     /// As [`accept`](Self::accept); what was accepted and is not durable must be given again.
     fn flush(&mut self) -> impl Future<Output = Result<Progress>> + Send;
+
+    /// Asks whether what is behind it can be reached and takes rows, at little cost: a pipeline that has
+    /// stored nothing for a while asks, so that an outage shows before there is a row. Nothing is stored
+    /// or lost by it. A sink with nothing to ask is always there.
+    ///
+    /// # Errors
+    /// Why not; of any kind, since the next batch will be told what to do about it.
+    fn probe(&mut self) -> impl Future<Output = Result<()>> + Send {
+        async { Ok(()) }
+    }
 }

@@ -15,6 +15,7 @@ mod bucket;
 mod encode;
 mod erase;
 mod gather;
+mod naming;
 mod read;
 mod sink;
 mod store;

@@ -34,7 +34,6 @@ pub use erase::{ErasedRows, disown, erase};
 pub use layout::{Edition, check};
 pub use maintain::{MaintainOptions, Maintained, maintain};
 pub use migrate::{SetupOptions, setup};
-pub use partition::make_partitions;
 pub use reader::{Fleet, Newest, TimescaleReader};
 pub use replace::{ReplacingSink, epochs};
 pub use sink::{SinkCounters, TimescaleSink};

@@ -20,6 +20,9 @@ pub(super) struct Sunk {
     ordered: bool,
 }
 
+/// A sink that has stored nothing for this long is asked whether it is there.
+const QUIET: Duration = Duration::from_secs(10);
+
 #[derive(Debug)]
 enum Work {
     Store(Batch),
@@ -97,14 +100,25 @@ async fn run(
     // Since when something accepted is not durable.
     let mut lags_since: Option<Instant> = None;
     let mut accepted = 0;
+    // When rows last became durable or the sink was asked.
+    let mut heard = Instant::now();
     loop {
-        let next = match lags_since {
-            Some(since) => timeout_at(since + max_lag, work.recv()).await.ok(),
-            None => Some(work.recv().await),
+        let flush_at = lags_since.map(|since| since + max_lag);
+        let probe_at = heard + QUIET;
+        let wake = flush_at.map_or(probe_at, |at| at.min(probe_at));
+        let next = match timeout_at(wake, work.recv()).await {
+            Ok(Some(next)) => Some(next),
+            Ok(None) => return,
+            Err(_) if flush_at == Some(wake) => None,
+            Err(_) => {
+                // A sink that minds says so by itself, see `Retry`; the next batch has the last word.
+                let _ = sink.probe().await;
+                heard = Instant::now();
+                continue;
+            }
         };
-        let ordered = next.is_some();
-        let Some(next) = next.unwrap_or(Some(Work::Flush)) else { return };
-        let begun = Instant::now();
+        let (ordered, begun) = (next.is_some(), Instant::now());
+        let next = next.unwrap_or(Work::Flush);
         let answer = match &next {
             Work::Store(batch) => {
                 accepted = batch.sequence();
@@ -117,6 +131,9 @@ async fn run(
         };
         if let Ok(progress) = &answer {
             lags_since = (progress.durable < accepted).then(|| lags_since.unwrap_or(begun));
+            if matches!(&next, Work::Store(batch) if !batch.is_empty() && lags_since.is_none()) {
+                heard = Instant::now();
+            }
         }
         let answer = answer.map(|progress| Sunk { progress, took: begun.elapsed(), ordered });
         if answers.send(answer).await.is_err() {

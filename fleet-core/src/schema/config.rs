@@ -1,6 +1,7 @@
 //! The `interval`, `window`, `patience` and `[[signal]]` tables, the same in every program.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -180,18 +181,14 @@ impl RecordsConfig {
             signals.push(signal);
         }
         check.duplicates(&signals);
-        if check.problems.is_empty() {
-            let max_samples = self.max_samples;
-            return Ok(Schema(Arc::new(Inner {
-                interval,
-                window,
-                patience,
-                max_future,
-                max_samples,
-                signals,
-            })));
+        match (interval, window, patience, max_future) {
+            (Some(interval), Some(window), Some(patience), Some(max_future)) if check.problems.is_empty() => {
+                let max_samples = self.max_samples;
+                let inner = Inner { interval, window, patience, max_future, max_samples, signals };
+                Ok(Schema(Arc::new(inner)))
+            }
+            _ => Err(check.problems),
         }
-        Err(check.problems)
     }
 }
 
@@ -228,16 +225,17 @@ impl Check {
         self.problems.push(Problem { path: path.to_owned(), message: message.into() });
     }
 
-    fn duration(&mut self, path: &str, text: &str, range: std::ops::RangeInclusive<Micros>) -> Micros {
+    /// Nothing if it is wrong, so that nothing else is compared with it.
+    fn duration(&mut self, path: &str, text: &str, range: RangeInclusive<Micros>) -> Option<Micros> {
         match parse_duration(text) {
-            Ok(micros) if range.contains(&micros) => return micros,
+            Ok(micros) if range.contains(&micros) => return Some(micros),
             Ok(_) => {
                 let (low, high) = (seconds(*range.start()), seconds(*range.end()));
                 self.say(path, format!("{text:?} is not between {low} s and {high} s"));
             }
             Err(why) => self.say(path, format!("{text:?} is not a duration such as \"10s\": {why}")),
         }
-        SECOND
+        None
     }
 
     fn name(&mut self, path: &str, name: &str, taken: &[&str]) {
@@ -253,15 +251,23 @@ impl Check {
         }
     }
 
-    fn signal(&mut self, path: &str, config: &SignalConfig, interval: Micros, first_column: usize) -> Signal {
+    fn signal(
+        &mut self,
+        path: &str,
+        config: &SignalConfig,
+        interval: Option<Micros>,
+        first_column: usize,
+    ) -> Signal {
         self.name(&format!("{path}.name"), &config.name, &TAKEN_SIGNALS);
         if config.interpolation.is_empty() {
             self.say(&format!("{path}.interpolation"), "\"\" names no method");
         }
         let gap_path = format!("{path}.max_gap");
         let max_gap = self.duration(&gap_path, &config.max_gap, 1_000..=24 * 60 * MINUTE);
-        if max_gap < interval {
-            let (gap, interval) = (seconds(max_gap), seconds(interval));
+        if let (Some(gap), Some(interval)) = (max_gap, interval)
+            && gap < interval
+        {
+            let (gap, interval) = (seconds(gap), seconds(interval));
             self.say(&gap_path, format!("{gap} s is shorter than the interval of {interval} s"));
         }
         if config.columns.is_empty() || config.columns.len() > MAX_COLUMNS {
@@ -274,6 +280,7 @@ impl Check {
         let columns = config.columns.iter().enumerate();
         let columns = columns.map(|(i, c)| self.column(&format!("{path}.columns[{i}]"), c)).collect();
         let (name, interpolation) = (config.name.clone(), config.interpolation.clone());
+        let max_gap = max_gap.unwrap_or_default();
         Signal { name, columns, interpolation, max_gap, first_column }
     }
 
@@ -367,46 +374,4 @@ fn seconds(micros: Micros) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_default_is_the_scenario() {
-        let schema = Schema::default();
-        let names: Vec<_> = schema.columns().map(|c| c.name.as_str()).collect();
-        assert_eq!(names, ["latitude", "longitude", "speed_kmh", "fuel_level_pct", "brake_fluid_temp_c"]);
-        assert_eq!(schema.signals()[0].columns[0].kind, ColumnType::Double);
-        assert_eq!(schema.signals()[1].columns[0].kind, ColumnType::Real);
-    }
-
-    #[test]
-    fn all_problems_come_at_once_and_name_field_and_value() {
-        let text = r#"
-            interval = "0s"
-            window = "soon"
-            [[signal]]
-            name = "on"
-            columns = [{ name = "Speed", unit = "km/h", min = 5, max = 1 }]
-            interpolation = "linear"
-            max_gap = "500ms"
-            [[signal]]
-            name = "on"
-            columns = []
-            interpolation = "linear"
-        "#;
-        let config: RecordsConfig = toml::from_str(text).unwrap();
-        let said: Vec<_> = config.build().unwrap_err().iter().map(ToString::to_string).collect();
-        for part in [
-            "interval: \"0s\" is not between",
-            "window: \"soon\" is not a duration",
-            "signal[0].name: \"on\" is taken",
-            "signal[0].columns[0].name: \"Speed\" must be",
-            "signal[0].columns[0]: min 5 and max 1",
-            "signal[0].max_gap: 0.5 s is shorter than the interval",
-            "signal[1].name: \"on\" is there twice",
-            "signal[1].columns: there are 0",
-        ] {
-            assert!(said.iter().any(|s| s.starts_with(part)), "{part} is missing in {said:#?}");
-        }
-    }
-}
+mod tests;

@@ -16,6 +16,9 @@ pub trait DynSink: Send {
 
     /// See [`Sink::flush`].
     fn flush(&mut self) -> Boxed<'_, Result<Progress>>;
+
+    /// See [`Sink::probe`].
+    fn probe(&mut self) -> Boxed<'_, Result<()>>;
 }
 
 impl<S: Sink> DynSink for S {
@@ -26,6 +29,10 @@ impl<S: Sink> DynSink for S {
     fn flush(&mut self) -> Boxed<'_, Result<Progress>> {
         Box::pin(Sink::flush(self))
     }
+
+    fn probe(&mut self) -> Boxed<'_, Result<()>> {
+        Box::pin(Sink::probe(self))
+    }
 }
 
 impl Sink for Box<dyn DynSink> {
@@ -35,5 +42,9 @@ impl Sink for Box<dyn DynSink> {
 
     async fn flush(&mut self) -> Result<Progress> {
         (**self).flush().await
+    }
+
+    async fn probe(&mut self) -> Result<()> {
+        (**self).probe().await
     }
 }

@@ -103,4 +103,8 @@ impl<S: Sink> Sink for Faulty<S> {
     async fn flush(&mut self) -> Result<Progress> {
         self.call(None).await
     }
+
+    async fn probe(&mut self) -> Result<()> {
+        self.inner.probe().await
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::availability::{Availability, Outages};
 use super::{Progress, Sink};
 use crate::batch::Batch;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,38 +28,43 @@ impl Default for Backoff {
     }
 }
 
+/// How long a [`probe`](Sink::probe) may take before it counts as failed.
+const ANSWER: Duration = Duration::from_secs(15);
+
 /// Gives a batch again while the sink inside says [`ErrorKind::Unavailable`]; other errors pass.
 ///
 /// It holds every batch that is accepted and not durable, and gives those again when a
 /// [`flush`](Sink::flush) fails: of a sink that gathers, as much as that gathers. (Columns are shared,
-/// not copied.) Each outage is logged once, when it begins, and once more when it ends.
+/// not copied.) Each outage is logged once, when it begins, and once more when it ends, and
+/// [`availability`](Self::availability) tells of it.
 #[derive(Debug)]
 pub struct Retry<S> {
     inner: S,
-    name: String,
     backoff: Backoff,
     /// Accepted, not durable.
     held: VecDeque<Batch>,
+    outages: Outages,
 }
 
 /// The tries of one call.
-struct Tries<'a> {
-    name: &'a str,
+struct Tries {
     backoff: Backoff,
     began: Option<Instant>,
     wait: Duration,
 }
 
-impl Tries<'_> {
+impl Tries {
+    fn new(backoff: Backoff) -> Self {
+        Self { backoff, began: None, wait: backoff.first }
+    }
+
     /// Waits for the next try; gives the error back if there is none.
-    async fn failed(&mut self, error: Error) -> Result<()> {
+    async fn failed(&mut self, error: Error, outages: &mut Outages) -> Result<()> {
         if error.kind() != ErrorKind::Unavailable {
             return Err(error);
         }
-        let since = *self.began.get_or_insert_with(|| {
-            tracing::warn!(sink = %self.name, %error, "the sink is unavailable, trying again");
-            Instant::now()
-        });
+        outages.began(&error);
+        let since = *self.began.get_or_insert_with(Instant::now);
         if self.backoff.deadline.is_some_and(|deadline| since.elapsed() + self.wait > deadline) {
             return Err(error);
         }
@@ -66,29 +72,34 @@ impl Tries<'_> {
         self.wait = (self.wait * 2).min(self.backoff.cap);
         Ok(())
     }
-
-    fn succeeded(&self) {
-        if let Some(began) = self.began {
-            let seconds = began.elapsed().as_secs_f64();
-            tracing::info!(sink = %self.name, seconds, "the sink is available again");
-        }
-    }
 }
 
 impl<S> Retry<S> {
     /// Wraps a sink; `name` is what the log calls it.
     pub fn new(inner: S, name: impl Into<String>, backoff: Backoff) -> Self {
-        Self { inner, name: name.into(), backoff, held: VecDeque::new() }
+        Self { inner, backoff, held: VecDeque::new(), outages: Outages::new(name.into()) }
     }
 
     /// The sink inside.
     pub fn into_inner(self) -> S {
         self.inner
     }
-}
 
-fn tries(name: &str, backoff: Backoff) -> Tries<'_> {
-    Tries { name, backoff, began: None, wait: backoff.first }
+    /// Whether the sink inside is there: not from the first failed try or [`probe`](Sink::probe) on, and
+    /// again once a try that was repeated, a batch with rows that became durable, or a probe succeeds.
+    pub fn availability(&self) -> Availability {
+        self.outages.availability()
+    }
+
+    /// Forgets what is durable. Only rows that became so prove that the sink is there: it may have gathered
+    /// the batch, or had nothing to store.
+    fn settle(&mut self, tries: &Tries, durable: u64) {
+        let stored = self.held.iter().any(|batch| !batch.is_empty() && batch.sequence() <= durable);
+        if stored || tries.began.is_some() {
+            self.outages.ended();
+        }
+        self.held.retain(|batch| batch.sequence() > durable);
+    }
 }
 
 impl<S: Sink> Retry<S> {
@@ -107,38 +118,47 @@ impl<S: Sink> Retry<S> {
 
 impl<S: Sink> Sink for Retry<S> {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
-        let mut tries = tries(&self.name, self.backoff);
+        let mut tries = Tries::new(self.backoff);
         let progress = loop {
             match self.inner.accept(batch).await {
                 Ok(progress) => break progress,
-                Err(error) => tries.failed(error).await?,
+                Err(error) => tries.failed(error, &mut self.outages).await?,
             }
         };
-        tries.succeeded();
         self.held.push_back(batch.clone());
-        self.held.retain(|batch| batch.sequence() > progress.durable);
+        self.settle(&tries, progress.durable);
         Ok(progress)
     }
 
     async fn flush(&mut self) -> Result<Progress> {
-        let name = self.name.clone();
-        let mut tries = tries(&name, self.backoff);
+        let mut tries = Tries::new(self.backoff);
         let progress = loop {
             match self.flush_once(tries.began.is_some()).await {
                 Ok(progress) => break progress,
-                Err(error) => tries.failed(error).await?,
+                Err(error) => tries.failed(error, &mut self.outages).await?,
             }
         };
-        tries.succeeded();
-        self.held.retain(|batch| batch.sequence() > progress.durable);
+        self.settle(&tries, progress.durable);
         Ok(progress)
+    }
+
+    async fn probe(&mut self) -> Result<()> {
+        let answer = tokio::time::timeout(ANSWER, self.inner.probe()).await;
+        let late = || Err(Error::unavailable(format!("no answer within {} s", ANSWER.as_secs())));
+        let answer = answer.unwrap_or_else(|_| late());
+        match &answer {
+            Ok(()) => self.outages.ended(),
+            Err(error) => self.outages.began(error),
+        }
+        answer
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::BatchBuilder;
+    use crate::batch::{BatchBuilder, Row};
+    use crate::ids::VehicleId;
     use crate::schema::Schema;
 
     /// Fails the given number of times in the given way.
@@ -173,6 +193,93 @@ mod tests {
         assert_eq!(answer.unwrap(), 1);
         // 0.1 + 0.2 + … + 6.4, then twice the cap of 10 s.
         assert_eq!(took.as_millis(), 12_700 + 20_000);
+    }
+
+    /// What a sink that gathers does, and what it says when it is asked.
+    struct Gathering {
+        durable: u64,
+        answers: VecDeque<bool>,
+    }
+
+    impl Gathering {
+        fn answer(&mut self) -> Result<()> {
+            let there = self.answers.pop_front().unwrap_or(true);
+            if there { Ok(()) } else { Err(Error::unavailable("as told")) }
+        }
+    }
+
+    impl Sink for Gathering {
+        async fn accept(&mut self, _: &Batch) -> Result<Progress> {
+            Ok(Progress { durable: self.durable, rejected: Vec::new() })
+        }
+
+        async fn flush(&mut self) -> Result<Progress> {
+            self.answer()?;
+            Ok(Progress { durable: 2, rejected: Vec::new() })
+        }
+
+        async fn probe(&mut self) -> Result<()> {
+            self.answer()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_unavailable_from_the_first_failed_try_until_one_succeeds() {
+        let batch = BatchBuilder::new(&Schema::default()).seal().unwrap();
+        let mut sink = Retry::new(Failing(3, ErrorKind::Unavailable), "test", Backoff::default());
+        let availability = sink.availability();
+        {
+            let mut storing = std::pin::pin!(sink.accept(&batch));
+            assert!(futures_util::poll!(&mut storing).is_pending());
+            assert!(!availability.is_available());
+            storing.await.unwrap();
+        }
+        assert!(availability.is_available());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_available_again_by_an_answer_or_durable_rows_and_by_nothing_else() {
+        let mut builder = BatchBuilder::new(&Schema::default());
+        let empty = builder.seal().unwrap();
+        let key = builder.vehicle(&VehicleId::new("V").unwrap(), 1);
+        let row = Row { ts: 0, values: &[1.0; 5], quality: 1, correction: false };
+        builder.push(key, row);
+        let rows = builder.seal().unwrap();
+
+        let answers = VecDeque::from([false, true, false]);
+        let mut sink = Retry::new(Gathering { durable: 1, answers }, "test", Backoff::default());
+        let availability = sink.availability();
+        sink.probe().await.unwrap_err();
+        assert!(!availability.is_available());
+        sink.accept(&empty).await.unwrap();
+        assert!(!availability.is_available(), "it had nothing to store");
+        sink.probe().await.unwrap();
+        assert!(availability.is_available());
+        sink.probe().await.unwrap_err();
+        sink.accept(&rows).await.unwrap();
+        assert!(!availability.is_available(), "it has only gathered");
+        sink.flush().await.unwrap();
+        assert!(availability.is_available());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_without_an_answer_has_failed() {
+        struct Mute;
+        impl Sink for Mute {
+            async fn accept(&mut self, _: &Batch) -> Result<Progress> {
+                std::future::pending().await
+            }
+            async fn flush(&mut self) -> Result<Progress> {
+                std::future::pending().await
+            }
+            async fn probe(&mut self) -> Result<()> {
+                std::future::pending().await
+            }
+        }
+        let mut sink = Retry::new(Mute, "test", Backoff::default());
+        let said = sink.probe().await.unwrap_err();
+        assert_eq!(said.to_string(), "no answer within 15 s");
+        assert!(!sink.availability().is_available());
     }
 
     #[tokio::test(start_paused = true)]

@@ -96,4 +96,10 @@ impl Sink for Tee {
         join_all(self.optional.iter().map(Optional::flush)).await;
         Ok(progress)
     }
+
+    async fn probe(&mut self) -> Result<()> {
+        let answers =
+            join_all(self.required.iter_mut().map(|required| Sink::probe(&mut required.sink))).await;
+        answers.into_iter().collect()
+    }
 }

@@ -11,6 +11,8 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
 
+use super::naming;
+
 /// Which bucket, and whose keys.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BucketOptions {
@@ -108,11 +110,11 @@ impl Bucket {
 
     /// The paths of a day's files.
     pub(super) async fn files(&self, date: &str) -> Result<Vec<String>> {
-        let day = format!("date={date}");
+        let day = naming::folder(date);
         let mut objects = self.store.list(Some(&self.at(&day)?));
         let mut files = Vec::new();
         while let Some(object) = objects.try_next().await.map_err(|e| said("list", &self.url, &e))? {
-            let name = object.location.filename().filter(|name| name.ends_with(".parquet"));
+            let name = object.location.filename().filter(|name| naming::is_visible(name));
             files.extend(name.map(|name| format!("{day}/{name}")));
         }
         Ok(files)
@@ -144,7 +146,7 @@ impl Bucket {
     pub async fn dates(&self) -> Result<Vec<String>> {
         let listed = self.store.list_with_delimiter(Some(&self.prefix)).await;
         let listed = listed.map_err(|e| said("list", &self.url, &e))?;
-        let date = |folder: &Path| folder.filename()?.strip_prefix("date=").map(str::to_owned);
+        let date = |folder: &Path| naming::date(folder.filename()?).map(str::to_owned);
         let mut dates: Vec<String> = listed.common_prefixes.iter().filter_map(date).collect();
         dates.sort();
         Ok(dates)
@@ -159,7 +161,7 @@ impl Bucket {
         let failed = |e: std::io::Error| {
             Error::data(format!("the folder {} can't be written", folder.display())).caused_by(e)
         };
-        fs::create_dir_all(folder.join(format!("date={date}"))).map_err(failed)?;
+        fs::create_dir_all(folder.join(naming::folder(date))).map_err(failed)?;
         for path in self.files(date).await? {
             fs::write(folder.join(&path), self.get(&path).await?).map_err(failed)?;
         }

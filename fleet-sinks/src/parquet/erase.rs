@@ -8,9 +8,11 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 use fleet_core::error::{Error, Result};
 use fleet_core::{Micros, VehicleId};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use parquet::file::metadata::ParquetMetaData;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+};
+use parquet::arrow::{ArrowWriter, ProjectionMask};
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::encode::{SCHEMA_KEY, properties};
 use super::read::names;
@@ -75,33 +77,45 @@ struct Rest {
 
 /// Nothing if the vehicle is not in it. Rows stay in their order, and what the file says of itself stays.
 fn without(bytes: Vec<u8>, vehicle: &VehicleId) -> Result<Option<Rest>, String> {
-    let reader = ParquetRecordBatchReaderBuilder::try_new(bytes::Bytes::from(bytes)).map_err(said)?;
-    if !may_hold(reader.metadata(), vehicle) {
-        return Ok(None);
+    let file = bytes::Bytes::from(bytes);
+    let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()).map_err(said)?;
+    let reader = || ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), footer.clone());
+    let removed = rows_of(reader(), vehicle)?;
+    let all = footer.metadata().file_metadata().num_rows().unsigned_abs();
+    if removed == 0 || removed == all {
+        return Ok((removed > 0).then_some(Rest { removed, bytes: None }));
     }
-    let described = reader.metadata().file_metadata().key_value_metadata();
+    let described = footer.metadata().file_metadata().key_value_metadata();
     let described = described.and_then(|pairs| pairs.iter().find(|pair| pair.key == SCHEMA_KEY));
     let described = described.and_then(|pair| pair.value.clone()).unwrap_or_default();
-    let mut rest = Vec::new();
-    let schema = Arc::clone(reader.schema());
+    let (mut rest, schema) = (Vec::new(), Arc::clone(footer.schema()));
     let mut writer = ArrowWriter::try_new(&mut rest, schema, Some(properties(described))).map_err(said)?;
-    let (mut removed, mut left) = (0, 0);
-    for record in reader.build().map_err(said)? {
+    for record in reader().build().map_err(said)? {
         let record = record.map_err(said)?;
         let kept = filter_record_batch(&record, &others(&record, vehicle)?).map_err(said)?;
-        removed += record.num_rows() - kept.num_rows();
-        left += kept.num_rows();
         writer.write(&kept).map_err(said)?;
     }
     writer.close().map_err(said)?;
-    let bytes = (left > 0).then_some(rest);
-    Ok((removed > 0).then_some(Rest { removed: removed as u64, bytes }))
+    Ok(Some(Rest { removed, bytes: Some(rest) }))
 }
 
-/// By the statistics of its row groups.
-fn may_hold(metadata: &ParquetMetaData, vehicle: &VehicleId) -> bool {
+/// How many rows of a file are a vehicle's. Of the row groups that may have it the column `vehicle` is read
+/// and no other: few files of an archive have one vehicle, though the names of most lie on both sides.
+fn rows_of(
+    reader: ParquetRecordBatchReaderBuilder<bytes::Bytes>,
+    vehicle: &VehicleId,
+) -> Result<u64, String> {
     let id = vehicle.as_str().as_bytes();
-    metadata.row_groups().iter().any(|group| names(group).is_none_or(|(min, max)| min <= id && id <= max))
+    let may = |group: &RowGroupMetaData| names(group).is_none_or(|(min, max)| min <= id && id <= max);
+    let groups = reader.metadata().row_groups().iter().enumerate();
+    let groups = groups.filter(|(_, group)| may(group)).map(|(number, _)| number).collect();
+    let column = ProjectionMask::columns(reader.parquet_schema(), ["vehicle"]);
+    let mut rows = 0;
+    for record in reader.with_projection(column).with_row_groups(groups).build().map_err(said)? {
+        let record = record.map_err(said)?;
+        rows += record.num_rows() - others(&record, vehicle)?.true_count();
+    }
+    Ok(rows as u64)
 }
 
 /// Which rows are of other vehicles.

@@ -13,6 +13,8 @@ use fleet_core::{Micros, Schema, VehicleId};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 
+use super::naming;
+
 /// Records by vehicle and time. Values of `real` columns are those of their `f32`.
 pub type Records = BTreeMap<(VehicleId, Micros), Record>;
 
@@ -47,8 +49,8 @@ impl Archive {
     /// # Errors
     /// What the file system says.
     pub fn dates(&self) -> Result<Vec<String>> {
-        let name = |path: PathBuf| path.file_name()?.to_str()?.strip_prefix("date=").map(str::to_owned);
-        let mut dates: Vec<String> = entries(&self.root)?.into_iter().filter_map(name).collect();
+        let date = |path: PathBuf| naming::date(path.file_name()?.to_str()?).map(str::to_owned);
+        let mut dates: Vec<String> = entries(&self.root)?.into_iter().filter_map(date).collect();
         dates.sort();
         Ok(dates)
     }
@@ -58,11 +60,8 @@ impl Archive {
     /// # Errors
     /// What the file system says.
     pub fn files(&self, date: &str) -> Result<Vec<PathBuf>> {
-        let mut files = entries(&self.root.join(format!("date={date}")))?;
-        files.retain(|path| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            !name.starts_with('.') && path.extension().is_some_and(|e| e == "parquet")
-        });
+        let mut files = entries(&self.root.join(naming::folder(date)))?;
+        files.retain(|path| path.file_name().and_then(|name| name.to_str()).is_some_and(naming::is_visible));
         files.sort();
         Ok(files)
     }

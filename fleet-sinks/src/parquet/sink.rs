@@ -11,6 +11,7 @@ use fleet_core::{Micros, Schema};
 
 use super::encode::encode;
 use super::gather::{Day, Days};
+use super::naming;
 use super::store::{Place, Store};
 
 /// An archive and its files.
@@ -87,7 +88,8 @@ impl ParquetSink {
     ///
     /// # Errors
     /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a bucket that is not there or keys
-    /// that are not good for it, [`Unavailable`](fleet_core::ErrorKind::Unavailable) if nobody answers.
+    /// that are not good for it, [`Unavailable`](fleet_core::ErrorKind::Unavailable) if nobody answers
+    /// or a folder is gone.
     pub async fn check(&self) -> Result<()> {
         self.store.check().await
     }
@@ -121,7 +123,8 @@ impl ParquetSink {
             encoded.map_err(|e| Error::internal("the task that encodes a file ended").caused_by(e))??;
         // No two writers ever choose the same name, nor one before and after its restart.
         let random = std::hash::RandomState::new().hash_one(self.files);
-        let path = format!("date={date}/{stamp}-{}-{random:016x}.parquet", self.options.worker);
+        let (day, worker) = (naming::folder(date), &self.options.worker);
+        let path = format!("{day}/{stamp}-{worker}-{random:016x}.parquet");
         self.store.put(path, bytes).await?;
         self.days.remove(date);
         self.files += 1;
@@ -153,5 +156,9 @@ impl Sink for ParquetSink {
             }
         }
         Ok(Progress { durable: self.accepted, rejected: Vec::new() })
+    }
+
+    async fn probe(&mut self) -> Result<()> {
+        self.check().await
     }
 }

@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 use fleet_core::error::{Error, ErrorKind, Result};
 use fleet_core::time::{MINUTE, Micros, micros};
 
-use super::Archive;
+use super::{Archive, naming};
 
 /// What begins the names of files that are being written. Readers pass over names with a dot in front.
 const UNFINISHED: &str = ".tmp-";
@@ -68,10 +68,21 @@ impl Store {
         Ok(Self::Folder(root.clone()))
     }
 
-    /// Asks whether it can be used; of a folder that is known.
+    /// Asks whether it is there.
     pub(super) async fn check(&self) -> Result<()> {
         match self {
-            Self::Folder(_) => Ok(()),
+            Self::Folder(root) => {
+                let failed = |e| {
+                    let text = format!("the archive's folder {} is not there", root.display());
+                    Error::unavailable(text).caused_by(e)
+                };
+                // A network file system may take its time.
+                let folder = root.clone();
+                let asked = tokio::task::spawn_blocking(move || fs::read_dir(folder).map(drop)).await;
+                let answer = asked
+                    .map_err(|e| Error::internal("the task that looks for a folder ended").caused_by(e))?;
+                answer.map_err(failed)
+            }
             #[cfg(feature = "s3")]
             Self::Bucket(bucket) => bucket.check().await,
         }
@@ -107,9 +118,9 @@ impl Store {
     pub(super) async fn files(&self, date: &str) -> Result<Vec<String>> {
         match self {
             Self::Folder(root) => {
-                let files = Archive::open(root).files(date)?.into_iter();
-                let name = |file: PathBuf| Some(format!("date={date}/{}", file.file_name()?.to_str()?));
-                Ok(files.filter_map(name).collect())
+                let (files, day) = (Archive::open(root).files(date)?, naming::folder(date));
+                let path = |file: PathBuf| Some(format!("{day}/{}", file.file_name()?.to_str()?));
+                Ok(files.into_iter().filter_map(path).collect())
             }
             #[cfg(feature = "s3")]
             Self::Bucket(bucket) => bucket.files(date).await,

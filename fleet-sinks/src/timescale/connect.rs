@@ -7,7 +7,7 @@ use std::time::Duration;
 use fleet_core::{Error, error::Result};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode};
-use tokio_postgres::{Client, Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::fault::{self, Verdict};
@@ -207,6 +207,22 @@ impl Connection {
 
     pub(super) fn is_closed(&self) -> bool {
         self.client.is_closed()
+    }
+
+    /// Asks whether the server answers and isn't read-only, as a standby is, or one whose disk is full.
+    ///
+    /// # Errors
+    /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) if it is, or what the server says.
+    pub(super) async fn takes_writes(&self) -> Result<()> {
+        const WHAT: &str = "ask whether records are taken";
+        // Nothing is prepared for it.
+        let answer = self.client.simple_query("show transaction_read_only").await;
+        let answer = answer.map_err(self.failed(WHAT))?;
+        let is_on = |message: &_| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("on"));
+        if answer.iter().any(is_on) {
+            return Err(Error::unavailable(format!("the database at {} is read-only", self.target)));
+        }
+        Ok(())
     }
 
     /// Lets statements change compressed rows, however many. By way of `pg_settings`, because only

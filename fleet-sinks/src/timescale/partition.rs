@@ -7,28 +7,10 @@ use fleet_core::error::Result;
 use fleet_core::time::{self, MINUTE, Micros};
 use tokio_postgres::Client;
 
-use super::connect::{Connection, Connector};
-use super::layout::is_partitioned;
+use super::connect::Connection;
 use super::migrate::LOCK;
 
 const DAY: Micros = 24 * 60 * MINUTE;
-
-/// Makes the partitions from yesterday to `days_ahead` days from now, where `telemetry` is partitioned
-/// natively; does nothing elsewhere. To be called daily; a missing one is made on demand too, but then
-/// writers wait for it.
-///
-/// # Errors
-/// [`Unavailable`](fleet_core::ErrorKind::Unavailable), or
-/// [`Configuration`](fleet_core::ErrorKind::Configuration) where the rights are missing.
-pub async fn make_partitions(connector: &Connector, days_ahead: u16) -> Result<()> {
-    let connection = connector.connect().await?;
-    if !is_partitioned(&connection).await? {
-        return Ok(());
-    }
-    let days = around_now(connection.client(), days_ahead).await;
-    let days = days.map_err(connection.failed("ask for the day"))?;
-    make(&connection, days).await
-}
 
 /// Makes the partitions that are missing, in a transaction of its own; drop the connection after an
 /// error.

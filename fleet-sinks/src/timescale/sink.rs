@@ -251,4 +251,12 @@ impl Sink for TimescaleSink {
     async fn flush(&mut self) -> Result<Progress> {
         Ok(Progress { durable: self.durable, rejected: Vec::new() })
     }
+
+    /// One short query over the connection that batches take, which is opened if there is none.
+    async fn probe(&mut self) -> Result<()> {
+        let session = self.take_session().await?;
+        session.connection().takes_writes().await?;
+        self.session = Some(session);
+        Ok(())
+    }
 }

@@ -1,12 +1,14 @@
 //! What an archive forgets.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use fleet_core::batch::BatchBuilder;
 use fleet_core::time::SECOND;
-use fleet_core::{Schema, Sink, VehicleId};
+use fleet_core::{ErrorKind, Schema, Sink, VehicleId};
 use fleet_sinks::parquet::{Archive, ParquetOptions, Place, SCHEMA_KEY, drop_before, erase};
 use fleet_worker::clock::now;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::fixture::{MIDNIGHT, batch, files, sink, stored};
 
@@ -56,15 +58,50 @@ fn contains(root: &Path, vehicle: &VehicleId) -> bool {
 }
 
 #[tokio::test]
+async fn a_file_without_the_vehicle_is_not_written_and_its_values_are_not_read() {
+    let (root, schema) = (tempfile::tempdir().unwrap(), Schema::default());
+    let mut sink = sink(ParquetOptions::new(root.path(), "w"), &schema);
+    let mut builder = BatchBuilder::new(&schema);
+    // By its statistics the file may have the second vehicle.
+    let rows: Vec<_> =
+        (0..100).flat_map(|n| [1, 3].map(|v| (v, MIDNIGHT + n * 10 * SECOND, n as f64))).collect();
+    sink.accept(&batch(&mut builder, &rows)).await.unwrap();
+    sink.flush().await.unwrap();
+    let file = Archive::open(root.path()).files("2026-02-01").unwrap().remove(0);
+    spoil(&file, "speed_kmh");
+    let seen = || {
+        let metadata = std::fs::metadata(&file).unwrap();
+        (metadata.ino(), metadata.modified().unwrap(), std::fs::read(&file).unwrap())
+    };
+    let before = seen();
+    let place = Place::from(root.path());
+    assert_eq!(erase(&place, &vehicle(2), now()).await.unwrap(), 0);
+    assert!(seen() == before, "the file was written");
+    // They are read where a file must be written anew.
+    let error = erase(&place, &vehicle(1), now()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+    assert!(seen() == before, "the file was written");
+}
+
+/// Makes a column's values unreadable.
+fn spoil(file: &Path, column: &str) {
+    let mut bytes = std::fs::read(file).unwrap();
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    for group in reader.metadata().row_groups() {
+        let chunk = group.columns().iter().find(|c| c.column_path().string() == column).unwrap();
+        let (from, length) = chunk.byte_range();
+        bytes[from as usize..(from + length) as usize].fill(0xff);
+    }
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[tokio::test]
 async fn an_erased_file_says_of_itself_what_it_said() {
     let (root, schema) = (tempfile::tempdir().unwrap(), Schema::default());
     three_days(root.path(), &schema).await;
     let said = || {
         let file = Archive::open(root.path()).files("2026-02-01").unwrap().remove(0);
-        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(
-            std::fs::File::open(file).unwrap(),
-        );
-        let reader = reader.unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
         let (metadata, columns) = (reader.metadata(), reader.schema().fields().clone());
         let pairs = metadata.file_metadata().key_value_metadata().unwrap();
         let schema = pairs.iter().find(|pair| pair.key == SCHEMA_KEY).unwrap().value.clone().unwrap();

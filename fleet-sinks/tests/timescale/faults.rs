@@ -49,6 +49,37 @@ async fn a_restarted_server_holds_exactly_the_rows() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_away_or_read_only_is_told_by_a_probe() {
+    let mut f = Fixture::on(Server::plain().await).await;
+    f.sink.probe().await.unwrap();
+    f.store(&[speed(1, NOON, 1.0)]).await;
+    let connections = f.sink.counters();
+    assert_eq!(connections.connections.load(std::sync::atomic::Ordering::Relaxed), 1, "it has its own");
+    f.server.kill().await;
+    let away = f.sink.probe().await.unwrap_err();
+    assert_eq!(away.kind(), ErrorKind::Unavailable, "{away}");
+    f.server.start_again().await;
+    f.sink.probe().await.unwrap();
+
+    // As a managed server does when its disk is full.
+    let client = f.server.client().await;
+    let read_only = "alter system set default_transaction_read_only = on; ";
+    client.batch_execute(read_only).await.unwrap();
+    client.batch_execute("select pg_reload_conf()").await.unwrap();
+    let refused = async {
+        loop {
+            if let Err(error) = f.sink.probe().await {
+                break error;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(30), refused).await.expect("it notices");
+    assert_eq!(refused.kind(), ErrorKind::Unavailable, "{refused}");
+    assert!(refused.to_string().ends_with("is read-only"), "{refused}");
+}
+
+#[tokio::test]
 async fn states_reconnect_and_unavailable_is_said() {
     let mut f = Fixture::on(Server::plain().await).await;
     let states = TimescaleStates::new(f.server.connector(), &f.schema);

@@ -3,7 +3,7 @@
 use fleet_core::batch::BatchBuilder;
 use fleet_core::schema::{ColumnConfig, RecordsConfig, Schema, SignalConfig};
 use fleet_core::{ErrorKind, Sink};
-use fleet_sinks::timescale::{Edition, SetupOptions, TimescaleSink, check, make_partitions, setup};
+use fleet_sinks::timescale::{Edition, MaintainOptions, SetupOptions, TimescaleSink, check, maintain, setup};
 
 use crate::fixture::{Fixture, NOON, seal, speed};
 use crate::server::Server;
@@ -185,7 +185,8 @@ async fn partitions_are_made_ahead_and_on_demand(server: Server) {
     let mut f = Fixture::on(server).await;
     let count = async |f: &Fixture| f.client.query_one(COUNT, &[]).await.unwrap().get::<_, i64>(0);
     assert_eq!(count(&f).await, 9, "yesterday, today and a week");
-    make_partitions(&f.server.connector(), 9).await.unwrap();
+    let options = MaintainOptions { partitions_ahead: 9, retention: None };
+    maintain(&f.server.connector(), &options).await.unwrap();
     assert_eq!(count(&f).await, 11);
 
     const DAY: i64 = 86_400_000_000;

@@ -9,6 +9,7 @@ use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
 use fleet_core::nats::{NatsBinder, NatsSource};
 use fleet_core::pipeline::{Counters, Pipeline};
+use fleet_core::sink::Availability;
 use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check};
 
 use super::admin::Served;
@@ -35,7 +36,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let (nats, names) = (config.nats.options(), config.names());
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let Sinks { sink, cursors } = sinks(config, &connector).await?;
+    let Sinks { sink, required, cursors } = sinks(config, &connector).await?;
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
@@ -60,7 +61,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     }
     let served = Served::start(admin, config).await?;
     tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
-    let beating = tokio::spawn(beat(health, counters, pulls));
+    let beating = tokio::spawn(beat(health, counters, pulls, required));
     let ended = pipeline.run(stop).await;
     beating.abort();
     drop(upkeep);
@@ -83,13 +84,22 @@ fn page(config: &Config, connector: Connector, counters: Arc<Counters>) -> Live 
 /// What readiness calls the bind queue.
 const QUEUE: &str = "bind queue";
 
-/// Alive means that the loop turns, ready that the queue answers.
-async fn beat(health: Health, counters: Arc<Counters>, pulls: Arc<AtomicBool>) {
+/// Alive means that the loop turns, ready that the queue answers and every required sink is there.
+async fn beat(
+    health: Health,
+    counters: Arc<Counters>,
+    pulls: Arc<AtomicBool>,
+    required: Vec<(&'static str, Availability)>,
+) {
+    let sinks: Vec<_> = required.into_iter().map(|(name, sink)| (format!("sink {name}"), sink)).collect();
     let mut seen = 0;
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticker.tick().await;
         health.set(QUEUE, pulls.load(Ordering::Relaxed));
+        for (name, sink) in &sinks {
+            health.set(name, sink.is_available());
+        }
         let turns = counters.turns.load(Ordering::Relaxed);
         if turns != seen {
             seen = turns;

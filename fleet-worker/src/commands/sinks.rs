@@ -3,7 +3,7 @@
 #[cfg(feature = "parquet")]
 use fleet_core::ErrorKind;
 use fleet_core::error::Result;
-use fleet_core::sink::{Backoff, Cursor, DynSink, Retry, Sink};
+use fleet_core::sink::{Availability, Backoff, Cursor, DynSink, Retry, Sink};
 use fleet_sinks::timescale::{Connector, TimescaleSink};
 
 #[cfg(feature = "parquet")]
@@ -13,6 +13,8 @@ use crate::config::Config;
 /// Every sink that is configured, as one.
 pub(super) struct Sinks {
     pub sink: Box<dyn DynSink>,
+    /// Whether the required ones are there, by name.
+    pub required: Vec<(&'static str, Availability)>,
     /// How far the optional ones are, by name.
     pub cursors: Vec<(&'static str, Cursor)>,
 }
@@ -24,18 +26,23 @@ pub(super) struct Sinks {
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) if it is away and must be waited for.
 pub(super) async fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
     let timescale = TimescaleSink::new(connector.clone(), &config.schema);
-    let timescale = Retry::new(timescale, "timescale", Backoff::default());
+    let timescale = Retry::new(timescale, DATABASE, Backoff::default());
+    let required = vec![(DATABASE, timescale.availability())];
     match archive(config).await? {
-        None => Ok(Sinks { sink: Box::new(timescale), cursors: Vec::new() }),
+        None => Ok(Sinks { sink: Box::new(timescale), required, cursors: Vec::new() }),
         #[cfg(feature = "parquet")]
         Some((archive, limits)) => {
             let tee = fleet_core::sink::Tee::new().required(timescale);
+            let mut required = required;
             let tee = match limits {
-                None => tee.required(archive),
+                None => {
+                    required.push((ARCHIVE, archive.availability()));
+                    tee.required(archive)
+                }
                 Some(limits) => tee.optional(ARCHIVE, archive, limits),
             };
             let cursors = tee.cursors().into_iter().map(|cursor| (ARCHIVE, cursor)).collect();
-            Ok(Sinks { sink: Box::new(tee), cursors })
+            Ok(Sinks { sink: Box::new(tee), required, cursors })
         }
         #[cfg(not(feature = "parquet"))]
         Some(never) => match never {},
@@ -56,7 +63,10 @@ pub(super) async fn complete(config: &Config, database: impl Sink + 'static) -> 
     }
 }
 
-/// What logs and metrics call the archive.
+/// What logs and readiness call the database.
+const DATABASE: &str = "timescale";
+
+/// What logs, metrics and readiness call the archive.
 #[cfg(feature = "parquet")]
 const ARCHIVE: &str = "parquet";
 

@@ -11,8 +11,9 @@ use fleet_sinks::parquet::{Archive, Records};
 use fleet_worker::deployment::Deployment;
 use tokio::time::sleep;
 
+use crate::failures::until_readyz;
 use crate::replay::{replay, replayed, rows};
-use crate::world::{QUICK, assert_exact, compare, eventually, finish, fleet, vehicles};
+use crate::world::{QUICK, assert_exact, compare, deployment_by, eventually, finish, fleet, vehicles};
 
 /// The table of a worker's configuration for an archive that is waited for.
 pub(crate) fn held_back_by(root: &Path) -> String {
@@ -55,8 +56,7 @@ pub(crate) async fn assert_archived(deployment: &Deployment, root: &Path) {
 async fn it_equals_the_table_although_a_worker_is_killed() {
     let root = tempfile::tempdir().unwrap();
     let config = format!("{QUICK}{}", held_back_by(root.path()));
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let mut deployment = Deployment::start(program, &config, 2).await.unwrap();
+    let mut deployment = deployment_by(&config, 2).await;
     let fleet = fleet(&deployment, vehicles(60, 30)).await;
     eventually("60 vehicles are bound", Duration::from_secs(20), || async {
         deployment.bound_by_living().await == 60
@@ -117,15 +117,21 @@ async fn one_that_is_waited_for_holds_vehicles_back_while_it_is_away() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("archive");
     let config = format!("{QUICK}{}", held_back_by(&root));
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let deployment = deployment_by(&config, 1).await;
     let away = Away::put(&root);
     let summary = fleet(&deployment, vehicles(20, 8)).await.await.unwrap().unwrap();
     // Patience and the archive's age are over long ago.
     sleep(Duration::from_secs(10)).await;
     assert_eq!(deployment.bindings().await.unwrap().active, 20);
+    until_readyz(&deployment.workers[0], 503, "not ready: sink parquet\n").await;
     away.back();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     deployment.until_released(Duration::from_secs(60)).await.unwrap();
+    // Without a vehicle too.
+    let away = Away::put(&root);
+    until_readyz(&deployment.workers[0], 503, "not ready: sink parquet\n").await;
+    away.back();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     let verdict = compare(&deployment, &summary.ledger).await;
     assert_exact(&deployment, &verdict);
     assert_archived(&deployment, &root).await;
@@ -136,12 +142,12 @@ async fn one_that_catches_up_holds_nothing_back_and_has_all_when_it_is_there_aga
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("archive");
     let config = format!("{QUICK}{}", held_back_by(&root)).replace("hold", "catch_up");
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let deployment = deployment_by(&config, 1).await;
     let away = Away::put(&root);
     let fleet = fleet(&deployment, vehicles(20, 8)).await;
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     away.back();
     // It gets its file after a try and its age; nothing more is sent.
     eventually("the archive has caught up", Duration::from_secs(40), || async {
@@ -159,8 +165,7 @@ async fn one_that_catches_up_holds_nothing_back_and_has_all_when_it_is_there_aga
 async fn one_that_catches_up_is_complete_when_its_worker_was_stopped() {
     let root = tempfile::tempdir().unwrap();
     let config = format!("{QUICK}\n[sink.parquet]\npath = {:?}\n", root.path());
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let deployment = deployment_by(&config, 1).await;
     let fleet = fleet(&deployment, vehicles(20, 15)).await;
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
@@ -184,8 +189,7 @@ async fn one_in_a_bucket_comes_back_into_a_wiped_database() {
         "{QUICK}\n[sink.parquet]\nurl = \"s3://archive/fleet\"\nendpoint = {endpoint:?}\n\
          access_key_id = {key:?}\nsecret_access_key = {secret:?}\nmax_age = \"2s\"\nwhen_down = \"hold\"\n"
     );
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let deployment = deployment_by(&config, 1).await;
     let fleet = fleet(&deployment, vehicles(20, 8)).await;
     let (summary, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);

@@ -1,6 +1,5 @@
 //! A vehicle that has to be forgotten.
 
-use std::path::Path;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -13,7 +12,7 @@ use futures_util::TryStreamExt;
 use tokio::time::sleep;
 
 use crate::archive::held_back_by;
-use crate::world::{Hand, QUICK, count, deployment, eventually};
+use crate::world::{Hand, QUICK, count, deployment, deployment_by, eventually};
 
 async fn bound(deployment: &Deployment, vehicles: u64) {
     eventually("the vehicles are bound", Duration::from_secs(15), || async {
@@ -40,8 +39,7 @@ async fn messages_of(deployment: &Deployment, vehicle: &str) -> usize {
 async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
     let root = tempfile::tempdir().unwrap();
     let config = format!("{QUICK}{}", held_back_by(root.path()));
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let deployment = deployment_by(&config, 1).await;
     let (mut gone, mut kept) = (Hand::new(&deployment, "GONE").await, Hand::new(&deployment, "KEPT").await);
     for hand in [&gone, &kept] {
         hand.send("on", "").await;

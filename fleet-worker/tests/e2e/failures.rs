@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fleet_worker::deployment::{Deployment, Program};
 use tokio::time::sleep;
 
 use crate::world::{assert_exact, deployment, durable_deployment, eventually, finish, fleet, vehicles};
@@ -50,4 +51,60 @@ async fn postgres_crashes_and_comes_back() {
     deployment.postgres.start_again().await.unwrap();
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
+}
+
+/// Waits until a program is ready, or is not and says so with these words; all along it is alive.
+pub(crate) async fn until_readyz(program: &Program, status: u16, said: &str) {
+    let what = format!("readyz {status} {said:?}");
+    let answered = async || {
+        let (alive, _) = program.get("/healthz").await.unwrap();
+        assert_eq!(alive, 200, "{}", program.process.tail());
+        let (found, body) = program.get("/readyz").await.unwrap();
+        found == status && body == said
+    };
+    eventually(&what, Duration::from_secs(60), answered).await;
+}
+
+/// Every worker is unready while the database is away, whether it has rows or none.
+async fn away_and_back(deployment: &mut Deployment) {
+    deployment.postgres.crash().await.unwrap();
+    for worker in &deployment.workers {
+        until_readyz(worker, 503, "not ready: sink timescale\n").await;
+    }
+    deployment.postgres.start_again().await.unwrap();
+    for worker in &deployment.workers {
+        until_readyz(worker, 200, "ok\n").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_ready_while_the_database_is_there() {
+    let mut deployment = deployment(2).await;
+    // Not even connected.
+    away_and_back(&mut deployment).await;
+    // Connected by having been asked.
+    away_and_back(&mut deployment).await;
+
+    let fleet = fleet(&deployment, vehicles(100, 40)).await;
+    eventually("every worker stores rows", Duration::from_secs(30), || async {
+        for worker in &deployment.workers {
+            if worker.metric("fleet_durable_rows_total").await == Some(0) {
+                return false;
+            }
+        }
+        true
+    })
+    .await;
+    away_and_back(&mut deployment).await;
+    assert!(!fleet.is_finished(), "the rows ended before the database was back");
+    // Discovery does its part without it.
+    assert_eq!(deployment.discovery.get("/readyz").await.unwrap().0, 200);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+    for worker in &deployment.workers {
+        let logs = worker.process.logs();
+        let count = |said: &str| logs.lines().filter(|line| line.contains(said)).count();
+        assert_eq!(count("the sink is unavailable, trying again"), 3, "{logs}");
+        assert_eq!(count("the sink is available again"), 3, "{logs}");
+    }
 }

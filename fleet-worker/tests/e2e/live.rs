@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::browser::Browser;
 use crate::schemas::SIGNALS;
-use crate::world::{Hand, QUICK, eventually, fleet, vehicles};
+use crate::world::{Hand, QUICK, deployment_by, eventually, fleet, vehicles};
 
 const DESK: (u32, u32) = (1280, 800);
 const PHONE: (u32, u32) = (390, 844);
@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 async fn with_page(signals: &str) -> Deployment {
     let config = QUICK.replacen("[worker]", &format!("{signals}[worker]"), 1) + "[admin]\npage = true\n";
-    Deployment::start(Path::new(env!("CARGO_BIN_EXE_fleet-worker")), &config, 1).await.unwrap()
+    deployment_by(&config, 1).await
 }
 
 /// How many values of each kind the chart of a signal shows.

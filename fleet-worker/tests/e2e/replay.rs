@@ -13,24 +13,13 @@ use tempfile::NamedTempFile;
 use tokio::process::Command;
 
 use crate::world::{
-    Hand, QUICK, assert_exact, compare, count, deployment, eventually, finish, fleet, vehicles,
+    Hand, QUICK, assert_exact, compare, count, deployment, deployment_by, eventually, finish, fleet, vehicles,
 };
 
-/// Records that are final after 23 seconds.
-const SHORT: &str = r#"
-interval = "1s"
-window = "2s"
-patience = "2s"
-
-[worker]
-ack_wait = "4s"
-save_interval = "1s"
-round_interval = "500ms"
-"#;
-
-/// The default signals, with another method for the speed and shorter gaps.
-fn signals(speed: &str, gap: &str) -> String {
-    let mut text = String::new();
+/// [`QUICK`] with records that are final after 23 seconds: the default signals, with another method for the
+/// speed and shorter gaps.
+fn short(speed: &str, gap: &str) -> String {
+    let mut text = QUICK.replace("window = \"10s\"", "window = \"2s\"");
     for (name, method, columns) in [
         (
             "position",
@@ -83,9 +72,8 @@ pub(crate) async fn rows(deployment: &Deployment) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_table_comes_back_beside_a_running_worker() {
-    let config = format!("{SHORT}{}", signals("linear", "20s"));
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let config = short("linear", "20s");
+    let deployment = deployment_by(&config, 1).await;
     let begun = now() - 2 * SECOND;
     let fleet = fleet(&deployment, vehicles(40, 15)).await;
     let (summary, verdict) = finish(&deployment, fleet).await;
@@ -272,9 +260,8 @@ async fn messages_are_mended_and_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_configuration_replaces_what_is_stored() {
-    let config = format!("{SHORT}{}", signals("linear", "20s"));
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let mut deployment = Deployment::start(program, &config, 1).await.unwrap();
+    let config = short("linear", "20s");
+    let mut deployment = deployment_by(&config, 1).await;
     let (mut hand, begun) = drive(&deployment, "CHANGES").await;
     // A gap that the one configuration bridges and the other does not.
     let later = begun + 75 * SECOND + 500_000;
@@ -284,10 +271,10 @@ async fn another_configuration_replaces_what_is_stored() {
     hand.assert_exact(&deployment).await;
     let before = rows(&deployment).await;
 
-    let changed = format!("{SHORT}{}", signals("nearest", "5s"));
-    let records = changed
-        .replace("[worker]\nack_wait = \"4s\"\nsave_interval = \"1s\"\nround_interval = \"500ms\"\n", "");
-    let records: RecordsConfig = toml::from_str(&records).unwrap();
+    let changed = short("nearest", "5s");
+    let mut records: toml::Table = changed.parse().unwrap();
+    records.remove("worker");
+    let records: RecordsConfig = records.try_into().unwrap();
     deployment.config.schema = records.build().unwrap();
     let span = ["--from", &display(begun - MINUTE), "--to", &display(begun + 2 * MINUTE)];
     let said = replayed(&deployment, &changed, &[&span[..], &["--replace"]].concat()).await;

@@ -1,11 +1,7 @@
 //! Signals of one's own from the message to the column, without a line of code.
 
-use std::path::Path;
-
-use fleet_worker::deployment::Deployment;
-
 use crate::archive::{assert_archived, held_back_by};
-use crate::world::{QUICK, assert_exact, count, finish, fleet, vehicles};
+use crate::world::{QUICK, assert_exact, count, deployment_by, finish, fleet, vehicles};
 
 /// The scenario's speed, a heading and a fifth signal with four columns. (The heading's counts are exact
 /// in binary, so that half a turn is the same half for everyone.)
@@ -45,8 +41,7 @@ interpolation = "nearest"
 async fn a_fifth_signal_with_four_columns_and_a_heading_end_in_table_and_archive() {
     let root = tempfile::tempdir().unwrap();
     let config = QUICK.replacen("[worker]", &format!("{SIGNALS}[worker]"), 1) + &held_back_by(root.path());
-    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let deployment = Deployment::start(program, &config, 2).await.unwrap();
+    let deployment = deployment_by(&config, 2).await;
     let fleet = fleet(&deployment, vehicles(30, 30)).await;
     let (summary, verdict) = finish(&deployment, fleet).await;
     assert!(summary.acknowledged > 250, "{} messages", summary.acknowledged);

@@ -43,8 +43,12 @@ pub(crate) async fn durable_deployment(workers: usize) -> Deployment {
 
 /// With more lines for `[worker]`.
 pub(crate) async fn deployment_with(worker: &str, workers: usize) -> Deployment {
-    let config = format!("{QUICK}{worker}\n");
-    Deployment::start(Path::new(env!("CARGO_BIN_EXE_fleet-worker")), &config, workers).await.unwrap()
+    deployment_by(&format!("{QUICK}{worker}\n"), workers).await
+}
+
+/// By a whole configuration, but for the servers.
+pub(crate) async fn deployment_by(config: &str, workers: usize) -> Deployment {
+    Deployment::start(Path::new(env!("CARGO_BIN_EXE_fleet-worker")), config, workers).await.unwrap()
 }
 
 /// A fleet that publishes for a while, in the background.

@@ -15,8 +15,10 @@ use crate::timescale::sql::quote;
 pub(in crate::timescale) const TOUCH: &str = "insert into fleet_touched select unnest($1::timestamptz[])";
 
 /// The same for rows that a statement deletes, after a `with gone as (… returning ts)`.
-pub(in crate::timescale) const TOUCH_GONE: &str = ", noted as (insert into fleet_touched \
-    select distinct date_bin('1 minute', ts, timestamptz '2000-01-01 00:00:00+00') from gone)";
+pub(in crate::timescale) fn touch_gone() -> String {
+    let minute = bucket("1 minute", "ts");
+    format!(", noted as (insert into fleet_touched select distinct {minute} from gone)")
+}
 
 /// The tables, without the columns of the signals, and a note for each minute that is stored already.
 ///

@@ -44,7 +44,7 @@ impl Session {
         let fresh: Vec<i32> =
             (0..load.ids.len()).filter(|v| is_fresh(*v)).map(|vehicle| load.ids[vehicle]).collect();
         replaced.stale = (load.ids.len() - fresh.len()) as u64;
-        let note = if self.touch.is_some() { tables::TOUCH_GONE } else { "" };
+        let note = if self.touch.is_some() { tables::touch_gone() } else { String::new() };
         let delete = format!(
             "with gone as (delete from telemetry where vehicle_id = any($1) and ts >= $2 and ts < $3 \
              returning ts){note} select count(*) from gone"

@@ -1,5 +1,7 @@
-//! The `align` example's library against the reference: the recordings, both outputs, bad input.
+//! The `align` example, its library against the reference: the recordings, both outputs, bad input; and the program.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod program;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

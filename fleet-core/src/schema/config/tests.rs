@@ -1,0 +1,54 @@
+use super::*;
+
+#[test]
+fn the_default_is_the_scenario() {
+    let schema = Schema::default();
+    let names: Vec<_> = schema.columns().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["latitude", "longitude", "speed_kmh", "fuel_level_pct", "brake_fluid_temp_c"]);
+    assert_eq!(schema.signals()[0].columns[0].kind, ColumnType::Double);
+    assert_eq!(schema.signals()[1].columns[0].kind, ColumnType::Real);
+}
+
+#[test]
+fn all_problems_come_at_once_and_name_field_and_value() {
+    let text = r#"
+        interval = "0s"
+        window = "soon"
+        [[signal]]
+        name = "on"
+        columns = [{ name = "Speed", unit = "km/h", min = 5, max = 1 }]
+        interpolation = "linear"
+        [[signal]]
+        name = "on"
+        columns = []
+        interpolation = "linear"
+    "#;
+    let config: RecordsConfig = toml::from_str(text).unwrap();
+    let said: Vec<_> = config.build().unwrap_err().iter().map(ToString::to_string).collect();
+    for part in [
+        "interval: \"0s\" is not between",
+        "window: \"soon\" is not a duration",
+        "signal[0].name: \"on\" is taken",
+        "signal[0].columns[0].name: \"Speed\" must be",
+        "signal[0].columns[0]: min 5 and max 1",
+        "signal[1].name: \"on\" is there twice",
+        "signal[1].columns: there are 0",
+    ] {
+        assert!(said.iter().any(|s| s.starts_with(part)), "{part} is missing in {said:#?}");
+    }
+}
+
+#[test]
+fn a_gap_is_compared_with_an_interval_only_if_both_are_right() {
+    let said = |interval: &str, gap: &str| {
+        let mut config = RecordsConfig { interval: interval.to_owned(), ..RecordsConfig::default() };
+        config.signal.truncate(1);
+        config.signal[0].max_gap = gap.to_owned();
+        config.build().unwrap_err().iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let only = "signal[0].max_gap: 0.5 s is shorter than the interval of 10 s";
+    assert_eq!(said("10s", "500ms"), [only]);
+    assert_eq!(said("0s", "500ms"), ["interval: \"0s\" is not between 0.001 s and 86400 s"]);
+    assert_eq!(said("10s", "0s"), ["signal[0].max_gap: \"0s\" is not between 0.001 s and 86400 s"]);
+    assert_eq!(said("soon", "later").len(), 2);
+}

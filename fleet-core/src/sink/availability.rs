@@ -1,0 +1,53 @@
+//! Whether a sink is there, readable from other threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+
+use crate::error::Error;
+
+/// Whether a sink took or answered what it was last given or asked; clones share it.
+#[derive(Debug, Clone)]
+pub struct Availability(Arc<AtomicBool>);
+
+impl Availability {
+    /// Until it is known otherwise it is.
+    pub fn is_available(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Outages of one sink: each is logged once when it begins and once when it ends.
+#[derive(Debug)]
+pub(super) struct Outages {
+    name: String,
+    since: Option<Instant>,
+    availability: Availability,
+}
+
+impl Outages {
+    pub(super) fn new(name: String) -> Self {
+        Self { name, since: None, availability: Availability(Arc::new(AtomicBool::new(true))) }
+    }
+
+    pub(super) fn availability(&self) -> Availability {
+        self.availability.clone()
+    }
+
+    pub(super) fn began(&mut self, error: &Error) {
+        if self.since.is_none() {
+            tracing::warn!(sink = %self.name, %error, "the sink is unavailable, trying again");
+            self.since = Some(Instant::now());
+            self.availability.0.store(false, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn ended(&mut self) {
+        if let Some(since) = self.since.take() {
+            let seconds = since.elapsed().as_secs_f64();
+            tracing::info!(sink = %self.name, seconds, "the sink is available again");
+            self.availability.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
