@@ -172,6 +172,27 @@ fn frame(schema: &Schema, index: SignalIndex, count: u32) -> f64 {
     took.as_secs_f64() * 1e9 / f64::from(frames * count)
 }
 
+/// Nanoseconds of a read that must wait for the one before, somewhere in so many bytes.
+fn far_read(bytes: usize, dice: &mut Dice) -> f64 {
+    /// A cache line, of which each read takes one.
+    #[derive(Clone)]
+    #[repr(align(64))]
+    struct Line(usize);
+    let count = bytes / size_of::<Line>();
+    let mut lines: Vec<Line> = (0..count).map(Line).collect();
+    // One round through all (S. Sattolo, "An algorithm to generate a random cyclic permutation", 1986).
+    for i in (1..count).rev() {
+        let j = ((dice.share() * i as f64) as usize).min(i - 1);
+        let at_i = lines[i].0;
+        lines[i].0 = std::mem::replace(&mut lines[j].0, at_i);
+    }
+    let reads = 1_000_000;
+    let (took, _) = timed(|| {
+        black_box((0..reads).fold(0, |at: usize, _| lines[at].0));
+    });
+    took.as_secs_f64() * 1e9 / f64::from(reads)
+}
+
 /// What the fleet's seconds cost.
 #[derive(Default)]
 struct Cost {
@@ -222,6 +243,9 @@ fn main() {
     println!("  and of the {:5} batches                  {of_batches:8.0}", minutes(5));
     let bytes = (held.bytes_current + warm_up.bytes + cost.bytes) as f64 / f64::from(vehicles);
     println!("bytes per vehicle, the lane's all included  {bytes:8.0}   (goal 2048, aim 1024)");
+    let [near, far] = [1 << 20, 1 << 26].map(|bytes| far_read(bytes, &mut fleet.dice));
+    println!("a read from 1 MiB, from 64 MiB, ns          {near:8.1} {far:8.1}");
+    println!("the heart in reads from 64 MiB a sample     {:8.1}", per_million(cost.heart) * 1e3 / far);
     for (name, index) in [("speed", SignalIndex(1)), ("position", SignalIndex(0))] {
         let [one, many] = [1, 64].map(|count| frame(&schema, index, count));
         println!("a {name:8} in a frame of 1, of 64, ns     {one:8.1} {many:8.1}   (goal 50)");
