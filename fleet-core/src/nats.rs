@@ -5,6 +5,7 @@
 //! as its vehicle is held.
 
 mod access;
+mod auth;
 mod binder;
 mod clock;
 mod connect;
@@ -23,9 +24,10 @@ mod source;
 mod streams;
 
 pub use access::Access;
+pub use auth::{Auth, Key};
 pub use binder::{BinderOptions, NatsBinder};
 pub use clock::ServerClock;
-pub use connect::{Auth, NatsOptions, connect};
+pub use connect::{NatsOptions, connect};
 pub use discovery::{Bindings, Discovery, DiscoveryCounters};
 pub use erase::{ErasedMessages, Eraser};
 pub use history::{Begin, History, Sweep, Told};

@@ -27,7 +27,7 @@ mod value;
 mod vehicles;
 mod views;
 
-pub use connect::{ConnectOptions, Connector};
+pub use connect::{ConnectOptions, Connector, RenewedUrl};
 #[doc(hidden)]
 pub use encode::copy_of;
 pub use erase::{ErasedRows, disown, erase};

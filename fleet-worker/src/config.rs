@@ -23,7 +23,7 @@ use fleet_core::{CellId, Micros, Schema};
 
 pub use archive::{ArchivePlace, BucketConfig, ParquetConfig, archive_place};
 pub use fleet_core::schema::Problem;
-pub use nats::{NatsConfig, NatsLogin};
+pub use nats::NatsConfig;
 pub use secret::{Secret, Url, without_passwords};
 pub use size::parse_size;
 pub use timescale::TimescaleConfig;

@@ -3,38 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{AuthError, Client, ConnectOptions, Event, ServerAddr};
 
+use super::auth::{Auth, Key};
 use crate::error::{Error, Result};
-
-/// How a connection identifies itself.
-#[derive(Clone, Default)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Auth {
-    /// Not at all.
-    #[default]
-    None,
-    /// User and password.
-    Password { user: String, password: String },
-    /// A token.
-    Token(String),
-    /// An nkey's seed.
-    Nkey(String),
-    /// A `.creds` file.
-    Credentials(PathBuf),
-}
-
-impl std::fmt::Debug for Auth {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Password { .. } => "Password(***)",
-            Self::Token(_) => "Token(***)",
-            Self::Nkey(_) => "Nkey(***)",
-            Self::Credentials(_) => "Credentials(…)",
-        })
-    }
-}
 
 /// Where the server is and who we are.
 #[derive(Debug, Clone)]
@@ -82,37 +54,29 @@ pub async fn connect(
     on_event: impl Fn(Event) + Send + Sync + Clone + 'static,
 ) -> Result<Client> {
     let connection = name.to_owned();
-    let mut connect = ConnectOptions::new()
-        .name(name)
-        .custom_inbox_prefix(format!("_INBOX.{name}"))
-        .subscription_capacity(options.subscription_capacity)
-        .ping_interval(Duration::from_secs(10))
-        .reconnect_delay_callback(|attempt| {
-            Duration::from_millis(match attempt {
-                0 | 1 => 50,
-                2..=5 => 250,
-                _ => 1_000,
-            })
-        })
-        .event_callback(move |event| {
-            tell(&connection, &event);
-            on_event(event);
-            async {}
-        });
     // The client takes no credentials out of a URL by itself.
-    let in_url = match options.auth {
-        Auth::None => credentials_in(&options.url),
-        _ => None,
-    };
-    connect = match in_url.as_ref().unwrap_or(&options.auth) {
-        Auth::None => connect,
-        Auth::Password { user, password } => connect.user_and_password(user.clone(), password.clone()),
-        Auth::Token(token) => connect.token(token.clone()),
-        Auth::Nkey(seed) => connect.nkey(seed.clone()),
-        Auth::Credentials(path) => connect.credentials_file(path).await.map_err(|e| {
-            Error::configuration(format!("nats.creds: {} can't be read", path.display())).caused_by(e)
-        })?,
-    };
+    let in_url = if options.auth == Auth::None { credentials_in(&options.url) } else { None };
+    let auth = in_url.unwrap_or_else(|| options.auth.clone());
+    auth.answer(&[]).map_err(|why| Error::configuration(format!("the login to NATS: {why}")))?;
+    let mut connect = ConnectOptions::with_auth_callback(move |nonce| {
+        std::future::ready(auth.answer(&nonce).map_err(AuthError::new))
+    })
+    .name(name)
+    .custom_inbox_prefix(format!("_INBOX.{name}"))
+    .subscription_capacity(options.subscription_capacity)
+    .ping_interval(Duration::from_secs(10))
+    .reconnect_delay_callback(|attempt| {
+        Duration::from_millis(match attempt {
+            0 | 1 => 50,
+            2..=5 => 250,
+            _ => 1_000,
+        })
+    })
+    .event_callback(move |event| {
+        tell(&connection, &event);
+        on_event(event);
+        async {}
+    });
     if let Some(ca) = &options.ca_file {
         connect = connect.add_root_certificates(ca.clone());
     }
@@ -140,8 +104,8 @@ fn credentials_in(urls: &str) -> Option<Auth> {
         let address: ServerAddr = url.trim().parse().ok()?;
         let user = decoded(address.username()?);
         Some(match address.password() {
-            Some(password) => Auth::Password { user, password: decoded(password) },
-            None => Auth::Token(user),
+            Some(password) => Auth::Password { user, password: Key::Given(decoded(password)) },
+            None => Auth::Token(Key::Given(user)),
         })
     })
 }
@@ -200,9 +164,9 @@ mod tests {
         else {
             panic!("no password")
         };
-        assert_eq!((user.as_str(), password.as_str()), ("u", "p@/"));
+        assert_eq!((user.as_str(), password), ("u", Key::Given("p@/".into())));
         let Some(Auth::Token(token)) = credentials_in("nats://s3cret@h:1") else { panic!("no token") };
-        assert_eq!(token, "s3cret");
+        assert_eq!(token, Key::Given("s3cret".into()));
         assert!(credentials_in("nats://h:1").is_none());
         assert_eq!(decoded("100%"), "100%");
     }
@@ -211,7 +175,5 @@ mod tests {
     fn no_secret_is_shown() {
         assert_eq!(without_password("nats://u:p@h:4222, nats://t@i"), "nats://***@h:4222,nats://***@i");
         assert_eq!(without_password("nats://h:4222"), "nats://h:4222");
-        let auth = Auth::Password { user: "u".into(), password: "hunter2".into() };
-        assert!(!format!("{auth:?}").contains("hunter2"));
     }
 }

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fleet_core::{Error, error::Result};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -27,18 +30,23 @@ pub struct ConnectOptions {
     pub ca_file: Option<PathBuf>,
     /// How long one try to connect may take.
     pub connect_timeout: Duration,
+    /// Gives the URL anew for each connection, for one whose user or password changes.
+    pub renewed: Option<RenewedUrl>,
 }
+
+/// Gives a URL as [`ConnectOptions::url`] is, or says why it can't, without a secret.
+pub type RenewedUrl = Arc<dyn Fn() -> std::result::Result<String, String> + Send + Sync>;
 
 impl ConnectOptions {
     /// The options for a URL: the platform's certificates, 10 s to connect.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), ca_file: None, connect_timeout: Duration::from_secs(10) }
+        Self { url: url.into(), ca_file: None, connect_timeout: Duration::from_secs(10), renewed: None }
     }
 }
 
 impl fmt::Debug for ConnectOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url: _, ca_file, connect_timeout } = self;
+        let Self { url: _, ca_file, connect_timeout, renewed: _ } = self;
         f.debug_struct("ConnectOptions")
             .field("ca_file", ca_file)
             .field("connect_timeout", connect_timeout)
@@ -50,6 +58,9 @@ impl fmt::Debug for ConnectOptions {
 #[derive(Clone)]
 pub struct Connector {
     config: Config,
+    renewed: Option<RenewedUrl>,
+    /// Whether a login was ever accepted, by this value or a clone of it.
+    accepted: Arc<AtomicBool>,
     tls: Option<MakeRustlsConnect>,
     timeout: Duration,
     target: String,
@@ -73,23 +84,14 @@ impl Connector {
     /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a URL that can't be parsed and for
     /// certificates that can't be read.
     pub fn new(options: &ConnectOptions) -> Result<Self> {
-        let url = options.url.trim();
-        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-            return Err(Error::configuration(SHAPE));
-        }
-        let mut config: Config =
-            verified_is_required(url).parse().map_err(|_| Error::configuration(SHAPE))?;
+        let config = parse(&options.url, options.connect_timeout)?;
         let target = target(&config).ok_or_else(|| Error::configuration(SHAPE))?;
-        config.connect_timeout(options.connect_timeout);
-        if config.get_application_name().is_none() {
-            config.application_name("fleet");
-        }
-        notice_lost_links(&mut config);
         let tls = match config.get_ssl_mode() {
             SslMode::Disable => None,
             _ => Some(tls::connector(options.ca_file.as_deref())?),
         };
-        Ok(Self { config, tls, timeout: options.connect_timeout, target })
+        let (renewed, timeout) = (options.renewed.clone(), options.connect_timeout);
+        Ok(Self { config, renewed, accepted: Arc::default(), tls, timeout, target })
     }
 
     /// Host, port and database, for messages.
@@ -98,10 +100,18 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self) -> Result<Connection> {
-        let failed = match self.attempt(&self.config).await {
-            Ok(connection) => return Ok(connection),
+        let config = self.login()?;
+        let failed = match self.attempt(&config).await {
+            Ok(connection) => {
+                self.accepted.store(true, Ordering::Relaxed);
+                return Ok(connection);
+            }
             Err(failed) => failed,
         };
+        // Its password has changed, and the new one is about to be written where we look for it.
+        if failed.login && self.renewed.is_some() && self.accepted.load(Ordering::Relaxed) {
+            return Err(Error::unavailable(failed.error.to_string()));
+        }
         if !(failed.certificate && self.config.get_ssl_mode() == SslMode::Prefer) {
             return Err(failed.error);
         }
@@ -109,9 +119,22 @@ impl Connector {
             error = %failed.error,
             "connecting without TLS, because sslmode is prefer and the certificate could not be verified"
         );
-        let mut plain = self.config.clone();
+        let mut plain = config;
         plain.ssl_mode(SslMode::Disable);
         self.attempt(&plain).await.map_err(|failed| failed.error)
+    }
+
+    /// The configuration with the user and password of now. Where they can't be had, somebody may be
+    /// writing them: not reachable yet.
+    fn login(&self) -> Result<Config> {
+        let mut config = self.config.clone();
+        if let Some(renewed) = &self.renewed {
+            let url = renewed().map_err(Error::unavailable)?;
+            let now = parse(&url, self.timeout).map_err(|e| Error::unavailable(e.to_string()))?;
+            now.get_user().map(|user| config.user(user));
+            now.get_password().map(|password| config.password(password));
+        }
+        Ok(config)
     }
 
     async fn attempt(&self, config: &Config) -> std::result::Result<Connection, Failed> {
@@ -133,7 +156,7 @@ impl Connector {
             Err(_) => {
                 let (target, seconds) = (&self.target, self.timeout.as_secs_f64());
                 let text = format!("the database at {target} did not answer within {seconds} s");
-                Err(Failed { error: Error::unavailable(text), certificate: false })
+                Err(Failed { error: Error::unavailable(text), certificate: false, login: false })
             }
         }
     }
@@ -145,6 +168,9 @@ impl Connector {
         });
         let what = format!("could not connect to the database at {}", self.target);
         let why = fault::describe(error);
+        let login = error.code().is_some_and(|code| {
+            [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
+        });
         let error = if let Some(mend) = certificate {
             Error::configuration(format!("{what}: {why}; {mend}"))
         } else if error.code().is_none() && !error.is_closed() && fault::io_cause(error).is_none() {
@@ -157,8 +183,22 @@ impl Connector {
                 _ => Error::internal(format!("{what}: {why}")),
             }
         };
-        Failed { error, certificate: certificate.is_some() }
+        Failed { error, certificate: certificate.is_some(), login }
     }
+}
+
+fn parse(url: &str, timeout: Duration) -> Result<Config> {
+    let url = url.trim();
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(Error::configuration(SHAPE));
+    }
+    let mut config: Config = verified_is_required(url).parse().map_err(|_| Error::configuration(SHAPE))?;
+    config.connect_timeout(timeout);
+    if config.get_application_name().is_none() {
+        config.application_name("fleet");
+    }
+    notice_lost_links(&mut config);
+    Ok(config)
 }
 
 /// What a person can do about a certificate.
@@ -177,7 +217,10 @@ fn mend(why: &rustls::CertificateError) -> &'static str {
 
 struct Failed {
     error: Error,
+    /// The server's certificate is not trusted.
     certificate: bool,
+    /// The server refuses the user or the password.
+    login: bool,
 }
 
 fn drive<S, T>(driver: tokio_postgres::Connection<S, T>) -> AbortHandle

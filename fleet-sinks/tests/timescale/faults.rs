@@ -1,5 +1,6 @@
 //! Servers that go away, refuse, or are used by several at once.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use fleet_core::batch::Quality;
@@ -124,6 +125,39 @@ async fn wrong_credentials_are_said_in_one_line_without_the_password() {
     client.batch_execute("create user weak password 'weak-sesame'").await.unwrap();
     let weak = url.replace("fleet:", "weak:").replace(PASSWORD, "weak-sesame");
     refused(weak, &["42501", "grant the right"]).await;
+}
+
+#[tokio::test]
+async fn a_changed_password_is_asked_for_when_a_connection_is_made_again() {
+    let mut f = Fixture::on(Server::plain().await).await;
+    let make = "create user changing superuser password 'old-sesame'";
+    f.client.batch_execute(make).await.unwrap();
+    let url = f.server.url().replace("fleet:", "changing:");
+    let said = |password: &str| Ok(url.replace(PASSWORD, password));
+    let secret: Arc<Mutex<Result<String, String>>> = Arc::new(Mutex::new(said("old-sesame")));
+    let renewed = Arc::clone(&secret);
+    let options = ConnectOptions {
+        renewed: Some(Arc::new(move || renewed.lock().unwrap().clone())),
+        ..ConnectOptions::new(url.replace(PASSWORD, "of-the-start"))
+    };
+    let mut sink = TimescaleSink::new(Connector::new(&options).unwrap(), &f.schema);
+    sink.accept(&seal(&mut f.builder, &[speed(1, NOON, 1.0)])).await.unwrap();
+
+    let change = "alter user changing password 'new-sesame'; \
+        select pg_terminate_backend(pid) from pg_stat_activity where usename = 'changing'";
+    f.client.batch_execute(change).await.unwrap();
+    let batch = seal(&mut f.builder, &[speed(1, NOON + SECOND, 2.0)]);
+    *secret.lock().unwrap() = Err("the file is being written".to_owned());
+    // The first one finds the connection gone.
+    let errors = [sink.accept(&batch).await.unwrap_err(), sink.accept(&batch).await.unwrap_err()];
+    assert!(errors.iter().all(|e| e.kind() == ErrorKind::Unavailable), "{errors:?}");
+    assert!(errors[1].to_string().contains("the file is being written"), "{errors:?}");
+    *secret.lock().unwrap() = said("old-sesame");
+    let early = sink.accept(&batch).await.unwrap_err();
+    assert!(early.kind() == ErrorKind::Unavailable && early.to_string().contains("28P01"), "{early}");
+    *secret.lock().unwrap() = said("new-sesame");
+    sink.accept(&batch).await.unwrap();
+    assert_eq!(f.table().await.len(), 2);
 }
 
 /// After an error of `copy_in` itself the library would take each reply for the one before.

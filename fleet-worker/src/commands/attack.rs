@@ -8,7 +8,7 @@ use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use fleet_core::VehicleId;
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::{Auth, Names, NatsOptions, connect};
+use fleet_core::nats::{Auth, Key, Names, NatsOptions, connect};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -112,7 +112,7 @@ fn login_of(file: &Path) -> Result<Auth> {
     let failed = |e| Error::configuration(format!("--login: {} can't be read", file.display())).caused_by(e);
     let text = std::fs::read_to_string(file).map_err(failed)?;
     let is_seed = text.trim().starts_with("SU");
-    Ok(if is_seed { Auth::Nkey(text.trim().to_owned()) } else { Auth::Credentials(file.to_owned()) })
+    Ok(if is_seed { Auth::Nkey(Key::File(file.to_owned())) } else { Auth::Credentials(file.to_owned()) })
 }
 
 fn unavailable(error: impl std::error::Error + Send + Sync + 'static) -> Error {

@@ -4,34 +4,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
-use fleet_core::nats::{Auth, NatsOptions};
+use fleet_core::nats::{Auth, Key, NatsOptions};
 
-use super::secret::{Secret, Url};
+use super::secret::Url;
 use super::values::Values;
-
-/// How to log in to NATS.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NatsLogin {
-    /// Not at all, or as the URL says.
-    None,
-    /// A `.creds` file.
-    Credentials(PathBuf),
-    /// An nkey's seed.
-    Nkey(Secret),
-    /// User and password.
-    #[allow(missing_docs, reason = "the names say it")]
-    Password { user: String, password: Secret },
-    /// A token.
-    Token(Secret),
-}
 
 /// Where NATS is, who we are, and how the streams are made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NatsConfig {
     /// One server or several with commas between.
     pub url: Url,
-    /// How to log in.
-    pub login: NatsLogin,
+    /// How to log in; with nothing else, as the URL says.
+    pub login: Auth,
     /// Root certificates beside the platform's.
     pub ca_file: Option<PathBuf>,
     /// 1, or 3 on a cluster.
@@ -45,15 +29,7 @@ pub struct NatsConfig {
 impl NatsConfig {
     /// The options of a connection.
     pub fn options(&self) -> NatsOptions {
-        let auth = match &self.login {
-            NatsLogin::None => Auth::None,
-            NatsLogin::Credentials(path) => Auth::Credentials(path.clone()),
-            NatsLogin::Nkey(seed) => Auth::Nkey(seed.expose().to_owned()),
-            NatsLogin::Password { user, password } => {
-                Auth::Password { user: user.clone(), password: password.expose().to_owned() }
-            }
-            NatsLogin::Token(token) => Auth::Token(token.expose().to_owned()),
-        };
+        let auth = self.login.clone();
         NatsOptions { auth, ca_file: self.ca_file.clone(), ..NatsOptions::new(self.url.expose()) }
     }
 }
@@ -88,7 +64,7 @@ fn is_server(one: &str) -> bool {
         && one.parse::<ServerAddr>().is_ok_and(|address| !address.host().is_empty())
 }
 
-fn login(values: &mut Values) -> NatsLogin {
+fn login(values: &mut Values) -> Auth {
     let kinds = ["nats.creds", "nats.nkey_file", "nats.user", "nats.token", "nats.token_file"];
     let chosen = values.either(&kinds);
     if chosen != Some("nats.user") && values.optional("nats.user").is_none() {
@@ -99,28 +75,30 @@ fn login(values: &mut Values) -> NatsLogin {
         }
     }
     match chosen {
-        Some("nats.creds") => values.file("nats.creds").map_or(NatsLogin::None, NatsLogin::Credentials),
-        Some("nats.nkey_file") => {
-            values.secret_file("nats.nkey_file").map_or(NatsLogin::None, NatsLogin::Nkey)
-        }
-        Some("nats.token_file") => {
-            values.secret_file("nats.token_file").map_or(NatsLogin::None, NatsLogin::Token)
-        }
-        Some("nats.token") => NatsLogin::Token(Secret::new(values.text("nats.token"))),
+        Some("nats.creds") => values.file("nats.creds").map_or(Auth::None, Auth::Credentials),
+        Some("nats.nkey_file") => key_file(values, "nats.nkey_file").map_or(Auth::None, Auth::Nkey),
+        Some("nats.token_file") => key_file(values, "nats.token_file").map_or(Auth::None, Auth::Token),
+        Some("nats.token") => Auth::Token(Key::Given(values.text("nats.token").to_owned())),
         Some(_) => user(values),
-        None => NatsLogin::None,
+        None => Auth::None,
     }
 }
 
-fn user(values: &mut Values) -> NatsLogin {
+fn user(values: &mut Values) -> Auth {
     let user = values.text("nats.user").to_owned();
     let password = match values.either(&["nats.password", "nats.password_file"]) {
-        Some("nats.password") => Some(Secret::new(values.text("nats.password"))),
-        Some(file) => values.secret_file(file),
+        Some("nats.password") => Some(Key::Given(values.text("nats.password").to_owned())),
+        Some(file) => key_file(values, file),
         None => {
             values.say("nats.user", format!("{user:?} has neither nats.password nor nats.password_file"));
             None
         }
     };
-    password.map_or(NatsLogin::None, |password| NatsLogin::Password { user, password })
+    password.map_or(Auth::None, |password| Auth::Password { user, password })
+}
+
+/// A file with a secret, which can be read now.
+fn key_file(values: &mut Values, path: &str) -> Option<Key> {
+    values.secret_file(path)?;
+    values.optional(path).map(|file| Key::File(file.into()))
 }

@@ -1,3 +1,5 @@
+use fleet_core::nats::{Auth, Key};
+
 use super::*;
 
 fn load(text: &str, env: &[(&str, &str)], flags: &[(&str, &str)]) -> Result<Config, Vec<String>> {
@@ -39,7 +41,7 @@ fn nothing_at_all_is_the_default() {
     assert_eq!(config.cell.as_str(), "0");
     assert_eq!(config.schema, Schema::default());
     assert_eq!(config.nats.url.expose(), "nats://127.0.0.1:4222");
-    assert_eq!(config.nats.login, NatsLogin::None);
+    assert_eq!(config.nats.login, Auth::None);
     assert_eq!(config.admin, Some("127.0.0.1:9600".parse().unwrap()));
     assert!(config.timescale.is_none());
     assert!(config.need_timescale().unwrap_err().to_string().starts_with("sink.timescale.url: is missing"));
@@ -230,8 +232,8 @@ fn secrets_come_from_files_and_are_shown_nowhere() {
          url = \"postgres://u@h/d?sslmode=disable\"\npassword_file = \"{path}\"\n"
     );
     let config = load(&text, &[], &[]).unwrap();
-    let password = Secret::new("sesame");
-    assert_eq!(config.nats.login, NatsLogin::Password { user: "u".to_owned(), password });
+    let password = Key::File(secret.clone());
+    assert_eq!(config.nats.login, Auth::Password { user: "u".to_owned(), password });
     let url = config.timescale.as_ref().unwrap().url.expose();
     assert_eq!(url, "postgres://u:sesame@h/d?sslmode=disable");
     assert!(!format!("{config:?} {config:#?} {}", config.shown()).contains("sesame"));
@@ -274,7 +276,7 @@ fn one_login_of_the_latest_layer() {
     refused("[nats]\ntoken = \"t\"\nuser = \"u\"\npassword = \"p\"", &[], &["nats.user: only one of"]);
     let config =
         load("[nats]\ntoken = \"a\"", &[("FLEET_NATS__USER", "u"), ("FLEET_NATS__PASSWORD", "p")], &[]);
-    assert!(matches!(config.unwrap().nats.login, NatsLogin::Password { .. }));
+    assert!(matches!(config.unwrap().nats.login, Auth::Password { .. }));
     let both = [("sink.timescale.url", "postgres://h/d?sslmode=disable")];
     let config = load("[sink.timescale]\nurl_file = \"/nowhere\"", &[], &both).unwrap();
     assert!(config.timescale.is_some());

@@ -1,9 +1,11 @@
 //! The table `[sink.timescale]`.
 
+use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_sinks::timescale::{ConnectOptions, Connector, SetupOptions};
+use fleet_sinks::timescale::{ConnectOptions, Connector, RenewedUrl, SetupOptions};
 
 use super::secret::{Secret, Url};
 use super::values::Values;
@@ -13,6 +15,8 @@ use super::values::Values;
 pub struct TimescaleConfig {
     /// With the password, also where that came from a file.
     pub url: Url,
+    /// Where the URL comes from, if a part of it is in a file.
+    pub files: Option<UrlFiles>,
     /// Root certificates instead of the platform's.
     pub ca_file: Option<PathBuf>,
     /// How many vehicles the tables are laid out for.
@@ -21,10 +25,35 @@ pub struct TimescaleConfig {
     pub reader: Option<String>,
 }
 
+/// Files that are read anew for each connection, since what they say may change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UrlFiles {
+    /// The URL, where it is not in a file.
+    url: Url,
+    url_file: Option<PathBuf>,
+    password_file: Option<PathBuf>,
+}
+
+impl UrlFiles {
+    /// The URL as of now.
+    fn read(&self) -> Result<String, String> {
+        let read = |file: &PathBuf| {
+            fs::read_to_string(file).map_err(|e| format!("{} can't be read: {e}", file.display()))
+        };
+        let url = self.url_file.as_ref().map_or_else(|| Ok(self.url.expose().to_owned()), read)?;
+        let url = url.trim();
+        let Some(file) = &self.password_file else { return Ok(url.to_owned()) };
+        let password = Secret::new(read(file)?.trim_end_matches(['\r', '\n']));
+        with_password(url, &password).map_err(|rule| format!("{} {rule}", file.display()))
+    }
+}
+
 impl TimescaleConfig {
     /// The options of a connection.
     pub fn connect_options(&self) -> ConnectOptions {
-        ConnectOptions { ca_file: self.ca_file.clone(), ..ConnectOptions::new(self.url.expose()) }
+        let renewed = self.files.clone().map(|files| Arc::new(move || files.read()) as RenewedUrl);
+        let ca_file = self.ca_file.clone();
+        ConnectOptions { ca_file, renewed, ..ConnectOptions::new(self.url.expose()) }
     }
 
     /// The options of the tables. Chunks are compressed only when no catch-up can reach them: samples
@@ -51,6 +80,12 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
         "sink.timescale.url" => values.text(source).trim().to_owned(),
         file => values.secret_file(file)?.expose().trim().to_owned(),
     };
+    let file = |values: &Values, path| values.optional(path).map(PathBuf::from);
+    let password_file = file(values, "sink.timescale.password_file");
+    let url_file = Some(source).filter(|source| *source == "sink.timescale.url_file");
+    let url_file = url_file.and_then(|source| file(values, source));
+    let files = UrlFiles { url: Url::new(url.clone()), url_file, password_file };
+    let files = Some(files).filter(|files| files.url_file.is_some() || files.password_file.is_some());
     let url = match values.secret_file("sink.timescale.password_file") {
         Some(password) => match with_password(&url, &password) {
             Ok(url) => url,
@@ -62,7 +97,7 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
         None => url,
     };
     let expected_vehicles = u32::try_from(expected_vehicles).unwrap_or(u32::MAX);
-    let config = TimescaleConfig { url: Url::new(url), ca_file, expected_vehicles, reader };
+    let config = TimescaleConfig { url: Url::new(url), files, ca_file, expected_vehicles, reader };
     // With an unreadable ca_file the connector would only repeat that.
     if values.problems.len() == before
         && let Err(error) = Connector::new(&config.connect_options())
@@ -116,9 +151,32 @@ mod tests {
     }
 
     #[test]
+    fn files_are_read_for_each_connection() {
+        let dir = tempfile::tempdir().unwrap();
+        let (url_file, password_file) = (dir.path().join("url"), dir.path().join("password"));
+        let files = UrlFiles {
+            url: Url::new("postgres://v@h/d"),
+            url_file: None,
+            password_file: Some(password_file.clone()),
+        };
+        assert!(files.read().unwrap_err().contains("password can't be read"));
+        for password in ["one", "two"] {
+            fs::write(&password_file, format!("{password}\n")).unwrap();
+            assert_eq!(files.read().unwrap(), format!("postgres://v:{password}@h/d"));
+        }
+        let files = UrlFiles { url_file: Some(url_file.clone()), ..files };
+        fs::write(&url_file, "postgres://u@h/d\n").unwrap();
+        assert_eq!(files.read().unwrap(), "postgres://u:two@h/d");
+        fs::write(&url_file, "postgres://u:open@h/d\n").unwrap();
+        let said = files.read().unwrap_err();
+        assert!(said.contains("has a password too") && !said.contains("open"), "{said}");
+    }
+
+    #[test]
     fn by_default_compression_waits_as_the_sink_does() {
         let url = Url::new("postgres://h/d");
-        let config = TimescaleConfig { url, ca_file: None, expected_vehicles: 2_000, reader: None };
+        let config =
+            TimescaleConfig { url, files: None, ca_file: None, expected_vehicles: 2_000, reader: None };
         assert_eq!(config.setup_options(Duration::from_secs(6 * 3600), None), SetupOptions::default());
     }
 }

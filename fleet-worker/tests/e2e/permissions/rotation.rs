@@ -57,3 +57,41 @@ async fn keys_and_the_certificate_change_without_a_restart() {
     until_active(&discovery, 0).await;
     job.assert_exact(&[hand]).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_take_up_new_keys_from_their_files_without_a_restart() {
+    let mut job = Job::start(&["CAR-1"]).await;
+    let discovery = job.program("discover", "DISCOVERY_0_A").await;
+    let worker = job.program("run", "WORKER_0_A").await;
+    let js = jetstream::new(job.guarded.vehicle("CAR-1").await.0);
+    let mut hand = Hand::on(js, "CAR-1");
+    hand.send("on", "").await;
+    let bound = async || worker.metric("fleet_bound").await == Some(1);
+    eventually("the vehicle is bound", Duration::from_secs(20), bound).await;
+    let begun = now() - 4 * SECOND;
+    hand.drive(begun, 1).await;
+
+    let keys = job.guarded.folder().join("keys/keys.conf");
+    let mut text = std::fs::read_to_string(&keys).unwrap();
+    let mut old = Vec::new();
+    for login in ["DISCOVERY_0_A", "WORKER_0_A"] {
+        old.push(job.guarded.seed(login));
+        let public = KeyPair::from_seed(old.last().unwrap()).unwrap().public_key();
+        let new = KeyPair::new_user();
+        assert!(text.contains(&public));
+        text = text.replace(&public, &new.public_key());
+        std::fs::write(job.guarded.seed_file(login), new.seed().unwrap()).unwrap();
+    }
+    std::fs::write(&keys, text).unwrap();
+    job.guarded.reload().await;
+    let back = async || worker.metric("fleet_source_reconnects_total").await.is_some_and(|times| times > 0);
+    eventually("the worker is back", Duration::from_secs(20), back).await;
+    for seed in old {
+        assert!(job.guarded.log_in(&seed, "fleet-live-0").await.is_err(), "an old key");
+    }
+
+    hand.drive(begun + 2 * SECOND, 2).await;
+    hand.send("off", "").await;
+    until_active(&discovery, 0).await;
+    job.assert_exact(&[hand]).await;
+}
