@@ -80,7 +80,7 @@ impl Deployment {
             Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         setup(&config).await?;
-        let asked = Discovery::connect(&config.nats.options(), &config.names()).await?;
+        let asked = Discovery::connect(&config.nats.options(), &config.names(), config.nats.max_age).await?;
         let log = dir.path().join("discover.log");
         let discovery = Program::start(command(program, "discover", &file), log).await?;
         let program = program.to_owned();
@@ -157,8 +157,10 @@ impl Deployment {
     pub async fn until_released(&self, within: Duration) -> Result<()> {
         let deadline = Instant::now() + within;
         loop {
+            // Asked first: what is read meanwhile is in the queue.
+            let unread = self.asked.unread().await.ok();
             let bindings = self.bindings().await;
-            if bindings.is_some_and(|b| b.active == 0) {
+            if unread == Some(0) && bindings.is_some_and(|b| b.active == 0) {
                 return Ok(());
             }
             if Instant::now() >= deadline {

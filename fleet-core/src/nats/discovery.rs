@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -10,6 +10,7 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt;
 
+use super::clock::local;
 use super::connect::{NatsOptions, connect};
 use super::payloads::{BindRequest, OnPayload};
 use super::queue::{Enqueued, enqueue};
@@ -17,6 +18,7 @@ use super::streams::jetstream;
 use super::{Names, lifecycle, stored_at};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
+use crate::time::{MINUTE, Micros, SECOND, micros};
 
 /// What discovery has done.
 #[derive(Debug, Default)]
@@ -27,7 +29,7 @@ pub struct DiscoveryCounters {
     pub enqueued: AtomicU64,
     /// `on` signals of vehicles that wait or are bound already.
     pub already: AtomicU64,
-    /// `on` signals that an `off` has overtaken.
+    /// `on` signals of trips that ended so long ago that their samples are gone.
     pub off: AtomicU64,
     /// `on` signals that do not parse.
     pub refused: AtomicU64,
@@ -53,26 +55,39 @@ pub struct Discovery {
     client: Client,
     js: Context,
     names: Names,
+    /// How long samples are kept, microseconds.
+    max_age: Micros,
     counters: Arc<DiscoveryCounters>,
     reading: Arc<AtomicBool>,
+    /// Since when it has been reading without a break, this machine's clock.
+    reading_since: Arc<AtomicI64>,
 }
+
+/// An `on` that was stored so long before it is read may have replaced one that nobody read.
+const LATE: Micros = 10 * SECOND;
+
+/// Vehicles repeat their `on` every minute: who has been reading for so long has read the first one.
+const REPEATS: Micros = 2 * MINUTE;
 
 /// `on` signals that are looked at together.
 const AT_ONCE: usize = 64;
 
 impl Discovery {
-    /// Connects.
+    /// Connects. `max_age` is how long the telemetry stream keeps samples: of a trip that ended longer ago
+    /// nothing is left to bind its vehicle for.
     ///
     /// # Errors
     /// As [`connect`].
-    pub async fn connect(nats: &NatsOptions, names: &Names) -> Result<Self> {
+    pub async fn connect(nats: &NatsOptions, names: &Names, max_age: Duration) -> Result<Self> {
         let client = connect(nats, &names.connection("discovery"), |_| {}).await?;
         Ok(Self {
             js: jetstream(&client),
             client,
             names: names.clone(),
+            max_age: micros(max_age),
             counters: Arc::default(),
             reading: Arc::default(),
+            reading_since: Arc::new(AtomicI64::new(local())),
         })
     }
 
@@ -147,6 +162,7 @@ impl Discovery {
             .await
             .map_err(|e| Error::unavailable("no `on` signals").caused_by(e))?;
         self.reading.store(true, Ordering::Relaxed);
+        self.reading_since.store(local(), Ordering::Relaxed);
         let mut handled = messages.map(|message| self.handle(message)).buffer_unordered(AT_ONCE);
         let mut ticker = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -179,7 +195,9 @@ impl Discovery {
             return ack(&message, AckKind::Term).await;
         };
         let life = lifecycle::read(&self.js, &self.names, &request.vehicle).await?;
-        if life.off.is_some_and(|off| off.sequence > request.on_sequence) {
+        // A trip that ended before we came to read of it is still to be recorded.
+        let gone = local().saturating_sub(self.max_age);
+        if life.off.is_some_and(|off| off.sequence > request.on_sequence && off.stored < gone) {
             DiscoveryCounters::add(&self.counters.off);
             return ack(&message, AckKind::Ack).await;
         }
@@ -201,12 +219,25 @@ impl Discovery {
         let vehicle = VehicleId::new(vehicle).inspect_err(|e| complain(e)).ok()?;
         let payload = OnPayload::parse(&message.payload).inspect_err(|e| complain(e)).ok()?;
         let info = message.info().inspect_err(|e| complain(e)).ok()?;
-        Some(BindRequest {
-            vehicle,
-            on_sequence: info.stream_sequence,
-            on_time: stored_at(info.published),
-            since: payload.since,
-        })
+        let stored = stored_at(info.published);
+        let on_time = begin(stored, payload.since, self.gap(stored), self.max_age);
+        Some(BindRequest { vehicle, on_sequence: info.stream_sequence, on_time, since: payload.since })
+    }
+
+    /// Whether an earlier `on` of the same trip may have gone unread.
+    fn gap(&self, stored: Micros) -> bool {
+        let reading_since = self.reading_since.load(Ordering::Relaxed);
+        local() - stored > LATE || stored - reading_since < REPEATS
+    }
+
+    /// How many `on` signals are stored and not dealt with.
+    ///
+    /// # Errors
+    /// [`Unavailable`](crate::ErrorKind::Unavailable).
+    pub async fn unread(&self) -> Result<u64> {
+        let mut consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+        let info = consumer.info().await.map_err(|e| Error::unavailable("the `on` signals").caused_by(e))?;
+        Ok(info.num_pending + info.num_ack_pending as u64)
     }
 
     /// How many vehicles wait and are bound.
@@ -221,6 +252,14 @@ impl Discovery {
     }
 }
 
+/// From when on there may be samples of a trip whose `on` was stored at `stored`. Only the last `on` is
+/// kept: after a gap what the vehicle says of its trip's beginning counts, within the time for which samples
+/// are kept. Else it doesn't, for a wrong clock would cost a long sweep.
+fn begin(stored: Micros, since: Option<Micros>, gap: bool, max_age: Micros) -> Micros {
+    let kept = stored.saturating_sub(max_age);
+    since.filter(|since| gap && (kept..stored).contains(since)).unwrap_or(stored)
+}
+
 async fn ack(message: &Message, kind: AckKind) -> Result<()> {
     message.ack_with(kind).await.map_err(|e| Error::unavailable("an ack").caused_by(e))
 }
@@ -228,5 +267,20 @@ async fn ack(message: &Message, kind: AckKind) -> Result<()> {
 impl DiscoveryCounters {
     fn add(counter: &AtomicU64) {
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trip_begins_when_the_vehicle_says_where_its_first_on_may_be_lost() {
+        let begin = |since, gap| begin(1_000, since, gap, 100);
+        assert_eq!(begin(Some(910), true), 910, "earlier repeats were not read");
+        assert_eq!(begin(Some(910), false), 1_000, "they were, and it has been released since");
+        assert_eq!(begin(None, true), 1_000);
+        assert_eq!(begin(Some(899), true), 1_000, "a clock that is behind, or all is gone");
+        assert_eq!(begin(Some(1_001), true), 1_000, "a clock that is ahead");
     }
 }

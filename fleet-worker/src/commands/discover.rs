@@ -20,7 +20,7 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
     let names = config.names();
     let health = Health::new();
     health.condition(SIGNALS);
-    let discovery = Discovery::connect(&config.nats.options(), &names).await?;
+    let discovery = Discovery::connect(&config.nats.options(), &names, config.nats.max_age).await?;
     let counters = discovery.counters();
     let asked = discovery.clone();
     let upkeep = Upkeep::start(config);

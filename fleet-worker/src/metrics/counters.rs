@@ -123,7 +123,7 @@ pub fn discovery(counters: &DiscoveryCounters) -> Vec<Metric> {
         counter("fleet_discovery_on_total", "On signals read, repeats included.", &c.on),
         counter("fleet_discovery_enqueued_total", "Bind requests made.", &c.enqueued),
         counter("fleet_discovery_already_total", "On signals of active vehicles.", &c.already),
-        counter("fleet_discovery_off_total", "On signals that an off has overtaken.", &c.off),
+        counter("fleet_discovery_off_total", "On signals of trips whose samples are gone.", &c.off),
         counter("fleet_discovery_refused_total", "On signals that do not parse.", &c.refused),
         counter("fleet_discovery_strays_total", "Messages on odd subjects.", &c.strays),
     ]

@@ -5,8 +5,10 @@ use std::time::Duration;
 use fleet_worker::clock::now;
 use tokio::time::{Instant, sleep};
 
+use crate::schemas::SIGNALS;
 use crate::world::{
-    ACK_WAIT, Hand, assert_exact, count, deployment, deployment_with, eventually, finish, fleet, vehicles,
+    ACK_WAIT, Hand, QUICK, assert_exact, count, deployment, deployment_by, deployment_with, eventually,
+    finish, fleet, vehicles,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,6 +116,46 @@ async fn on_off_and_on_within_a_second_are_two_trips_and_lose_nothing() {
     hand.assert_exact(&deployment).await;
     let trips = "select count(*) from trip where ended_at > started_at - interval '1 second'";
     assert_eq!(count(&deployment, trips).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trip_that_is_over_before_its_on_is_read_is_in_the_table() {
+    let deployment = deployment(1).await;
+    deployment.discovery.process.pause().unwrap();
+    let mut hand = Hand::new(&deployment, "OVER").await;
+    hand.send("on", "").await;
+    hand.drive(now() - 10_000_000, 10).await;
+    hand.send("off", "").await;
+    deployment.discovery.process.resume().unwrap();
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+    assert_eq!(count(&deployment, "select count(*) from trip where ended_at is not null").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vehicle_whose_first_on_nobody_read_is_in_the_table_from_its_beginning() {
+    // The context is 4 s.
+    let signals =
+        SIGNALS.replace("interpolation = \"pchip\"", "interpolation = \"linear\"\nmax_gap = \"2s\"");
+    let (two, _) = signals.split_once("[[signal]]\nname = \"fuel\"").unwrap();
+    let two = two.replace("\"great_circle\"", "\"great_circle\"\nmax_gap = \"2s\"");
+    let config = QUICK.replace("\"10s\"", "\"1s\"").replacen("[worker]", &format!("{two}[worker]"), 1);
+    let deployment = deployment_by(&config, 1).await;
+    deployment.discovery.process.pause().unwrap();
+    let mut hand = Hand::new(&deployment, "LONG").await;
+    let begun = now();
+    let on = format!("{{\"since\":{}}}", begun / 1_000);
+    hand.send("on", on.clone()).await;
+    hand.drive(begun - 10_000_000, 10).await;
+    sleep(Duration::from_secs(7)).await;
+    hand.send("on", on).await;
+    deployment.discovery.process.resume().unwrap();
+    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
+        .await;
+    hand.drive(now() - 2_000_000, 2).await;
+    hand.send("off", "").await;
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    hand.assert_exact(&deployment).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
