@@ -178,8 +178,9 @@ impl Discovery {
             DiscoveryCounters::add(&self.counters.refused);
             return ack(&message, AckKind::Term).await;
         };
-        let life = lifecycle::read(&self.js, &self.names, &request.vehicle).await?;
-        if life.off.is_some_and(|off| off.sequence > request.on_sequence) {
+        // Its `on` is at hand; asking for it too would double what each repeat costs the server.
+        let off = lifecycle::last(&self.js, &self.names, &request.vehicle, "off").await?;
+        if off.is_some_and(|off| off.sequence > request.on_sequence) {
             DiscoveryCounters::add(&self.counters.off);
             return ack(&message, AckKind::Ack).await;
         }
