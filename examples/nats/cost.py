@@ -86,4 +86,5 @@ def main():
         print(f"an ack every {every}: one account {plain:.1f} s/M, service {service:.1f} s/M, {service / plain:.1f} times")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -74,7 +74,7 @@ pub enum Command {
     Erase(EraseArgs),
     /// Derive records once more from the stream, from dead letters, or from an archive
     Replay(ReplayArgs),
-    /// All of it on this machine, with local servers
+    /// All of it on this machine, with local servers; a --config of it has neither [nats] nor [sink]
     Demo(DemoArgs),
 }
 
@@ -95,6 +95,9 @@ pub struct SimulateArgs {
     /// How many vehicles
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub vehicles: u32,
+    /// Over how many connections they publish; as many as vehicles is how it is on the road
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
     /// Play this recording back instead of simulating
     #[arg(long, value_name = "FILE")]
     pub recording: Option<PathBuf>,
@@ -129,6 +132,9 @@ pub struct DemoArgs {
     /// How many vehicles
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub vehicles: u32,
+    /// Over how many connections they publish; as many as vehicles is how it is on the road
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
     /// Play this recording back instead of simulating
     #[arg(long, value_name = "FILE")]
     pub recording: Option<PathBuf>,

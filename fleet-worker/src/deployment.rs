@@ -40,6 +40,7 @@ pub struct Deployment {
     /// The workers that were started and not killed.
     pub workers: Vec<Program>,
     ended: Usage,
+    ended_rows: u64,
     asked: Discovery,
     program: PathBuf,
     file: PathBuf,
@@ -91,6 +92,7 @@ impl Deployment {
             discovery,
             workers: Vec::new(),
             ended: Usage::default(),
+            ended_rows: 0,
             asked,
             program,
             file,
@@ -119,13 +121,17 @@ impl Deployment {
         self.asked.bindings().await.ok()
     }
 
-    /// SIGKILL to the first worker.
-    pub async fn kill_worker(&mut self) {
-        if !self.workers.is_empty() {
-            let mut worker = self.workers.remove(0);
-            self.ended.cpu += worker.process.usage().unwrap_or_default().cpu;
-            worker.process.kill().await;
+    /// SIGKILL to the first worker; how many vehicles it held.
+    pub async fn kill_worker(&mut self) -> u64 {
+        if self.workers.is_empty() {
+            return 0;
         }
+        let mut worker = self.workers.remove(0);
+        let held = worker.metric("fleet_bound").await.unwrap_or(0);
+        self.ended_rows += worker.metric("fleet_durable_rows_total").await.unwrap_or(0);
+        self.ended.cpu += worker.process.usage().unwrap_or_default().cpu;
+        worker.process.kill().await;
+        held
     }
 
     /// How many vehicles the workers say that they hold.
@@ -135,6 +141,12 @@ impl Deployment {
             bound += worker.metric("fleet_bound").await.unwrap_or(0);
         }
         bound
+    }
+
+    /// How many rows the workers have made durable, those of killed ones and corrections included.
+    pub async fn durable_rows(&self) -> u64 {
+        let workers = self.workers.iter().map(|worker| worker.admin.clone()).collect();
+        self.ended_rows + counts(workers).await.iter().map(|counted| counted.records).sum::<u64>()
     }
 
     /// What the parts have used so far, by name; the workers together, the CPU time of killed ones included.

@@ -34,7 +34,7 @@ fn start(cli: Cli) -> u8 {
         log.level = log.level.min(tracing::Level::WARN);
     }
     logging::init(log);
-    match run(cli.command, config) {
+    match run(cli, config) {
         Ok(()) => exit::OK,
         Err(error) => {
             eprintln!("fleet-worker: {}", error.to_string().replace('\n', " "));
@@ -43,13 +43,13 @@ fn start(cli: Cli) -> u8 {
     }
 }
 
-fn run(command: Command, config: Config) -> Result<()> {
+fn run(cli: Cli, config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::internal("could not start the runtime").caused_by(e))?;
     runtime.block_on(Box::pin(async {
-        match command {
+        match cli.command {
             Command::Run => Box::pin(commands::run::run(&config, commands::stop_signal())).await,
             Command::Discover => commands::discover::discover(&config, commands::stop_signal()).await,
             Command::Setup => commands::setup::setup(&config).await.map(drop),
@@ -64,7 +64,7 @@ fn run(command: Command, config: Config) -> Result<()> {
                     Err(Error::unavailable("interrupted: what is stored stays, and the rest is as it was"))
                 }
             },
-            Command::Demo(args) => commands::demo::demo(&args).await,
+            Command::Demo(args) => commands::demo::demo(&args, cli.global.config.as_deref()).await,
         }
     }))
 }

@@ -1,6 +1,7 @@
 //! A fleet of simulated vehicles, or a recording played back.
 
 mod ledger;
+mod links;
 mod publish;
 mod recording;
 mod sensor;
@@ -25,6 +26,10 @@ pub struct SimulationOptions {
     pub schema: Schema,
     /// How many vehicles; ignored with a recording.
     pub vehicles: usize,
+    /// Connections that they publish over; each has one of its own if there are as many.
+    pub connections: usize,
+    /// Acks that are awaited at once.
+    pub window: usize,
     /// What their names begin with.
     pub prefix: String,
     /// The same seed gives the same vehicles.
@@ -47,6 +52,8 @@ impl Default for SimulationOptions {
             cell: CellId::default(),
             schema: Schema::default(),
             vehicles: 100,
+            connections: 1,
+            window: 1024,
             prefix: "SIM".to_owned(),
             seed: 1,
             duration: None,

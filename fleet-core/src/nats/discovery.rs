@@ -194,10 +194,9 @@ impl Discovery {
             DiscoveryCounters::add(&self.counters.refused);
             return ack(&message, AckKind::Term).await;
         };
-        let life = lifecycle::read(&self.js, &self.names, &request.vehicle).await?;
-        // A trip that ended before we came to read of it is still to be recorded.
+        // A trip that ended before we came to read of it is still to be recorded, unless nothing is left of it.
         let gone = local().saturating_sub(self.max_age);
-        if life.off.is_some_and(|off| off.sequence > request.on_sequence && off.stored < gone) {
+        if request.on_time < gone && self.is_over(&request).await? {
             DiscoveryCounters::add(&self.counters.off);
             return ack(&message, AckKind::Ack).await;
         }
@@ -209,6 +208,11 @@ impl Discovery {
             Enqueued::Already => DiscoveryCounters::add(&self.counters.already),
         }
         ack(&message, AckKind::Ack).await
+    }
+
+    async fn is_over(&self, request: &BindRequest) -> Result<bool> {
+        let off = lifecycle::last(&self.js, &self.names, &request.vehicle, "off").await?;
+        Ok(off.is_some_and(|off| off.sequence > request.on_sequence))
     }
 
     fn request(&self, message: &Message) -> Option<BindRequest> {

@@ -42,7 +42,13 @@ pub(super) async fn read(js: &Context, names: &Names, vehicle: &VehicleId) -> Re
     Ok(Lifecycle { on: last(js, names, vehicle, "on").await?, off: last(js, names, vehicle, "off").await? })
 }
 
-async fn last(js: &Context, names: &Names, vehicle: &VehicleId, word: &str) -> Result<Option<Signal>> {
+/// Reads one of them, where it parses.
+pub(super) async fn last(
+    js: &Context,
+    names: &Names,
+    vehicle: &VehicleId,
+    word: &str,
+) -> Result<Option<Signal>> {
     let found = last_stored(js, &names.lifecycle_stream(), names.subject(vehicle, word)).await?;
     Ok(found.and_then(|m| {
         let payload = OnPayload::parse(&m.payload).ok()?;

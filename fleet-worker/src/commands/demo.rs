@@ -1,15 +1,21 @@
 //! `demo`: everything on this machine, with local servers, a worker killed half-way, and a table that
 //! says whether anything was lost.
 
+mod costs;
+mod phases;
 mod report;
+mod stored;
 
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
+use self::phases::{Phase, Phases};
 use crate::admin::{self, Serving};
 use crate::cli::DemoArgs;
 use crate::deployment::Deployment;
@@ -28,24 +34,29 @@ save_interval = "5s"
 round_interval = "1s"
 "#;
 
-/// Runs the demo.
+/// Runs the demo, by the settings of `file` if there is one, which has neither `[nats]` nor `[sink]`.
 ///
 /// # Errors
 /// What could not be started, and what to do about it;
 /// [`Internal`](fleet_core::ErrorKind::Internal) if the table is not what it must be.
-pub async fn demo(args: &DemoArgs) -> Result<()> {
-    if Box::pin(run(args)).await? {
+pub async fn demo(args: &DemoArgs, file: Option<&Path>) -> Result<()> {
+    let settings = match file {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|e| Error::configuration(format!("{} can't be read", file.display())).caused_by(e))?,
+        None => CONFIG.to_owned(),
+    };
+    if Box::pin(run(args, &settings)).await? {
         Ok(())
     } else {
         Err(Error::internal("the table is not what the samples give"))
     }
 }
 
-async fn run(args: &DemoArgs) -> Result<bool> {
+async fn run(args: &DemoArgs, settings: &str) -> Result<bool> {
     let duration = Duration::from_secs(args.seconds);
     let began = Instant::now();
     let program = std::env::current_exe().map_err(|e| Error::internal("our own program").caused_by(e))?;
-    let deployment = Deployment::start(&program, CONFIG, args.workers as usize).await?;
+    let deployment = Deployment::start(&program, settings, args.workers as usize).await?;
     let config = deployment.config.clone();
     say(&format!(
         "servers, discovery and {} workers are up after {:.1} s",
@@ -62,6 +73,7 @@ async fn run(args: &DemoArgs) -> Result<bool> {
             cell: config.cell.clone(),
             schema: config.schema.clone(),
             vehicles: args.vehicles as usize,
+            connections: args.connections as usize,
             recording: args.recording.clone(),
             duration: Some(duration),
             ledger: true,
@@ -74,7 +86,7 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     let publishing = tokio::spawn(simulation.run(async move { drop(stopped.await) }));
 
     let bar = bar(duration);
-    let before = deployment.usage();
+    let mut phases = Phases::begin(&deployment, Arc::clone(&progress), config.worker.ack_wait).await;
     let publishing_since = Instant::now();
     let mut failover = Failover::default();
     let mut interrupted = false;
@@ -87,7 +99,12 @@ async fn run(args: &DemoArgs) -> Result<bool> {
             bindings.map_or_else(|| "?".to_owned(), |b| format!("{} bound, {} waiting", b.bound, b.waiting));
         bar.set_message(format!("{bound}, {} published", progress.acknowledged()));
         let active = bindings.map(|b| b.active);
-        failover.advance(&mut deployment, elapsed >= duration / 2, active, &bar).await;
+        if elapsed >= duration {
+            phases.next(Phase::Releasing, &deployment).await;
+        }
+        phases.look(active, &deployment).await;
+        let due = elapsed >= duration / 2;
+        failover.advance(&mut deployment, &mut phases, due, active, &bar).await;
         tokio::select! {
             () = sleep(Duration::from_millis(250)) => {}
             _ = tokio::signal::ctrl_c(), if !interrupted => {
@@ -102,7 +119,9 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     }
     let summary = publishing.await.map_err(|e| Error::internal("the simulation ended").caused_by(e))??;
     bar.set_message("waiting until every vehicle is released");
+    phases.next(Phase::Releasing, &deployment).await;
     let released = deployment.until_released(Duration::from_secs(120)).await;
+    phases.end(&deployment).await;
     bar.finish_and_clear();
     if let Err(error) = released {
         say(&error.to_string());
@@ -110,12 +129,15 @@ async fn run(args: &DemoArgs) -> Result<bool> {
     }
     let client = deployment.client().await?;
     let verdict = verify(&client, &config.schema, &summary.ledger).await?;
+    let stored = stored::Stored::look(&deployment, &client).await?;
     let outcome = report::Outcome {
         summary: &summary,
         verdict: &verdict,
         failover: failover.killed.map(|_| failover.took),
-        before,
-        after: deployment.usage(),
+        phases: &phases,
+        failed_over: failover.held,
+        usage: deployment.usage(),
+        stored: &stored,
         took: began.elapsed(),
     };
     let good = report::print(&client, &outcome).await?;
@@ -149,6 +171,8 @@ async fn serve_page(deployment: &Deployment) -> Result<Serving> {
 struct Failover {
     /// When it was killed, and how many vehicles were active then.
     killed: Option<(Instant, u64)>,
+    /// How many of them were the killed one's.
+    held: u64,
     took: Option<Duration>,
 }
 
@@ -158,6 +182,7 @@ impl Failover {
     async fn advance(
         &mut self,
         deployment: &mut Deployment,
+        phases: &mut Phases,
         due: bool,
         active: Option<u64>,
         bar: &ProgressBar,
@@ -165,7 +190,8 @@ impl Failover {
         match (self.killed, self.took) {
             (None, _) if due && deployment.workers.len() > 1 => {
                 let Some(active) = active else { return };
-                deployment.kill_worker().await;
+                phases.next(Phase::Failover, deployment).await;
+                self.held = deployment.kill_worker().await;
                 self.killed = Some((Instant::now(), active));
                 bar.println(format!("killed a worker (SIGKILL) with {active} vehicles active"));
             }

@@ -25,6 +25,7 @@ pub async fn simulate(
         cell: config.cell.clone(),
         schema: config.schema.clone(),
         vehicles: args.vehicles as usize,
+        connections: args.connections as usize,
         prefix: args.prefix.clone(),
         seed: args.seed,
         duration: args.seconds.map(Duration::from_secs),

@@ -7,13 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
-use async_nats::jetstream::context::{ContextBuilder, PublishAckFuture};
+use async_nats::jetstream::context::PublishAckFuture;
 use bytes::Bytes;
 use fleet_core::decode::frame::quantise;
 use fleet_core::error::{Error, Result};
 use fleet_core::ids::SignalIndex;
-use fleet_core::nats::{Names, NatsOptions, connect};
+use fleet_core::nats::{Names, NatsOptions};
 use fleet_core::sample::Samples;
 use fleet_core::time::{MINUTE, SECOND, micros};
 use fleet_core::{Micros, VehicleId};
@@ -21,14 +20,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::ledger::{Ledger, Sampled};
+use super::links::Links;
 use super::recording::Recording;
 use super::sensor::Sensor;
 use super::vehicle::{Dice, Vehicle};
 use super::{Progress, SimulationOptions};
 use crate::clock::now;
-
-/// Acks that are awaited at once.
-const WINDOW: usize = 1024;
 
 /// Events that are handled before acks are looked at again.
 const AT_ONCE: usize = 64;
@@ -79,7 +76,7 @@ enum Awaited {
 /// A fleet that is ready to start.
 #[derive(Debug)]
 pub struct Simulation {
-    js: Context,
+    links: Links,
     names: Names,
     options: SimulationOptions,
     recording: Option<Recording>,
@@ -100,8 +97,8 @@ impl Simulation {
     /// Connects and prepares; nothing is published yet.
     ///
     /// # Errors
-    /// As [`connect`]; [`Configuration`](fleet_core::ErrorKind::Configuration) for a recording that
-    /// can't be used.
+    /// As [`connect`](fleet_core::nats::connect);
+    /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a recording that can't be used.
     pub async fn new(nats: &NatsOptions, options: SimulationOptions) -> Result<Self> {
         let configuration = |e: &dyn std::fmt::Display| Error::configuration(e.to_string());
         let recording = options.recording.as_deref().map(|path| Recording::read(path, &options.schema));
@@ -117,14 +114,10 @@ impl Simulation {
                 .map_err(|e| configuration(&e))?,
         };
         let names = Names::new(&options.cell);
-        let client = connect(nats, &names.connection("simulate"), |_| {}).await?;
-        let js = ContextBuilder::new()
-            .timeout(Duration::from_secs(5))
-            .max_ack_inflight(2 * WINDOW)
-            .backpressure_on_inflight(true)
-            .build(client);
+        let count = options.connections.min(vehicles.len());
+        let links = Links::connect(nats, &names, count, 2 * options.window).await?;
         Ok(Self {
-            js,
+            links,
             names,
             recording,
             ledger: Ledger::new(vehicles.clone()),
@@ -172,15 +165,15 @@ impl Simulation {
             if at >= end {
                 break;
             }
-            let room = acks.len() < WINDOW;
+            let room = self.options.window.saturating_sub(acks.len()).min(AT_ONCE);
             let early = at - now();
             tokio::select! {
                 biased;
                 () = &mut stop => break,
                 Some((awaited, acked)) = acks.next(), if !acks.is_empty() => self.on_ack(awaited, acked),
                 // A timer's grain is a millisecond: what is due goes out without one.
-                () = std::future::ready(()), if room && early <= 0 => {
-                    for _ in 0..AT_ONCE {
+                () = std::future::ready(()), if room > 0 && early <= 0 => {
+                    for _ in 0..room {
                         match self.due.pop() {
                             Some(Reverse((at, due))) if at <= now() => self.on_due(at, due, &mut acks).await?,
                             Some(later) => {
@@ -191,13 +184,13 @@ impl Simulation {
                         }
                     }
                 }
-                () = tokio::time::sleep(Duration::from_micros(early.max(0).unsigned_abs())), if room && early > 0 => {}
+                () = tokio::time::sleep(Duration::from_micros(early.max(0).unsigned_abs())), if room > 0 && early > 0 => {}
             }
         }
         self.drain(&mut acks).await?;
         for vehicle in 0..self.vehicles.len() {
             self.lifecycle(vehicle, "off", &mut acks).await;
-            if acks.len() >= WINDOW {
+            if acks.len() >= self.options.window {
                 self.drain(&mut acks).await?;
             }
         }
@@ -312,7 +305,7 @@ impl Simulation {
             self.progress.published.fetch_add(1, Ordering::Relaxed);
         }
         let subject = self.names.subject(&self.vehicles[message.vehicle], &signal.name);
-        let sent = self.js.publish(subject, message.payload.clone()).await;
+        let sent = self.links.of(message.vehicle).publish(subject, message.payload.clone()).await;
         acks.push(Box::pin(acked(Awaited::Samples(message), sent.ok())));
         Ok(())
     }
@@ -320,7 +313,7 @@ impl Simulation {
     async fn lifecycle(&self, vehicle: usize, word: &'static str, acks: &mut Acks) {
         let since = format!("{{\"since\":{}}}", self.starts[vehicle] / 1_000);
         let subject = self.names.subject(&self.vehicles[vehicle], word);
-        let sent = self.js.publish(subject, since.into()).await;
+        let sent = self.links.of(vehicle).publish(subject, since.into()).await;
         acks.push(Box::pin(acked(Awaited::Lifecycle { vehicle, word }, sent.ok())));
     }
 
@@ -364,23 +357,30 @@ impl Simulation {
     /// Awaits every ack; what has none is sent again.
     async fn drain(&mut self, acks: &mut Acks) -> Result<()> {
         loop {
-            while let Some((awaited, acked)) = acks.next().await {
-                if let Awaited::Lifecycle { vehicle, word } = awaited {
-                    if !acked {
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                        self.lifecycle(vehicle, word, acks).await;
-                    }
-                } else {
-                    self.on_ack(awaited, acked);
-                }
-            }
+            self.await_all(acks).await;
             let unsent: Vec<usize> =
                 (0..self.outgoing.len()).filter(|s| self.outgoing[*s].is_some()).collect();
             if unsent.is_empty() {
                 return Ok(());
             }
             for slot in unsent {
+                // The client sends no more than so many before their acks are taken.
+                if acks.len() >= self.options.window {
+                    self.await_all(acks).await;
+                }
                 self.send(slot, acks).await?;
+            }
+        }
+    }
+
+    async fn await_all(&mut self, acks: &mut Acks) {
+        while let Some((awaited, acked)) = acks.next().await {
+            match awaited {
+                Awaited::Lifecycle { vehicle, word } if !acked => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                    self.lifecycle(vehicle, word, acks).await;
+                }
+                awaited => self.on_ack(awaited, acked),
             }
         }
     }

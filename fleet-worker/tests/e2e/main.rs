@@ -19,5 +19,6 @@ mod replay;
 mod s3;
 mod schemas;
 mod sensor_c;
+mod simulation;
 mod slow;
 mod world;

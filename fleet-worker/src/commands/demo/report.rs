@@ -5,6 +5,9 @@ use std::time::Duration;
 use fleet_core::error::{Error, Result};
 use tokio_postgres::Client;
 
+use super::costs::costs;
+use super::phases::{PARTS, Phases};
+use super::stored::Stored;
 use crate::local::Usage;
 use crate::simulate::Summary;
 use crate::verify::Verdict;
@@ -15,16 +18,19 @@ pub(super) struct Outcome<'a> {
     pub verdict: &'a Verdict,
     /// How long a killed worker's vehicles were without one, if it was seen; if there was one.
     pub failover: Option<Option<Duration>>,
-    /// What the parts had used before anything was published, and in the end.
-    pub before: [(&'static str, Usage); 4],
-    pub after: [(&'static str, Usage); 4],
+    /// What was used in each phase, and how many vehicles the killed worker held.
+    pub phases: &'a Phases,
+    pub failed_over: u64,
+    /// What the parts had used in the end.
+    pub usage: [(&'static str, Usage); PARTS],
+    pub stored: &'a Stored,
     pub took: Duration,
 }
 
 /// Prints what happened; the answer says whether everything was as it must be.
 #[allow(clippy::print_stdout, reason = "the demo's purpose is to be read")]
 pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool> {
-    let &Outcome { summary, verdict, failover, took, .. } = outcome;
+    let &Outcome { summary, verdict, failover, took, stored, .. } = outcome;
     let line = |name: &str, value: &dyn std::fmt::Display| println!("{name:<42} {value:>12}");
     println!();
     line("vehicles", &summary.vehicles);
@@ -46,19 +52,18 @@ pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool
         line("publish to visible row, p50", &format!("{:.2} s", latency.p50));
         line("publish to visible row, p99", &format!("{:.2} s", latency.p99));
     }
-    for ((part, before), (_, after)) in outcome.before.iter().zip(&outcome.after) {
-        let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
-        line(&format!("CPU time of {part}"), &format!("{cpu:.1} s"));
-    }
     // PostgreSQL's processes share most of theirs.
-    for (part, usage) in outcome.after.iter().filter(|(part, _)| *part != "PostgreSQL") {
+    for (part, usage) in outcome.usage.iter().filter(|(part, _)| *part != "PostgreSQL") {
         line(&format!("peak memory of {part}"), &format!("{} MiB", usage.peak_memory >> 20));
     }
+    line("in the stream, a message", &format!("{:.0} bytes", stored.bytes_a_message));
+    line("in the table, a record", &format!("{:.0} bytes", stored.bytes_a_record));
     line("the whole demo took", &format!("{:.0} s", took.as_secs_f64()));
     for example in &verdict.examples {
         println!("  {example}");
     }
-    println!("\na few records:");
+    println!("\n{}", costs(outcome));
+    println!("a few records:");
     for record in records(client).await? {
         println!("  {record}");
     }
