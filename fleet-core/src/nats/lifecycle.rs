@@ -31,6 +31,11 @@ impl Lifecycle {
         self.off.filter(|off| self.on.is_none_or(|on| off.sequence > on.sequence))
     }
 
+    /// The `on`, if it is stored after `ended_at`: a trip that nobody holds, be it over already or not.
+    pub(super) fn on_after(&self, ended_at: Micros) -> Option<Signal> {
+        self.on.filter(|on| on.stored > ended_at)
+    }
+
     /// The `on`, if no `off` is stored later.
     pub(super) fn on_still(&self) -> Option<Signal> {
         self.on.filter(|on| self.off.is_none_or(|off| on.sequence > off.sequence))
@@ -90,5 +95,7 @@ mod tests {
         let only = Lifecycle { on: None, off: at(6) };
         assert_eq!(only.off_for_good(), at(6));
         assert_eq!(Lifecycle::default().off_for_good(), None);
+        let next = Lifecycle { on: Some(Signal { sequence: 5, stored: 50, since: None }), off: at(6) };
+        assert_eq!((next.on_after(40), next.on_after(50)), (next.on, None), "its off doesn't matter");
     }
 }

@@ -12,7 +12,7 @@ use super::Shared;
 use crate::bind::{BindEvent, StateStore, VehicleState};
 use crate::error::{ErrorKind, Result};
 use crate::ids::VehicleId;
-use crate::nats::lifecycle::{self, Signal};
+use crate::nats::lifecycle::{self, Lifecycle, Signal};
 use crate::nats::payloads::BindRequest;
 use crate::nats::queue::enqueue;
 use crate::time::Micros;
@@ -153,12 +153,12 @@ async fn look<S: StateStore>(
     state: VehicleState,
     ended_at: Micros,
 ) -> (VehicleState, Micros, Option<Signal>) {
-    let on = newer_on(shared, &state.vehicle, ended_at).await;
-    (state, ended_at, on)
+    let life = read_lifecycle(shared, &state.vehicle).await;
+    (state, ended_at, life.on_still().filter(|on| on.stored > ended_at))
 }
 
 /// The confirmed ack, then one more look: an `on` that came too late to keep the binding enqueues the
-/// vehicle again.
+/// vehicle again, even if an `off` came after it.
 async fn finish<S: StateStore>(shared: &Shared<S>, vehicle: VehicleId, ended_at: Micros) -> VehicleId {
     let request = shared.held.requests().remove(&vehicle);
     let Some(request) = request else { return vehicle };
@@ -173,7 +173,7 @@ async fn finish<S: StateStore>(shared: &Shared<S>, vehicle: VehicleId, ended_at:
             }
         }
     }
-    if let Some(on) = newer_on(shared, &vehicle, ended_at).await {
+    if let Some(on) = read_lifecycle(shared, &vehicle).await.on_after(ended_at) {
         let request = BindRequest {
             vehicle: vehicle.clone(),
             on_sequence: on.sequence,
@@ -188,15 +188,11 @@ async fn finish<S: StateStore>(shared: &Shared<S>, vehicle: VehicleId, ended_at:
     vehicle
 }
 
-/// The `on` that is stored later than the last `off` and than the end of the trip.
-async fn newer_on<S: StateStore>(
-    shared: &Shared<S>,
-    vehicle: &VehicleId,
-    ended_at: Micros,
-) -> Option<Signal> {
+/// What is stored of the vehicle, however long that takes.
+async fn read_lifecycle<S: StateStore>(shared: &Shared<S>, vehicle: &VehicleId) -> Lifecycle {
     loop {
         match lifecycle::read(&shared.js, &shared.names, vehicle).await {
-            Ok(life) => return life.on_still().filter(|on| on.stored > ended_at),
+            Ok(life) => return life,
             Err(error) => tracing::debug!(%error, %vehicle, "lifecycle not read yet"),
         }
         sleep(Duration::from_millis(250)).await;
