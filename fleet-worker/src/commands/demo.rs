@@ -40,15 +40,25 @@ round_interval = "1s"
 /// What could not be started, and what to do about it;
 /// [`Internal`](fleet_core::ErrorKind::Internal) if the table is not what it must be.
 pub async fn demo(args: &DemoArgs, file: Option<&Path>) -> Result<()> {
-    let settings = match file {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|e| Error::configuration(format!("{} can't be read", file.display())).caused_by(e))?,
-        None => CONFIG.to_owned(),
-    };
+    let settings = file.map_or_else(|| Ok(CONFIG.to_owned()), read)?;
     if Box::pin(run(args, &settings)).await? {
         Ok(())
     } else {
         Err(Error::internal("the table is not what the samples give"))
+    }
+}
+
+fn read(file: &Path) -> Result<String> {
+    let shown = file.display();
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Error::configuration(format!("{shown} can't be read")).caused_by(e))?;
+    // What else is wrong the programs' own reading says.
+    let sections = text.parse::<toml::Table>().unwrap_or_default();
+    match ["nats", "sink"].into_iter().find(|section| sections.contains_key(*section)) {
+        Some(section) => Err(Error::configuration(format!(
+            "{shown}: the demo starts servers of its own, leave [{section}] out"
+        ))),
+        None => Ok(text),
     }
 }
 

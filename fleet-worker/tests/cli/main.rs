@@ -73,6 +73,19 @@ fn bad_usage_is_64() {
 }
 
 #[test]
+fn a_demo_has_servers_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("fleet.toml");
+    for section in ["nats", "sink.timescale"] {
+        std::fs::write(&file, format!("interval = \"10s\"\n[{section}]\n")).unwrap();
+        let output = fleet(&["demo", "--config", file.to_str().unwrap()], &[]);
+        let name = section.split('.').next().unwrap();
+        assert_eq!(output.status.code(), Some(64), "{}", err(&output));
+        assert!(err(&output).ends_with(&format!("leave [{name}] out\n")), "{}", err(&output));
+    }
+}
+
+#[test]
 fn an_unknown_key_is_named() {
     let output = check("[nats]\nulr = \"x\"", &[], &[]);
     assert_eq!(output.status.code(), Some(64));
