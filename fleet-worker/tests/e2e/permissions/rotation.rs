@@ -6,23 +6,37 @@ use async_nats::connection::State;
 use async_nats::jetstream;
 use fleet_core::time::SECOND;
 use fleet_worker::clock::now;
+use fleet_worker::deployment::Program;
 use nkeys::KeyPair;
 
 use super::job::{Job, until_active};
 use crate::world::{Hand, eventually};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn keys_and_the_certificate_change_without_a_restart() {
-    let mut job = Job::start(&["CAR-1", "CAR-2"]).await;
+/// A vehicle that is bound and has sent something.
+struct Driving {
+    discovery: Program,
+    worker: Program,
+    hand: Hand,
+    begun: i64,
+}
+
+async fn drive(job: &mut Job, js: jetstream::Context) -> Driving {
     let discovery = job.program("discover", "DISCOVERY_0_A").await;
     let worker = job.program("run", "WORKER_0_A").await;
-    let js = jetstream::new(job.guarded.vehicle("CAR-1").await.0);
-    let mut hand = Hand::on(js.clone(), "CAR-1");
+    let mut hand = Hand::on(js, "CAR-1");
     hand.send("on", "").await;
     let bound = async || worker.metric("fleet_bound").await == Some(1);
     eventually("the vehicle is bound", Duration::from_secs(20), bound).await;
     let begun = now() - 4 * SECOND;
     hand.drive(begun, 1).await;
+    Driving { discovery, worker, hand, begun }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_the_certificate_change_without_a_restart() {
+    let mut job = Job::start(&["CAR-1", "CAR-2"]).await;
+    let js = jetstream::new(job.guarded.vehicle("CAR-1").await.0);
+    let Driving { discovery, worker, mut hand, begun } = drive(&mut job, js.clone()).await;
 
     // The worker's idle key, a vehicle's key and the certificate.
     let keys = job.guarded.folder().join("keys/keys.conf");
@@ -61,15 +75,8 @@ async fn keys_and_the_certificate_change_without_a_restart() {
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_take_up_new_keys_from_their_files_without_a_restart() {
     let mut job = Job::start(&["CAR-1"]).await;
-    let discovery = job.program("discover", "DISCOVERY_0_A").await;
-    let worker = job.program("run", "WORKER_0_A").await;
     let js = jetstream::new(job.guarded.vehicle("CAR-1").await.0);
-    let mut hand = Hand::on(js, "CAR-1");
-    hand.send("on", "").await;
-    let bound = async || worker.metric("fleet_bound").await == Some(1);
-    eventually("the vehicle is bound", Duration::from_secs(20), bound).await;
-    let begun = now() - 4 * SECOND;
-    hand.drive(begun, 1).await;
+    let Driving { discovery, worker, mut hand, begun } = drive(&mut job, js).await;
 
     let keys = job.guarded.folder().join("keys/keys.conf");
     let mut text = std::fs::read_to_string(&keys).unwrap();
