@@ -192,6 +192,10 @@ fn parse(url: &str, timeout: Duration) -> Result<Config> {
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         return Err(Error::configuration(SHAPE));
     }
+    // A second one would leave open where the password ends.
+    if url.matches('@').count() > 1 {
+        return Err(Error::configuration(SHAPE));
+    }
     let mut config: Config = verified_is_required(url).parse().map_err(|_| Error::configuration(SHAPE))?;
     config.connect_timeout(timeout);
     if config.get_application_name().is_none() {
@@ -363,6 +367,7 @@ mod tests {
         assert!(!shown.contains("sesame"), "{shown}");
         for bad in [
             "postgres://u:open@sesame@h/db",
+            "postgres://u:sesame@h:/d@b",
             "postgres://u:open/sesame",
             "postgres://h/db?sesame=1",
             "host=h password=sesame",
