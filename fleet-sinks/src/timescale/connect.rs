@@ -197,12 +197,25 @@ fn parse(url: &str, timeout: Duration) -> Result<Config> {
         return Err(Error::configuration(SHAPE));
     }
     let mut config: Config = verified_is_required(url).parse().map_err(|_| Error::configuration(SHAPE))?;
+    if !config.get_hosts().iter().all(is_host) {
+        return Err(Error::configuration(SHAPE));
+    }
     config.connect_timeout(timeout);
     if config.get_application_name().is_none() {
         config.application_name("fleet");
     }
     notice_lost_links(&mut config);
     Ok(config)
+}
+
+/// Whether this can be a host; the parser takes anything between two commas.
+fn is_host(host: &Host) -> bool {
+    match host {
+        Host::Tcp(name) => {
+            !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || "._-:%".contains(c))
+        }
+        Host::Unix(_) => true,
+    }
 }
 
 /// What a person can do about a certificate.
@@ -316,7 +329,6 @@ fn target(config: &Config) -> Option<String> {
     let mut hosts = Vec::new();
     for (i, host) in config.get_hosts().iter().enumerate() {
         let host = match host {
-            Host::Tcp(host) if host.contains('@') => return None,
             Host::Tcp(host) => host.clone(),
             Host::Unix(path) => path.display().to_string(),
         };
@@ -363,11 +375,13 @@ mod tests {
     fn nothing_shows_the_password() {
         let good = connector("postgres://u:sesame@h:1/db?sslmode=disable").unwrap();
         assert_eq!(good.target(), "h:1/db");
+        assert_eq!(connector("postgres://u:p@[::1]:5/d?sslmode=disable").unwrap().target(), "::1:5/d");
         let shown = format!("{good:?} {:?}", ConnectOptions::new("postgres://u:sesame@h/db"));
         assert!(!shown.contains("sesame"), "{shown}");
         for bad in [
             "postgres://u:open@sesame@h/db",
             "postgres://u:sesame@h:/d@b",
+            "postgres://u:sesame@h[i,://j/db",
             "postgres://u:open/sesame",
             "postgres://h/db?sesame=1",
             "host=h password=sesame",
