@@ -48,7 +48,9 @@ pub(super) fn read(values: &mut Values) -> NatsConfig {
 fn url(values: &mut Values) -> Url {
     let text = values.text("nats.url").trim().to_owned();
     let url = Url::new(text.clone());
-    if !text.split(',').all(|one| is_server(one.trim())) {
+    // Beside a user each needs its scheme: a comma could be the password's.
+    let apart = !text.contains('@') || text.split(',').all(|one| one.contains("://"));
+    if !apart || !text.split(',').all(|one| is_server(one.trim())) {
         // The parser's own words could quote a part of the password.
         let rule = "is not a URL such as nats://host:4222 or tls://host:4222";
         values.say("nats.url", format!("\"{url}\" {rule}"));

@@ -263,8 +263,16 @@ fn a_server_is_an_address_and_no_more() {
     for url in ["h", "h:1", "nats://h:1/", "tls://u:p@h, nats://[::1]:4222"] {
         load(&format!("[nats]\nurl = \"{url}\""), &[], &[]).unwrap();
     }
-    for url in ["nats:/9a:1,n/t@s:a/b:2", "nats://h/path", "nats://h?a=b", "nats://h#a", "h,", "", "nats://"]
-    {
+    for url in [
+        "nats://u:p@h:1,i",
+        "nats:/9a:1,n/t@s:a/b:2",
+        "nats://h/path",
+        "nats://h?a=b",
+        "nats://h#a",
+        "h,",
+        "",
+        "nats://",
+    ] {
         refused(&format!("[nats]\nurl = \"{url}\""), &[], &["nats.url: "]);
     }
 }
