@@ -2,11 +2,13 @@
 """What a vehicles' account costs the server: CPU seconds per million stored messages, in one account and
 with `fleet.>` exported as a service. Usage: cost.py NATS_SERVER [MESSAGES]"""
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 CAR = '{ user: car, password: x }'
 FORMS = {
@@ -40,43 +42,53 @@ def cpu(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(server, form, every, messages):
+@contextlib.contextmanager
+def running(server, accounts=""):
+    """A server with JetStream, once it answers: its process id and its port."""
     with tempfile.TemporaryDirectory() as folder:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         with open(f"{folder}/conf", "w") as conf:
             conf.write(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/store", strict: true }}\n')
-            conf.write(FORMS[form])
+            conf.write(accounts)
         process = subprocess.Popen([server, "-c", f"{folder}/conf", "-l", f"{folder}/log"])
         try:
             for _ in range(100):
                 try:
-                    operator, said = connect(port, b"car" if form == "one account" else b"ops")
+                    socket.create_connection(("127.0.0.1", port), 5).close()
                     break
                 except OSError:
-                    process.poll()
-                    subprocess.run(["sleep", "0.1"], check=True)
-            operator.sendall(b"PUB $JS.API.STREAM.CREATE.T _INBOX.a %d\r\n%s\r\n" % (len(STREAM), STREAM))
-            assert b'"error"' not in answer(said)
-            car, lines = connect(port, b"car")
-            before, sent, acks = cpu(process.pid), 0, 0
-            while sent < messages:
-                batch = []
-                for sent in range(sent + 1, sent + 257):
-                    reply = b" _INBOX.a" if sent % every == 0 else b""
-                    batch.append(b"PUB fleet.0.CAR.speed%s 14\r\n12345678901234\r\n" % reply)
-                car.sendall(b"".join(batch))
-                while acks < sent // every - 1024 // every:
-                    answer(lines)
-                    acks += 1
-            while acks < sent // every:
-                answer(lines)
-                acks += 1
-            return (cpu(process.pid) - before) / sent * 1e6
+                    time.sleep(0.1)
+            yield process.pid, port
         finally:
             process.terminate()
             process.wait()
+
+
+def make_stream(link, lines):
+    link.sendall(b"PUB $JS.API.STREAM.CREATE.T _INBOX.a %d\r\n%s\r\n" % (len(STREAM), STREAM))
+    assert b'"error"' not in answer(lines)
+
+
+def measure(server, form, every, messages):
+    with running(server, FORMS[form]) as (pid, port):
+        make_stream(*connect(port, b"car" if form == "one account" else b"ops"))
+        car, lines = connect(port, b"car")
+        before, sent, acks = cpu(pid), 0, 0
+        while sent < messages:
+            batch = []
+            for sent in range(sent + 1, sent + 257):
+                reply = b" _INBOX.a" if sent % every == 0 else b""
+                batch.append(b"PUB fleet.0.CAR.speed%s 14\r\n12345678901234\r\n" % reply)
+            car.sendall(b"".join(batch))
+            while acks < sent // every - 1024 // every:
+                answer(lines)
+                acks += 1
+        while acks < sent // every:
+            answer(lines)
+            acks += 1
+        return (cpu(pid) - before) / sent * 1e6
 
 
 def main():

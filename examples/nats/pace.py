@@ -3,13 +3,11 @@
 3,333 a second, as of 10,000 vehicles. Usage: pace.py NATS_SERVER [SECONDS]"""
 
 import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from cost import STREAM, answer, connect, cpu
+from cost import connect, cpu, make_stream, running
 
 VEHICLES = 10_000
 # Name, stream, an ack every so many (0: none), a subscription for each vehicle, at a time, a second.
@@ -48,31 +46,19 @@ def publish(link, every, together, rate, seconds):
 
 
 def measure(server, stream, every, subscribed, together, rate, seconds):
-    with tempfile.TemporaryDirectory() as folder:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        with open(f"{folder}/conf", "w") as conf:
-            conf.write(f'listen: "127.0.0.1:{port}"\njetstream {{ store_dir: "{folder}/store" }}\n')
-        process = subprocess.Popen([server, "-c", f"{folder}/conf", "-l", f"{folder}/log"])
-        try:
-            time.sleep(1)
-            (vehicles, said), (worker, _) = connect(port, b"car"), connect(port, b"worker")
-            vehicles.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if stream:
-                vehicles.sendall(b"PUB $JS.API.STREAM.CREATE.T _INBOX.a %d\r\n%s\r\n" % (len(STREAM), STREAM))
-                assert b'"error"' not in answer(said)
-            if subscribed:
-                worker.sendall(b"".join(b"SUB fleet.0.%d.* %d\r\n" % (n, n + 2) for n in range(VEHICLES)))
-            for link in (vehicles, worker):
-                threading.Thread(target=drain, args=(link,), daemon=True).start()
-            time.sleep(1)
-            before = cpu(process.pid)
-            sent = publish(vehicles, every, together, rate, seconds)
-            return (cpu(process.pid) - before) / sent * 1e6
-        finally:
-            process.kill()
-            process.wait()
+    with running(server) as (pid, port):
+        (vehicles, said), (worker, _) = connect(port, b"car"), connect(port, b"worker")
+        vehicles.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if stream:
+            make_stream(vehicles, said)
+        if subscribed:
+            worker.sendall(b"".join(b"SUB fleet.0.%d.* %d\r\n" % (n, n + 2) for n in range(VEHICLES)))
+        for link in (vehicles, worker):
+            threading.Thread(target=drain, args=(link,), daemon=True).start()
+        time.sleep(1)
+        before = cpu(pid)
+        sent = publish(vehicles, every, together, rate, seconds)
+        return (cpu(pid) - before) / sent * 1e6
 
 
 def main():
