@@ -7,6 +7,7 @@
 //! alone.
 
 mod aligner;
+mod changed;
 mod great_circle;
 mod interpolator;
 mod linear;

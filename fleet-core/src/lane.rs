@@ -1,8 +1,10 @@
 //! The heart: messages in, batches out. No I/O, no clock, no `await`; time and messages are handed to
 //! it, so that a run can be repeated to the byte.
 
+mod ahead;
 mod counters;
 mod latest;
+mod output;
 mod sequences;
 #[cfg(test)]
 mod tests;
@@ -14,11 +16,11 @@ use hashbrown::HashMap;
 
 pub use counters::LaneCounters;
 
-use self::latest::Latest;
+use self::output::Output;
 use self::sequences::Sequences;
 use self::vehicle::Vehicle;
-use crate::align::{Aligner, Methods, Track};
-use crate::batch::{Batch, BatchBuilder, Row};
+use crate::align::{Aligner, Methods};
+use crate::batch::Batch;
 use crate::bind::{Binding, VehicleState};
 use crate::decode::{DecodeError, Decoder, check};
 use crate::error::Result;
@@ -28,16 +30,13 @@ use crate::sample::Samples;
 use crate::schema::{Problem, Schema};
 use crate::time::Micros;
 
-/// How many messages' vehicles are brought near at a time: as many as the nearest cache holds easily.
-const GROUP: usize = 32;
-
 /// One single-threaded run of the pipeline's middle, with its own vehicles.
 #[derive(Debug)]
 pub struct Lane {
     schema: Schema,
     decoder: Arc<dyn Decoder>,
     aligner: Aligner,
-    builder: BatchBuilder,
+    output: Output,
     vehicles: Vec<Option<Vehicle>>,
     /// By slot: before that server time a tick has nothing to do. Apart from the vehicles, of which
     /// nearly all can be passed over.
@@ -45,7 +44,6 @@ pub struct Lane {
     /// By slot: something came since the last snapshot.
     dirty: Vec<bool>,
     sequences: Sequences,
-    latest: Latest,
     /// The vehicles of a tick; empty between ticks.
     ticking: Vec<Slot>,
     free: Vec<Slot>,
@@ -53,7 +51,6 @@ pub struct Lane {
     samples: Samples,
     letters: Vec<DeadLetter>,
     gaps: Vec<(Slot, Micros)>,
-    counters: LaneCounters,
 }
 
 impl Lane {
@@ -63,19 +60,17 @@ impl Lane {
             schema: schema.clone(),
             decoder,
             aligner,
-            builder: BatchBuilder::new(schema),
+            output: Output::new(schema),
             vehicles: Vec::new(),
             due: Vec::new(),
             dirty: Vec::new(),
             sequences: Sequences::new(schema.signals().len()),
-            latest: Latest::new(schema),
             ticking: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
             samples: Samples::default(),
             letters: Vec::new(),
             gaps: Vec::new(),
-            counters: LaneCounters::default(),
         }
     }
 
@@ -90,7 +85,7 @@ impl Lane {
 
     /// What it has done so far.
     pub fn counters(&self) -> &LaneCounters {
-        &self.counters
+        &self.output.counters
     }
 
     /// [`Aligner::context`], microseconds of event time.
@@ -141,7 +136,7 @@ impl Lane {
         self.vehicles[slot.index()] = Some(Vehicle::new(binding, track));
         self.dirty[slot.index()] = false;
         self.sequences.reset(slot);
-        self.latest.reset(slot);
+        self.output.latest.reset(slot);
         self.by_id.insert(binding.vehicle.clone(), slot);
         slot
     }
@@ -153,71 +148,13 @@ impl Lane {
         self.free.push(slot);
         self.gaps.retain(|(s, _)| *s != slot);
         if let Some((generation, key)) = vehicle.key
-            && generation == self.builder.generation()
+            && generation == self.output.builder.generation()
         {
-            self.builder.remember(&vehicle.id, key);
+            self.output.builder.remember(&vehicle.id, key);
         }
         if rows == Rows::Drop {
-            self.builder.forget(&vehicle.id);
+            self.output.builder.forget(&vehicle.id);
         }
-    }
-
-    /// Takes messages of bound vehicles in their order, each as [`message`](Self::message) does. With
-    /// some thousand vehicles quicker than one by one: what is kept of them is fetched together.
-    pub fn messages(&mut self, messages: &[Message], now: Micros) {
-        for group in messages.chunks(GROUP) {
-            self.bring_near(group.iter().filter_map(|message| match message.topic {
-                Topic::Signal(signal) => Some((message.slot, signal)),
-                Topic::On => None,
-            }));
-            group.iter().for_each(|message| self.message(message, now));
-        }
-    }
-
-    /// Reads what samples of the signals will need of their vehicles, so that a dozen reads from far
-    /// memory are under way at once instead of one: a level of pointers a pass, for within it no read
-    /// waits for another.
-    fn bring_near(&self, wanted: impl Iterator<Item = (Slot, SignalIndex)>) {
-        let mut sum = 0;
-        let mut found = [None; GROUP];
-        for (found, (slot, signal)) in found.iter_mut().zip(wanted) {
-            *found = self.vehicle(slot).map(|vehicle| (vehicle, slot, signal));
-            sum ^= self.sequences.touch(slot, signal);
-            sum ^= found.map_or(0, |(vehicle, ..)| vehicle.touch());
-        }
-        for (vehicle, _, signal) in found.iter().flatten() {
-            sum ^= vehicle.track.touch_rings(*signal);
-        }
-        let mut with_rows = [None; GROUP];
-        for (found, with_row) in found.iter().zip(&mut with_rows) {
-            let Some((vehicle, slot, signal)) = *found else { continue };
-            sum ^= vehicle.track.touch_next(signal);
-            let past = vehicle.track.may_correct(signal);
-            if past || self.aligner.may_complete(&vehicle.track, signal) {
-                sum ^= vehicle.track.touch_rows(past) ^ vehicle.touch_rest() ^ self.latest.touch(slot);
-                *with_row = Some(vehicle);
-            }
-        }
-        for vehicle in with_rows.iter().flatten() {
-            sum ^= vehicle.touch_name();
-        }
-        std::hint::black_box(sum);
-    }
-
-    /// Reads in the same way what a tick will need; the samples only where it has rows.
-    fn bring_near_for_tick(&self, slots: &[Slot], now: Micros) {
-        let mut sum = 0;
-        let vehicles = || slots.iter().filter_map(|slot| self.vehicle(*slot));
-        for vehicle in vehicles() {
-            sum ^= vehicle.touch() ^ vehicle.touch_rest();
-        }
-        for vehicle in vehicles() {
-            sum ^= vehicle.track.touch_all_rings();
-        }
-        for vehicle in vehicles().filter(|vehicle| self.aligner.is_due(&vehicle.track, now)) {
-            sum ^= vehicle.track.touch_rows(false) ^ vehicle.touch_name();
-        }
-        std::hint::black_box(sum);
     }
 
     /// Takes a message of a bound vehicle; `now` is the server's clock. What can't be used becomes a
@@ -228,7 +165,7 @@ impl Lane {
             return;
         };
         let spec = self.schema.signal(signal);
-        self.counters.messages += 1;
+        self.output.counters.messages += 1;
         if message.live
             && let Some(from) = self.sequences.follow(
                 message.slot,
@@ -237,30 +174,25 @@ impl Lane {
                 message.arrival,
             )
         {
-            self.counters.sequence_gaps += 1;
+            self.output.counters.sequence_gaps += 1;
             self.gaps.push((message.slot, from));
         }
         self.samples.reset(spec.columns.len());
         if let Err(error) = self.decoder.decode(spec, &message.payload, &mut self.samples) {
             return self.refuse(message, signal, error);
         }
-        self.counters.samples += self.samples.len() as u64;
+        self.output.counters.samples += self.samples.len() as u64;
         let refused = check(&self.schema, signal, &mut self.samples, now);
         let (samples, arrival) = (&self.samples, message.arrival);
-        let mut rows = RowsOf {
-            slot: message.slot,
-            builder: &mut self.builder,
-            latest: &mut self.latest,
-            counters: &mut self.counters,
-        };
-        let inserted = rows
-            .emit(vehicle, |track, mut out| self.aligner.insert(track, signal, samples, arrival, &mut out));
+        let inserted = self.output.of(message.slot, vehicle, |track, mut out| {
+            self.aligner.insert(track, signal, samples, arrival, &mut out)
+        });
         self.due[message.slot.index()] = vehicle.track.due();
         self.dirty[message.slot.index()] = true;
-        self.counters.late += inserted.late.len() as u64;
-        self.counters.duplicates += inserted.duplicates as u64;
-        self.counters.replayed += inserted.replayed as u64;
-        self.counters.overflowed += inserted.overflowed as u64;
+        self.output.counters.late += inserted.late.len() as u64;
+        self.output.counters.duplicates += inserted.duplicates as u64;
+        self.output.counters.replayed += inserted.replayed as u64;
+        self.output.counters.overflowed += inserted.overflowed as u64;
         if let Some(problem) = refused.first {
             self.refuse(message, signal, problem);
         } else if !inserted.late.is_empty() {
@@ -270,7 +202,7 @@ impl Lane {
     }
 
     fn refuse(&mut self, message: &Message, signal: SignalIndex, error: DecodeError) {
-        self.counters.refuse(error.refusal);
+        self.output.counters.refuse(error.refusal);
         let Some(vehicle) = self.vehicle(message.slot) else { return };
         self.letters.push(DeadLetter {
             vehicle: vehicle.id.clone(),
@@ -295,6 +227,7 @@ impl Lane {
     pub fn catching_up(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
             vehicle.catching_up = true;
+            vehicle.track.wait_for_all();
         }
     }
 
@@ -304,10 +237,7 @@ impl Lane {
         #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
         let due = self.due.iter().enumerate().filter(|(_, due)| **due <= now).map(|(s, _)| Slot(s as u32));
         ticking.extend(due);
-        for group in ticking.chunks(GROUP) {
-            self.bring_near_for_tick(group, now);
-            group.iter().for_each(|slot| self.tick_one(*slot, now));
-        }
+        self.tick_all(&ticking, now);
         ticking.clear();
         self.ticking = ticking;
     }
@@ -315,47 +245,35 @@ impl Lane {
     fn tick_one(&mut self, slot: Slot, now: Micros) {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
         let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
-        let mut rows = RowsOf {
-            slot,
-            builder: &mut self.builder,
-            latest: &mut self.latest,
-            counters: &mut self.counters,
-        };
-        rows.emit(vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
+        self.output.of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
         self.due[slot.index()] = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
     }
 
     /// Emits everything that a vehicle's samples give.
     pub fn finish(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
-            let mut rows = RowsOf {
-                slot,
-                builder: &mut self.builder,
-                latest: &mut self.latest,
-                counters: &mut self.counters,
-            };
-            rows.emit(vehicle, |track, mut out| self.aligner.finish(track, &mut out));
+            self.output.of(slot, vehicle, |track, mut out| self.aligner.finish(track, &mut out));
             self.dirty[slot.index()] = true;
         }
     }
 
     /// How many rows wait for the next batch.
     pub fn rows(&self) -> usize {
-        self.builder.len()
+        self.output.builder.len()
     }
 
     /// The rows so far as a batch; it may be empty.
     ///
     /// # Errors
-    /// As [`BatchBuilder::seal`].
+    /// As [`BatchBuilder::seal`](crate::batch::BatchBuilder::seal).
     pub fn seal(&mut self) -> Result<Batch> {
-        self.counters.batches += 1;
-        self.builder.seal()
+        self.output.counters.batches += 1;
+        self.output.builder.seal()
     }
 
     /// Drops the rows that wait.
     pub fn drop_rows(&mut self) {
-        self.builder.drop_rows();
+        self.output.builder.drop_rows();
     }
 
     /// The state of one vehicle, true once the rows emitted so far are durable. `margin` is taken off
@@ -373,7 +291,7 @@ impl Lane {
             horizon: snapshot.horizon,
             newest: snapshot.newest,
             released_at: None,
-            latest: self.latest.get(slot),
+            latest: self.output.latest.get(slot),
         })
     }
 
@@ -414,35 +332,4 @@ pub enum Rows {
     Keep,
     /// They are dropped: somebody else computes them.
     Drop,
-}
-
-/// Where the rows of a vehicle go.
-struct RowsOf<'a> {
-    slot: Slot,
-    builder: &'a mut BatchBuilder,
-    latest: &'a mut Latest,
-    counters: &'a mut LaneCounters,
-}
-
-impl RowsOf<'_> {
-    /// Runs the aligner on the vehicle; its rows go into the batch under way.
-    fn emit<R>(
-        &mut self,
-        vehicle: &mut Vehicle,
-        run: impl FnOnce(&mut Track, &mut dyn FnMut(Row<'_>)) -> R,
-    ) -> R {
-        let Vehicle { id, epoch, track, key, .. } = vehicle;
-        run(track, &mut |row| {
-            let generation = self.builder.generation();
-            // The vehicle enters a batch only when it has a row in it.
-            let (_, key) = match *key {
-                Some(known) if known.0 == generation => known,
-                _ => *key.insert((generation, self.builder.admit(id, *epoch))),
-            };
-            self.counters.rows += 1;
-            self.counters.corrections += u64::from(row.correction);
-            self.latest.keep(self.slot, &row);
-            self.builder.push(key, row);
-        })
-    }
 }

@@ -1,5 +1,6 @@
 //! Joins the signals' rules to rows.
 
+use super::changed::{Changed, PIECE};
 use super::methods::Methods;
 use super::ring::{Merged, Ring};
 use super::rules::Rules;
@@ -22,35 +23,9 @@ pub struct Aligner {
     rules: Box<[Rules]>,
 }
 
-/// How many samples of a message are settled at once.
-const PIECE: usize = 64;
-
 /// A row with so many columns is put together in little memory, any other in much.
 const FEW: usize = 16;
 const MOST: usize = MAX_SIGNALS * MAX_COLUMNS;
-
-/// The samples that changed something, collected so that a message corrects each row once. A frame
-/// has at most 64 samples; a longer message is taken in pieces.
-#[derive(Default)]
-struct Changed {
-    /// The piece's first sample.
-    first: usize,
-    /// A bit for each of the piece's samples.
-    bits: u64,
-    /// Whether a row that was emitted may hang on them.
-    corrects: bool,
-}
-
-/// What is not waited for: rows up to `until`, and the signals in `signals` (a bit each).
-#[derive(Clone, Copy)]
-struct Unwaited {
-    until: Micros,
-    signals: u32,
-}
-
-impl Unwaited {
-    const NOTHING: Self = Self { until: Micros::MIN, signals: 0 };
-}
 
 impl Aligner {
     /// An aligner for the schema's signals with the methods that they name.
@@ -96,6 +71,7 @@ impl Aligner {
             heard: NEVER,
             due: Micros::MAX,
             waits_for: None,
+            given_up: 0,
         }
     }
 
@@ -120,6 +96,9 @@ impl Aligner {
             Some(ring) if ring.columns() == samples.columns() && s < self.rules.len() => {
                 let again = ring.heard().is_some_and(|heard| arrival < heard);
                 ring.hear(arrival);
+                if !again {
+                    track.given_up &= !(1 << s);
+                }
                 again
             }
             _ => return done,
@@ -218,7 +197,7 @@ impl Aligner {
         let reach = self.rules[s].reach;
         let free_from = ring.view().time(reach.before).or(ring.newest()).unwrap_or(time);
         let until = free_from.saturating_add(reach.look_back).saturating_sub(1);
-        self.advance(track, Unwaited { until, ..Unwaited::NOTHING }, emit);
+        self.advance(track, until, emit);
         track.rings[s].drop_oldest();
         true
     }
@@ -241,7 +220,7 @@ impl Aligner {
         }
         *changed = Changed { first: changed.first, ..Changed::default() };
         if !self.waits_on(track, s) {
-            self.advance(track, Unwaited::NOTHING, emit);
+            self.advance(track, Micros::MIN, emit);
         }
     }
 
@@ -255,14 +234,17 @@ impl Aligner {
         next > track.newest || (others && next > self.pruned_soon(track.newest))
     }
 
-    /// Whether the next sample of signal `s` probably completes a row; a guess.
-    pub(crate) fn may_complete(&self, track: &Track, s: SignalIndex) -> bool {
-        if track.waits_for.is_some_and(|other| usize::from(other) != s.index()) {
-            return false;
-        }
+    /// Whether the next sample of signal `s` probably gives rows, and if so, whether these are past ones
+    /// that went without it; a guess.
+    pub(crate) fn foresees_rows(&self, track: &Track, s: SignalIndex) -> Option<bool> {
+        let past = track.rings.get(s.index())?.newest().is_some_and(|newest| newest < track.frontier);
         let next = track.frontier.saturating_add(self.schema.interval());
-        let mut others = track.rings.iter().enumerate().filter(|(other, _)| *other != s.index());
-        others.all(|(_, ring)| ring.newest().is_none_or(|newest| newest >= next))
+        let is_there = |(other, ring): (u8, &Ring)| {
+            let waited = usize::from(other) != s.index() && !track.has_given_up(other);
+            !waited || ring.newest().is_none_or(|newest| newest >= next)
+        };
+        let waits_for_it = track.waits_for.is_none_or(|other| usize::from(other) == s.index());
+        (past || (waits_for_it && (0..).zip(&track.rings).all(is_there))).then_some(past)
     }
 
     /// Rows up to there wait for nothing, or samples that they need would be forgotten.
@@ -301,23 +283,24 @@ impl Aligner {
         }
     }
 
-    /// Emits the rows after the frontier for as long as they wait for nothing.
-    fn advance(&self, track: &mut Track, unwaited: Unwaited, emit: &mut impl FnMut(Row<'_>)) {
+    /// Emits the rows after the frontier for as long as they wait for nothing, as those up to `until`.
+    fn advance(&self, track: &mut Track, until: Micros, emit: &mut impl FnMut(Row<'_>)) {
         let interval = self.schema.interval();
         let Some(newest) = track.newest() else { return };
         let limit = grid_at_or_before(newest, interval);
-        let until = unwaited.until.max(self.pruned_soon(newest));
+        let until = until.max(self.pruned_soon(newest));
         track.waits_for = None;
         let first = match track.frontier() {
             Some(frontier) => frontier.checked_add(interval),
             None => track.oldest().map(|oldest| grid_at_or_after(oldest, interval)),
         };
         let mut next = first;
+        let mut complete = until;
         while let Some(t) = next.filter(|&t| t <= limit) {
-            if t > until {
-                track.waits_for = self.first_incomplete(track, t, unwaited.signals);
-                if track.waits_for.is_some() {
-                    return;
+            if t > complete {
+                match self.complete_until(track, t) {
+                    Ok(instant) => complete = instant,
+                    Err(signal) => return track.waits_for = Some(signal),
                 }
             }
             track.frontier = t;
@@ -338,11 +321,14 @@ impl Aligner {
         }
     }
 
-    /// A signal that the row at `t` waits for.
-    fn first_incomplete(&self, track: &Track, t: Micros, unwaited: u32) -> Option<u8> {
+    /// Up to which instant, `t` or a later one, rows wait for nothing; or a signal that the row at `t`
+    /// waits for.
+    fn complete_until(&self, track: &Track, t: Micros) -> Result<Micros, u8> {
         let signals = (0..).zip(self.rules.iter().zip(&track.rings));
-        let mut waited = signals.filter(|(s, _)| unwaited >> s & 1 == 0);
-        waited.find(|(_, (rules, ring))| !rules.is_complete(ring, t)).map(|(s, _)| s)
+        let mut waited = signals.filter(|(s, _)| !track.has_given_up(*s));
+        waited.try_fold(Micros::MAX, |until, (s, (rules, ring))| {
+            rules.complete_until(ring, t).map(|instant| instant.min(until)).ok_or(s)
+        })
     }
 
     /// Emits the row at `t`, if any signal has a value there.
@@ -380,45 +366,53 @@ impl Aligner {
     /// Emits the rows that wait only for signals from which nothing has arrived for `patience`,
     /// while others went on. `now` is server time. Not to be called during a catch-up.
     pub fn tick(&self, track: &mut Track, now: Micros, emit: &mut impl FnMut(Row<'_>)) {
-        let mut signals = 0_u32;
-        track.due = Micros::MAX;
-        for (s, ring) in track.rings.iter().enumerate() {
-            if let Some(due) = self.due(track, ring) {
-                signals |= u32::from(due <= now) << s;
-                track.due = track.due.min(due);
+        let mut given_up = track.given_up;
+        let mut next = Micros::MAX;
+        for (s, due) in self.dues(track) {
+            if due <= now {
+                given_up |= 1 << s;
+            } else {
+                next = next.min(due);
             }
         }
-        if signals != 0 {
-            self.advance(track, Unwaited { until: Micros::MIN, signals }, emit);
+        track.due = next;
+        if given_up != track.given_up {
+            track.given_up = given_up;
+            self.advance(track, Micros::MIN, emit);
         }
     }
 
-    /// Whether patience with a signal has ended by `now`, so that [`tick`](Self::tick) may have rows.
+    /// Whether patience with a signal ends by `now`, so that [`tick`](Self::tick) may have rows.
     pub(crate) fn is_due(&self, track: &Track, now: Micros) -> bool {
-        track.rings.iter().filter_map(|ring| self.due(track, ring)).any(|due| due <= now)
+        self.dues(track).any(|(_, due)| due <= now)
     }
 
-    /// When patience with a signal ends, if it is silent while others went on.
-    fn due(&self, track: &Track, ring: &Ring) -> Option<Micros> {
-        let heard = ring.heard().filter(|heard| *heard < track.heard)?;
-        Some(heard.max(track.patience_from).saturating_add(self.schema.patience()))
+    /// When patience ends with each signal that is silent while others went on, and not given up yet.
+    fn dues(&self, track: &Track) -> impl Iterator<Item = (u8, Micros)> {
+        let silent = |(s, ring): (u8, &Ring)| {
+            let heard = ring.heard().filter(|heard| *heard < track.heard && !track.has_given_up(s))?;
+            Some((s, heard.max(track.patience_from).saturating_add(self.schema.patience())))
+        };
+        (0..).zip(&track.rings).filter_map(silent)
     }
 
     /// When, after `now`, the next call of [`tick`](Self::tick) can have rows (server time), if nothing
     /// is inserted until then; `None` if never.
     pub fn next_tick(&self, track: &Track, now: Micros) -> Option<Micros> {
-        track.rings.iter().filter_map(|ring| self.due(track, ring)).filter(|due| *due > now).min()
+        self.dues(track).map(|(_, due)| due).filter(|due| *due > now).min()
     }
 
     /// Lets patience begin anew at `now`, server time; called after a catch-up.
     pub fn touch(&self, track: &mut Track, now: Micros) {
         track.patience_from = track.patience_from.max(now);
+        track.wait_for_all();
+        track.due = track.due.min(track.patience_from.saturating_add(self.schema.patience()));
     }
 
     /// Emits all rows up to the last sample of any signal, waiting for nothing. The track stays
     /// usable; later samples give further rows and corrections.
     pub fn finish(&self, track: &mut Track, emit: &mut impl FnMut(Row<'_>)) {
-        self.advance(track, Unwaited { until: Micros::MAX, signals: 0 }, emit);
+        self.advance(track, Micros::MAX, emit);
     }
 
     /// What another worker needs to go on from here. Forgets what nothing can need any more.
@@ -430,25 +424,5 @@ impl Aligner {
             horizon: track.rings.iter().map(Ring::horizon).collect(),
             newest: track.rings.iter().map(Ring::newest).collect(),
         }
-    }
-}
-
-impl Changed {
-    fn push(&mut self, sample: usize) {
-        self.bits |= 1 << (sample - self.first);
-    }
-
-    /// The instants, sorted.
-    fn times<'a>(&self, samples: &Samples, room: &'a mut [Micros; PIECE]) -> &'a [Micros] {
-        let piece = samples.iter().skip(self.first).take(PIECE).enumerate();
-        let changed = piece.filter(|(i, _)| self.bits >> i & 1 == 1);
-        let mut len = 0;
-        for (place, (_, (time, _))) in room.iter_mut().zip(changed) {
-            *place = time;
-            len += 1;
-        }
-        let times = &mut room[..len];
-        times.sort_unstable();
-        times
     }
 }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use prefetch_index::prefetch_index;
+
 use super::track::NEVER;
 use super::view::{View, WIDE, wide};
 use crate::time::{Micros, SECOND};
@@ -219,24 +221,19 @@ impl Ring {
         self.room = u32::try_from(room).unwrap_or(u32::MAX);
     }
 
-    /// Reads the ring itself, so that it is near soon; of no meaning, as of the next two.
-    pub(super) fn touch(&self) -> u64 {
-        self.heard.cast_unsigned()
+    /// Has the place of the next sample fetched from far memory, and the oldest that stays.
+    pub(super) fn prefetch_next(&self) {
+        prefetch_index(&self.words, self.place(self.len()).start);
+        prefetch_index(&self.words, self.place(1.min(self.len())).end - 1);
     }
 
-    /// Reads the place of the next sample.
-    pub(super) fn touch_next(&self) -> u64 {
-        let word = |at: usize| self.words.get(at).copied().unwrap_or(0);
-        u64::from(word(self.place(self.len()).start) ^ word(self.place(1.min(self.len())).end - 1))
-    }
-
-    /// Reads samples around the next row, or around the last few.
-    pub(super) fn touch_rows(&self, past: bool) -> u64 {
+    /// Has samples around the next row fetched, or around the last few.
+    pub(super) fn prefetch_rows(&self, past: bool) {
         let last = self.len().saturating_sub(1);
         let from = (self.cursor as usize).saturating_sub(if past { 4 } else { 1 });
-        let first =
-            |position: usize| self.words.get(self.place(position.min(last)).start).copied().unwrap_or(0);
-        u64::from(first(from) ^ first(from + 3))
+        for position in [from, from + 3] {
+            prefetch_index(&self.words, self.place(position.min(last)).start);
+        }
     }
 
     /// Bytes on the heap.

@@ -60,24 +60,24 @@ impl Rules {
         earlier.zip(later).is_some_and(|(earlier, later)| later.saturating_sub(earlier) > self.signal.max_gap)
     }
 
-    /// Whether no further sample is waited for at `t`: the ones after it are there, or a gap makes
-    /// them useless, or the signal is silent.
-    pub(super) fn is_complete(&self, ring: &Ring, t: Micros) -> bool {
-        let Some(newest) = ring.newest() else { return true };
+    /// Up to which instant, `t` or a later one, no further sample is waited for: the ones after it are
+    /// there, or a gap makes them useless, or the signal is silent. `None`: at `t` one is waited for.
+    pub(super) fn complete_until(&self, ring: &Ring, t: Micros) -> Option<Micros> {
+        let Some(newest) = ring.newest().filter(|_| self.reach.after > 0) else { return Some(Micros::MAX) };
         // The two usual answers need no look at the samples.
         if newest < t {
-            return self.reach.after == 0 || t.saturating_sub(newest) > self.signal.max_gap;
+            return (t.saturating_sub(newest) > self.signal.max_gap).then_some(Micros::MAX);
         }
         if self.reach.after <= 1 {
-            return true;
+            return Some(newest);
         }
         let view = ring.view();
         let next = view.count_before(t);
-        let after = view.len() - next;
-        if after >= self.reach.after || (self.keeps_hits && view.time(next) == Some(t)) {
-            return true;
-        }
-        next == 0 || (next..view.len()).any(|i| self.is_gap(view.time(i - 1), view.time(i)))
+        let there = view.len() - next >= self.reach.after
+            || next == 0
+            || (self.keeps_hits && view.time(next) == Some(t))
+            || (next..view.len()).any(|i| self.is_gap(view.time(i - 1), view.time(i)));
+        there.then_some(t)
     }
 
     /// Whether a sample exactly on `t` is its value, whatever the others say.

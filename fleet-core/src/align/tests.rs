@@ -174,6 +174,24 @@ fn patience_ends_when_others_go_on_and_the_missing_value_comes_later() {
 }
 
 #[test]
+fn once_patience_has_ended_rows_do_not_wait_until_the_signal_is_heard_again() {
+    let mut v = vehicle(&["linear", "linear"]);
+    v.send(1, &[(9, 9.0)]);
+    v.send(0, &[(8, 8.0), (24, 24.0)]);
+    v.tick(39);
+    assert_eq!(v.seen().len(), 2);
+    v.message(0, &[(34, 34.0)], 40);
+    assert_eq!(v.seen(), [new(30, &[Some(30.0), None])]);
+    v.message(1, &[(35, 35.0)], 41);
+    assert_eq!(v.seen().iter().filter(|row| row.2).count(), 3);
+    v.message(0, &[(44, 44.0)], 44);
+    v.tick(70);
+    assert_eq!(v.seen(), []);
+    v.tick(71);
+    assert_eq!(v.seen(), [new(40, &[Some(40.0), None])]);
+}
+
+#[test]
 fn patience_is_not_lost_with_a_vehicle_that_is_silent_as_a_whole() {
     let mut v = vehicle(&["linear", "linear"]);
     v.message(1, &[(9, 9.0)], 14);

@@ -1,5 +1,7 @@
 //! What the aligner keeps of one vehicle, and what it says of it.
 
+use prefetch_index::prefetch_index;
+
 use super::ring::Ring;
 use crate::ids::SignalIndex;
 use crate::time::Micros;
@@ -26,6 +28,8 @@ pub struct Track {
     pub(super) due: Micros,
     /// The signal that the row after the frontier waits for, if one is known.
     pub(super) waits_for: Option<u8>,
+    /// A bit for each signal that is silent while others went on, and has been waited for long enough.
+    pub(super) given_up: u32,
     /// Rows up to it were emitted by an earlier holder, or [`NEVER`].
     pub(super) floor: Micros,
 }
@@ -52,6 +56,15 @@ impl Track {
         self.due
     }
 
+    pub(super) fn has_given_up(&self, signal: u8) -> bool {
+        self.given_up >> signal & 1 == 1
+    }
+
+    /// Waits for all signals again, for how long [`Aligner::touch`](super::Aligner::touch) will say.
+    pub(crate) fn wait_for_all(&mut self) {
+        self.given_up = 0;
+    }
+
     /// How many samples are held.
     pub fn samples(&self) -> usize {
         self.rings.iter().map(Ring::len).sum()
@@ -63,35 +76,32 @@ impl Track {
         size_of::<Self>() + size_of_val(&*self.rings) + heap
     }
 
-    /// Reads the rings that tell whether a sample of the signal completes a row, and nothing of what
-    /// they point to, so that they are near when it comes; the sum is of no meaning.
-    pub(crate) fn touch_rings(&self, signal: SignalIndex) -> u64 {
+    /// Has the rings fetched that tell whether a sample of the signal completes a row, and nothing of
+    /// what they point to.
+    pub(crate) fn prefetch_rings(&self, signal: SignalIndex) {
         match self.waits_for {
             Some(other) if usize::from(other) != signal.index() => {
-                self.rings.get(signal.index()).map_or(0, Ring::touch)
+                prefetch_index(&self.rings, signal.index());
             }
-            _ => self.touch_all_rings(),
+            _ => self.prefetch_all_rings(),
         }
     }
 
-    /// Reads all rings in the same way.
-    pub(crate) fn touch_all_rings(&self) -> u64 {
-        self.rings.iter().fold(0, |sum, ring| sum ^ ring.touch())
+    /// Has all rings fetched in the same way.
+    pub(crate) fn prefetch_all_rings(&self) {
+        (0..self.rings.len()).for_each(|s| prefetch_index(&self.rings, s));
     }
 
-    /// Reads in the same way where the signal's next sample goes.
-    pub(crate) fn touch_next(&self, signal: SignalIndex) -> u64 {
-        self.rings.get(signal.index()).map_or(0, Ring::touch_next)
+    /// Has the place of the signal's next sample fetched.
+    pub(crate) fn prefetch_next(&self, signal: SignalIndex) {
+        if let Some(ring) = self.rings.get(signal.index()) {
+            ring.prefetch_next();
+        }
     }
 
-    /// Reads in the same way the samples that the next row needs, or the last few rows.
-    pub(crate) fn touch_rows(&self, past: bool) -> u64 {
-        self.rings.iter().fold(0, |sum, ring| sum ^ ring.touch_rows(past))
-    }
-
-    /// Whether the next sample of the signal probably corrects rows, which went without it; a guess.
-    pub(crate) fn may_correct(&self, signal: SignalIndex) -> bool {
-        self.rings.get(signal.index()).is_some_and(|ring| ring.newest().is_some_and(|n| n < self.frontier))
+    /// Has the samples fetched that the next row needs, or the last few rows.
+    pub(crate) fn prefetch_rows(&self, past: bool) {
+        self.rings.iter().for_each(|ring| ring.prefetch_rows(past));
     }
 
     pub(super) fn oldest(&self) -> Option<Micros> {

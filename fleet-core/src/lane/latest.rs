@@ -1,5 +1,7 @@
 //! The newest row of each vehicle, those of all vehicles in one place.
 
+use prefetch_index::prefetch_index;
+
 use crate::batch::{Quality, Row};
 use crate::bind::LatestRow;
 use crate::ids::Slot;
@@ -58,11 +60,12 @@ impl Latest {
         }
     }
 
-    /// Reads the slot's row, so that it is near when it is replaced; of no meaning.
-    pub(super) fn touch(&self, slot: Slot) -> u64 {
-        let values = self.values.get(slot.index() * self.schema.column_count());
-        let ts = self.heads.get(slot.index()).map_or(0, |head| head.0);
-        values.map_or(0, |value| value.to_bits()) ^ ts.cast_unsigned()
+    /// Has the slot's row fetched from far memory.
+    pub(super) fn prefetch(&self, slot: Slot) {
+        let columns = self.schema.column_count();
+        prefetch_index(&self.heads, slot.index());
+        prefetch_index(&self.values, slot.index() * columns);
+        prefetch_index(&self.values, (slot.index() + 1) * columns - 1);
     }
 }
 

@@ -1,6 +1,9 @@
 //! The counters of frames, by which a loss shows.
 
+use prefetch_index::prefetch_index;
+
 use crate::ids::{SignalIndex, Slot};
+use crate::message::Topic;
 use crate::time::{Micros, SECOND};
 
 /// What is known of each signal's last frame, of all vehicles in one array.
@@ -54,8 +57,10 @@ impl Sequences {
         (2..=MOST_LOST).contains(&ahead).then_some(since)
     }
 
-    /// Reads the signal's place, so that it is near when a frame comes; of no meaning.
-    pub(super) fn touch(&self, slot: Slot, signal: SignalIndex) -> u64 {
-        self.last.get(slot.index() * self.signals + signal.index()).map_or(0, |last| last.arrival.into())
+    /// Has the place of a message's signal fetched from far memory.
+    pub(super) fn prefetch(&self, slot: Slot, topic: Topic) {
+        if let Topic::Signal(signal) = topic {
+            prefetch_index(&self.last, slot.index() * self.signals + signal.index());
+        }
     }
 }

@@ -70,6 +70,16 @@ fn patience_does_not_run_during_a_catch_up_and_begins_anew_after_it() {
         car.lane.rows()
     };
     assert_eq!([229, 230].map(&mut rows), [0, 1]);
+    // Given up, fuel is waited for in the next catch-up all the same.
+    car.lane.catching_up(car.slot);
+    car.message("speed", 25, 231);
+    assert_eq!(car.lane.rows(), 1);
+    car.lane.caught_up(car.slot, NOW + 240 * SECOND);
+    let mut rows = |at: i64| {
+        car.lane.tick(NOW + at * SECOND);
+        car.lane.rows()
+    };
+    assert_eq!([269, 270].map(&mut rows), [1, 2]);
 }
 
 #[test]
@@ -127,8 +137,9 @@ fn in_steady_state_only_a_sealed_batch_allocates() {
         lane.caught_up(slot, NOW);
         slots.push(slot);
     }
-    // Fuel is silent for longer than the patience: rows go without it and are corrected.
-    let paces = [7, 10, 37, 15];
+    // All repeats after two minutes, so that no later second has more rows than the warm-up had. Fuel
+    // is silent for longer than the patience: rows go without it and are corrected.
+    let paces = [6, 10, 40, 15];
     let mut allocated = 0;
     for second in 0..1_200 {
         let arrival = NOW + second * SECOND;

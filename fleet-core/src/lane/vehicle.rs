@@ -1,5 +1,7 @@
 //! What a lane keeps of a bound vehicle.
 
+use prefetch_index::prefetch_index;
+
 use crate::align::Track;
 use crate::bind::Binding;
 use crate::ids::VehicleId;
@@ -32,18 +34,13 @@ impl Vehicle {
         }
     }
 
-    /// Reads the first line, so that it is near soon; the sum is of no meaning.
-    pub(super) fn touch(&self) -> u64 {
-        self.track.due().cast_unsigned()
+    /// Has the second line fetched from far memory, which a row needs.
+    pub(super) fn prefetch_rest(&self) {
+        prefetch_index(std::slice::from_ref(&self.start), 0);
     }
 
-    /// Reads in the same way the second one, which a row needs.
-    pub(super) fn touch_rest(&self) -> u64 {
-        self.start.cast_unsigned()
-    }
-
-    /// Reads in the same way the name, which a batch needs.
-    pub(super) fn touch_name(&self) -> u64 {
-        self.id.as_str().bytes().next().map_or(0, u64::from)
+    /// Has the name fetched, which a batch needs; the second line is near by then.
+    pub(super) fn prefetch_name(&self) {
+        prefetch_index(self.id.as_str().as_bytes(), 0);
     }
 }
