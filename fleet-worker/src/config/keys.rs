@@ -16,6 +16,8 @@ pub(super) enum Kind {
     Secret,
     /// Text that is shown without its password.
     Url,
+    /// Several such with commas between.
+    Urls,
 }
 
 /// A scalar key.
@@ -51,7 +53,7 @@ pub(super) const KEYS: &[Key] = &[
     with("max_future", Kind::Duration, "60s"),
     with("max_samples", Kind::Whole, "512"),
     optional("retention", Kind::Duration),
-    with("nats.url", Kind::Url, "nats://127.0.0.1:4222"),
+    with("nats.url", Kind::Urls, "nats://127.0.0.1:4222"),
     optional("nats.creds", Kind::Text),
     optional("nats.nkey_file", Kind::Text),
     optional("nats.user", Kind::Text),

@@ -47,7 +47,7 @@ pub(super) fn read(values: &mut Values) -> NatsConfig {
 
 fn url(values: &mut Values) -> Url {
     let text = values.text("nats.url").trim().to_owned();
-    let url = Url::new(text.clone());
+    let url = Url::list(text.clone());
     // Beside a user each needs its scheme: a comma could be the password's.
     let apart = !text.contains('@') || text.split(',').all(|one| one.contains("://"));
     if !apart || !text.split(',').all(|one| is_server(one.trim())) {

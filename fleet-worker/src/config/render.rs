@@ -30,6 +30,7 @@ pub(super) fn render(values: &Values, records: &RecordsConfig) -> String {
             Kind::Whole | Kind::Bool => writeln!(text, "{name} = {}", value.trim()),
             Kind::Secret => writeln!(text, "{name} = \"***\""),
             Kind::Url => writeln!(text, "{name} = {}", quoted(&Url::new(value).to_string())),
+            Kind::Urls => writeln!(text, "{name} = {}", quoted(&Url::list(value).to_string())),
             Kind::Text | Kind::Duration | Kind::Size => writeln!(text, "{name} = {}", quoted(value)),
         };
     }

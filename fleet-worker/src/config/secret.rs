@@ -1,6 +1,7 @@
 //! Values that must not be shown.
 
-use std::fmt;
+use std::path::Path;
+use std::{fmt, fs};
 
 /// A password, a token or a seed: shown as `***`.
 #[derive(Clone, PartialEq, Eq)]
@@ -10,6 +11,18 @@ impl Secret {
     /// Hides `value`.
     pub fn new(value: impl Into<String>) -> Self {
         Self(value.into())
+    }
+
+    /// What a file holds, without the line's end that editors add.
+    ///
+    /// # Errors
+    /// In words that name the file, if it is empty or can't be read.
+    pub fn read(file: &Path) -> Result<Self, String> {
+        match fs::read_to_string(file) {
+            Ok(text) if text.trim().is_empty() => Err(format!("{} is empty", file.display())),
+            Ok(text) => Ok(Self::new(text.trim_end_matches(['\r', '\n']))),
+            Err(e) => Err(format!("{} can't be read: {e}", file.display())),
+        }
     }
 
     /// The value itself, for those that log in with it.
@@ -30,30 +43,38 @@ impl fmt::Display for Secret {
     }
 }
 
-/// A URL, or several with commas between; shown without user and password.
+/// A URL, or a list of them with commas between; shown without user and password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Url(String);
+pub struct Url {
+    text: String,
+    is_list: bool,
+}
 
 impl Url {
     /// Takes any text; whoever connects says whether it is a URL.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_list: false }
     }
 
-    /// The whole URL, for those that connect.
+    /// Takes any text, in which a comma may begin another URL.
+    pub fn list(text: impl Into<String>) -> Self {
+        Self { text: text.into(), is_list: true }
+    }
+
+    /// The whole text, for those that connect.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown: Vec<String> = match self.0.rfind('@') {
-            // Commas left of an `@` may belong to a password, unless each part is a URL by itself.
-            Some(_) if !self.0.split(',').all(|one| one.contains("://")) => vec![shown(self.0.trim())],
-            _ => self.0.split(',').map(|one| shown(one.trim())).collect(),
-        };
-        f.write_str(&shown.join(","))
+        let parts = || self.text.split(',').map(str::trim);
+        // Commas left of an `@` may belong to a password, unless each part is a URL by itself.
+        if !self.is_list || (self.text.contains('@') && !parts().all(|one| one.contains("://"))) {
+            return f.write_str(&shown(self.text.trim()));
+        }
+        f.write_str(&parts().map(shown).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -122,7 +143,7 @@ mod tests {
 
     #[test]
     fn urls_are_shown_without_what_could_be_a_password() {
-        let show = |url: &str| Url::new(url).to_string();
+        let show = |url: &str| Url::list(url).to_string();
         assert_eq!(show("nats://h:4222"), "nats://h:4222");
         assert_eq!(show("nats://u:pw@h:4222, tls://tok@i"), "nats://***@h:4222,tls://***@i");
         assert_eq!(show("postgres://u:p@h:1/d?sslmode=disable"), "postgres://***@h:1/d?sslmode=disable");
@@ -131,7 +152,8 @@ mod tests {
         for odd in ["nats://u:p@s:pw@h", "nats://u:a,pw@h", "nats://u:pw", "u:pw@h", "postgres://u:pw/pw"] {
             assert!(!show(odd).contains("pw"), "{odd}: {}", show(odd));
         }
-        assert!(!format!("{:?}", Url::new("nats://u:pw@h")).contains("pw"));
+        assert!(!format!("{:?}", Url::list("nats://u:pw@h")).contains("pw"));
+        assert_eq!(Url::new("postgres://u:p@h/d,://y/z").to_string(), "postgres://***@h/d,://y/z");
     }
 
     #[test]

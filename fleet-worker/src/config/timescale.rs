@@ -1,6 +1,5 @@
 //! The table `[sink.timescale]`.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,24 +33,31 @@ pub struct UrlFiles {
     password_file: Option<PathBuf>,
 }
 
+const URL: &str = "sink.timescale.url";
+const URL_FILE: &str = "sink.timescale.url_file";
+const PASSWORD_FILE: &str = "sink.timescale.password_file";
+
 impl UrlFiles {
-    /// The URL as of now.
-    fn read(&self) -> Result<String, String> {
-        let read = |file: &PathBuf| {
-            fs::read_to_string(file).map_err(|e| format!("{} can't be read: {e}", file.display()))
+    /// The URL as of now; or the key and what is wrong with its file.
+    fn read(&self) -> Result<String, (&'static str, String)> {
+        let url = match &self.url_file {
+            Some(file) => Secret::read(file).map_err(|problem| (URL_FILE, problem))?,
+            None => Secret::new(self.url.expose()),
         };
-        let url = self.url_file.as_ref().map_or_else(|| Ok(self.url.expose().to_owned()), read)?;
-        let url = url.trim();
+        let url = url.expose().trim();
         let Some(file) = &self.password_file else { return Ok(url.to_owned()) };
-        let password = Secret::new(read(file)?.trim_end_matches(['\r', '\n']));
-        with_password(url, &password).map_err(|rule| format!("{} {rule}", file.display()))
+        let password = Secret::read(file).map_err(|problem| (PASSWORD_FILE, problem))?;
+        with_password(url, &password).map_err(|rule| (PASSWORD_FILE, format!("{} {rule}", file.display())))
     }
 }
 
 impl TimescaleConfig {
     /// The options of a connection.
     pub fn connect_options(&self) -> ConnectOptions {
-        let renewed = self.files.clone().map(|files| Arc::new(move || files.read()) as RenewedUrl);
+        let renewed = self
+            .files
+            .clone()
+            .map(|files| Arc::new(move || files.read().map_err(|(_, problem)| problem)) as RenewedUrl);
         let ca_file = self.ca_file.clone();
         ConnectOptions { ca_file, renewed, ..ConnectOptions::new(self.url.expose()) }
     }
@@ -74,28 +80,13 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
     let expected_vehicles = values.whole("sink.timescale.expected_vehicles", 1..=10_000_000);
     let reader = reader(values);
     // Without a URL the rest is no mistake: discovery may share the workers' file and lack the secrets.
-    let source = values.either(&["sink.timescale.url", "sink.timescale.url_file"])?;
+    let source = values.either(&[URL, URL_FILE])?;
     let ca_file = values.file("sink.timescale.ca_file");
-    let url = match source {
-        "sink.timescale.url" => values.text(source).trim().to_owned(),
-        file => values.secret_file(file)?.expose().trim().to_owned(),
-    };
-    let file = |values: &Values, path| values.optional(path).map(PathBuf::from);
-    let password_file = file(values, "sink.timescale.password_file");
-    let url_file = Some(source).filter(|source| *source == "sink.timescale.url_file");
-    let url_file = url_file.and_then(|source| file(values, source));
-    let files = UrlFiles { url: Url::new(url.clone()), url_file, password_file };
+    let file = |path| values.optional(path).map(PathBuf::from);
+    let (url, url_file) = if source == URL { (values.text(URL), None) } else { ("", file(URL_FILE)) };
+    let files = UrlFiles { url: Url::new(url), url_file, password_file: file(PASSWORD_FILE) };
+    let url = files.read().map_err(|(path, problem)| values.say(path, problem)).ok()?;
     let files = Some(files).filter(|files| files.url_file.is_some() || files.password_file.is_some());
-    let url = match values.secret_file("sink.timescale.password_file") {
-        Some(password) => match with_password(&url, &password) {
-            Ok(url) => url,
-            Err(rule) => {
-                values.say("sink.timescale.password_file", rule);
-                return None;
-            }
-        },
-        None => url,
-    };
     let expected_vehicles = u32::try_from(expected_vehicles).unwrap_or(u32::MAX);
     let config = TimescaleConfig { url: Url::new(url), files, ca_file, expected_vehicles, reader };
     // With an unreadable ca_file the connector would only repeat that.
@@ -140,6 +131,8 @@ fn with_password(url: &str, password: &Secret) -> Result<String, &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -159,7 +152,8 @@ mod tests {
             url_file: None,
             password_file: Some(password_file.clone()),
         };
-        assert!(files.read().unwrap_err().contains("password can't be read"));
+        let (key, said) = files.read().unwrap_err();
+        assert!(key == PASSWORD_FILE && said.contains("password can't be read"), "{key}: {said}");
         for password in ["one", "two"] {
             fs::write(&password_file, format!("{password}\n")).unwrap();
             assert_eq!(files.read().unwrap(), format!("postgres://v:{password}@h/d"));
@@ -168,7 +162,7 @@ mod tests {
         fs::write(&url_file, "postgres://u@h/d\n").unwrap();
         assert_eq!(files.read().unwrap(), "postgres://u:two@h/d");
         fs::write(&url_file, "postgres://u:open@h/d\n").unwrap();
-        let said = files.read().unwrap_err();
+        let (_, said) = files.read().unwrap_err();
         assert!(said.contains("has a password too") && !said.contains("open"), "{said}");
     }
 

@@ -67,7 +67,9 @@ impl Values {
                 return self.say(key.path, format!("{} is neither true nor false", show(value)));
             }
             (_, Value::String(text)) => text.clone(),
-            (Kind::Secret | Kind::Url, _) => return self.say(key.path, "must be text in quotes"),
+            (Kind::Secret | Kind::Url | Kind::Urls, _) => {
+                return self.say(key.path, "must be text in quotes");
+            }
             (_, other) => return self.say(key.path, format!("{} must be text in quotes", show(other))),
         };
         self.set.insert(key.path, (Layer::File, text));
@@ -187,12 +189,7 @@ impl Values {
     /// The secret in the file that a key names, without the line's end that editors add.
     pub(super) fn secret_file(&mut self, path: &str) -> Option<Secret> {
         let file = self.optional(path)?;
-        match std::fs::read_to_string(Path::new(&file)) {
-            Ok(text) if text.trim().is_empty() => self.say(path, format!("{file} is empty")),
-            Ok(text) => return Some(Secret::new(text.trim_end_matches(['\r', '\n']))),
-            Err(e) => self.say(path, format!("{file} can't be read: {e}")),
-        }
-        None
+        Secret::read(Path::new(&file)).map_err(|problem| self.say(path, problem)).ok()
     }
 
     /// The one of several alternatives that is set. The later layer wins, so that a variable can
