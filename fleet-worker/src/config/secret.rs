@@ -97,14 +97,17 @@ fn shown(url: &str) -> String {
     let (authority, path) = rest.split_at(end);
     let mut text = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
     text.push_str(user);
-    match authority.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') && !port.bytes().all(|b| b.is_ascii_digit()) => {
-            // What follows may be the password's rest.
-            text.push_str(host);
-            text.push_str(":***");
-            return text;
+    for (i, host) in authority.split(',').enumerate() {
+        text.push_str(if i == 0 { "" } else { "," });
+        match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') && !port.bytes().all(|b| b.is_ascii_digit()) => {
+                // What follows may be the password's rest.
+                text.push_str(name);
+                text.push_str(":***");
+                return text;
+            }
+            _ => text.push_str(host),
         }
-        _ => text.push_str(authority),
     }
     text.push_str(path);
     if let Some(query) = query {
@@ -148,7 +151,9 @@ mod tests {
         assert_eq!(show("nats://u:pw@h:4222, tls://tok@i"), "nats://***@h:4222,tls://***@i");
         assert_eq!(show("postgres://u:p@h:1/d?sslmode=disable"), "postgres://***@h:1/d?sslmode=disable");
         assert_eq!(show("postgres://h/d?password=pw&a=b"), "postgres://h/d?password=***&a=b");
-        assert_eq!(show("nats://[::1]:4222"), "nats://[::1]:4222");
+        for plain in ["nats://[::1]:4222", "postgres://a:1,b/d", "postgres://a,b:2,[::1]/d"] {
+            assert_eq!(Url::new(plain).to_string(), plain);
+        }
         for odd in ["nats://u:p@s:pw@h", "nats://u:a,pw@h", "nats://u:pw", "u:pw@h", "postgres://u:pw/pw"] {
             assert!(!show(odd).contains("pw"), "{odd}: {}", show(odd));
         }
