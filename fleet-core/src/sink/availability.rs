@@ -37,7 +37,7 @@ impl Outages {
 
     pub(super) fn began(&mut self, error: &Error) {
         if self.since.is_none() {
-            tracing::warn!(sink = %self.name, %error, "the sink is unavailable, trying again");
+            tracing::warn!(sink = %self.name, %error, "the sink is unavailable");
             self.since = Some(Instant::now());
             self.availability.0.store(false, Ordering::Relaxed);
         }

@@ -1,6 +1,7 @@
 //! Tries again what a sink could not do because its server was away.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -30,6 +31,9 @@ impl Default for Backoff {
 
 /// How long a [`probe`](Sink::probe) may take before it counts as failed.
 const ANSWER: Duration = Duration::from_secs(15);
+
+/// A write that takes longer counts as an outage, until it ends.
+const WRITE: Duration = Duration::from_secs(30);
 
 /// Gives a batch again while the sink inside says [`ErrorKind::Unavailable`]; other errors pass.
 ///
@@ -72,6 +76,21 @@ impl Tries {
         self.wait = (self.wait * 2).min(self.backoff.cap);
         Ok(())
     }
+
+    /// Waits for a write for as long as it takes.
+    async fn watch<T>(&mut self, write: impl Future<Output = Result<T>>, outages: &mut Outages) -> Result<T> {
+        let mut write = pin!(write);
+        if let Ok(answer) = tokio::time::timeout(WRITE, &mut write).await {
+            return answer;
+        }
+        outages.began(&no_answer(WRITE));
+        self.began.get_or_insert_with(Instant::now);
+        write.await
+    }
+}
+
+fn no_answer(within: Duration) -> Error {
+    Error::unavailable(format!("no answer within {} s", within.as_secs()))
 }
 
 impl<S> Retry<S> {
@@ -85,8 +104,9 @@ impl<S> Retry<S> {
         self.inner
     }
 
-    /// Whether the sink inside is there: not from the first failed try or [`probe`](Sink::probe) on, and
-    /// again once a try that was repeated, a batch with rows that became durable, or a probe succeeds.
+    /// Whether the sink inside is there: not from the first failed try or [`probe`](Sink::probe) on, nor
+    /// from 30 s on in a try that doesn't end, and again once such a try or a repeated one, a batch with
+    /// rows that became durable, or a probe succeeds.
     pub fn availability(&self) -> Availability {
         self.outages.availability()
     }
@@ -102,25 +122,24 @@ impl<S> Retry<S> {
     }
 }
 
-impl<S: Sink> Retry<S> {
-    async fn flush_once(&mut self, again: bool) -> Result<Progress> {
-        let mut rejected = Vec::new();
-        if again {
-            for batch in &self.held {
-                rejected.extend(self.inner.accept(batch).await?.rejected);
-            }
+/// Flushes, what is held given again before if need be.
+async fn flush_once(sink: &mut impl Sink, held: &VecDeque<Batch>, again: bool) -> Result<Progress> {
+    let mut rejected = Vec::new();
+    if again {
+        for batch in held {
+            rejected.extend(sink.accept(batch).await?.rejected);
         }
-        let mut progress = self.inner.flush().await?;
-        progress.rejected.splice(0..0, rejected);
-        Ok(progress)
     }
+    let mut progress = sink.flush().await?;
+    progress.rejected.splice(0..0, rejected);
+    Ok(progress)
 }
 
 impl<S: Sink> Sink for Retry<S> {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
         let mut tries = Tries::new(self.backoff);
         let progress = loop {
-            match self.inner.accept(batch).await {
+            match tries.watch(self.inner.accept(batch), &mut self.outages).await {
                 Ok(progress) => break progress,
                 Err(error) => tries.failed(error, &mut self.outages).await?,
             }
@@ -133,7 +152,8 @@ impl<S: Sink> Sink for Retry<S> {
     async fn flush(&mut self) -> Result<Progress> {
         let mut tries = Tries::new(self.backoff);
         let progress = loop {
-            match self.flush_once(tries.began.is_some()).await {
+            let flushing = flush_once(&mut self.inner, &self.held, tries.began.is_some());
+            match tries.watch(flushing, &mut self.outages).await {
                 Ok(progress) => break progress,
                 Err(error) => tries.failed(error, &mut self.outages).await?,
             }
@@ -144,8 +164,7 @@ impl<S: Sink> Sink for Retry<S> {
 
     async fn probe(&mut self) -> Result<()> {
         let answer = tokio::time::timeout(ANSWER, self.inner.probe()).await;
-        let late = || Err(Error::unavailable(format!("no answer within {} s", ANSWER.as_secs())));
-        let answer = answer.unwrap_or_else(|_| late());
+        let answer = answer.unwrap_or_else(|_| Err(no_answer(ANSWER)));
         match &answer {
             Ok(()) => self.outages.ended(),
             Err(error) => self.outages.began(error),
@@ -280,6 +299,37 @@ mod tests {
         let said = sink.probe().await.unwrap_err();
         assert_eq!(said.to_string(), "no answer within 15 s");
         assert!(!sink.availability().is_available());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_does_not_end_is_an_outage_until_it_does() {
+        struct Slow(Duration);
+        impl Sink for Slow {
+            async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+                tokio::time::sleep(self.0).await;
+                Ok(Progress { durable: batch.sequence(), rejected: Vec::new() })
+            }
+            async fn flush(&mut self) -> Result<Progress> {
+                tokio::time::sleep(self.0).await;
+                Ok(Progress { durable: 1, rejected: Vec::new() })
+            }
+        }
+        let batch = BatchBuilder::new(&Schema::default()).seal().unwrap();
+        for (seconds, outage) in [(29, false), (31, true)] {
+            let mut sink = Retry::new(Slow(Duration::from_secs(seconds)), "test", Backoff::default());
+            let availability = sink.availability();
+            let almost = Duration::from_millis(1_000 * seconds - 1);
+            let mut writing = Box::pin(sink.accept(&batch));
+            tokio::time::timeout(almost, &mut writing).await.unwrap_err();
+            assert_eq!(availability.is_available(), !outage);
+            assert_eq!(writing.await.unwrap().durable, 1);
+            assert!(availability.is_available());
+            let mut writing = Box::pin(sink.flush());
+            tokio::time::timeout(almost, &mut writing).await.unwrap_err();
+            assert_eq!(availability.is_available(), !outage);
+            writing.await.unwrap();
+            assert!(availability.is_available());
+        }
     }
 
     #[tokio::test(start_paused = true)]
