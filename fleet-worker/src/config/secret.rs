@@ -100,7 +100,9 @@ fn shown(url: &str) -> String {
     for (i, host) in authority.split(',').enumerate() {
         text.push_str(if i == 0 { "" } else { "," });
         match host.rsplit_once(':') {
-            Some((name, port)) if !port.ends_with(']') && !port.bytes().all(|b| b.is_ascii_digit()) => {
+            Some((name, port))
+                if !(port.ends_with(']') || port.is_empty() || port.parse::<u16>().is_ok()) =>
+            {
                 // What follows may be the password's rest.
                 text.push_str(name);
                 text.push_str(":***");
@@ -151,7 +153,7 @@ mod tests {
         assert_eq!(show("nats://u:pw@h:4222, tls://tok@i"), "nats://***@h:4222,tls://***@i");
         assert_eq!(show("postgres://u:p@h:1/d?sslmode=disable"), "postgres://***@h:1/d?sslmode=disable");
         assert_eq!(show("postgres://h/d?password=pw&a=b"), "postgres://h/d?password=***&a=b");
-        for plain in ["nats://[::1]:4222", "postgres://a:1,b/d", "postgres://a,b:2,[::1]/d"] {
+        for plain in ["nats://[::1]:4222", "postgres://a:1,b:+2/d", "postgres://a,b:2,[::1]/d"] {
             assert_eq!(Url::new(plain).to_string(), plain);
         }
         for odd in ["nats://u:p@s:pw@h", "nats://u:a,pw@h", "nats://u:pw", "u:pw@h", "postgres://u:pw/pw"] {

@@ -78,6 +78,24 @@ async fn away_and_back(deployment: &mut Deployment) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_hangs_makes_a_worker_unready() {
+    let deployment = deployment(1).await;
+    let fleet = fleet(&deployment, vehicles(50, 60)).await;
+    let client = deployment.client().await.unwrap();
+    let rows = "select exists(select from telemetry)";
+    eventually("there are rows", Duration::from_secs(30), || async {
+        client.query_one(rows, &[]).await.unwrap().get::<_, bool>(0)
+    })
+    .await;
+    client.batch_execute("begin; lock table telemetry in access exclusive mode").await.unwrap();
+    until_readyz(&deployment.workers[0], 503, "not ready: sink timescale\n").await;
+    client.batch_execute("commit").await.unwrap();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_are_ready_while_the_database_is_there() {
     let mut deployment = deployment(2).await;
     // Not even connected.
