@@ -188,8 +188,9 @@ def dashboard(uid, title, description, panels, variables, span, refresh):
 
 # --- Fleet ----------------------------------------------------------------------------------------
 
-# Records come late by the patience of the workers, so that a minute is whole when it is 90 s old.
-WHOLE = "ts <= now() - interval '90 seconds'"
+# A record waits for `window` and `interval` at most, 40 s, until the next sample says so, and for its batch: the one
+# of a minute's second 50 is there when the minute is 105 s old.
+WHOLE = "ts <= now() - interval '105 seconds'"
 
 # The fuel slops about by tens of percent: of one vehicle only the median of ten minutes means anything. Who
 # may be low by it is first looked for among the newest records, which is quick.

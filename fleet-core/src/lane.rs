@@ -184,7 +184,7 @@ impl Lane {
         self.output.counters.samples += self.samples.len() as u64;
         let refused = check(&self.schema, signal, &mut self.samples, now);
         let (samples, arrival) = (&self.samples, message.arrival);
-        let inserted = self.output.of(message.slot, vehicle, |track, mut out| {
+        let inserted = self.output.rows_of(message.slot, vehicle, |track, mut out| {
             self.aligner.insert(track, signal, samples, arrival, &mut out)
         });
         self.due[message.slot.index()] = vehicle.track.due();
@@ -245,14 +245,14 @@ impl Lane {
     fn tick_one(&mut self, slot: Slot, now: Micros) {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
         let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
-        self.output.of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
+        self.output.rows_of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
         self.due[slot.index()] = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
     }
 
     /// Emits everything that a vehicle's samples give.
     pub fn finish(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
-            self.output.of(slot, vehicle, |track, mut out| self.aligner.finish(track, &mut out));
+            self.output.rows_of(slot, vehicle, |track, mut out| self.aligner.finish(track, &mut out));
             self.dirty[slot.index()] = true;
         }
     }

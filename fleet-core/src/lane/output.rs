@@ -26,7 +26,7 @@ impl Output {
     }
 
     /// Runs the aligner on the vehicle in a slot, and takes its rows.
-    pub(super) fn of<R>(
+    pub(super) fn rows_of<R>(
         &mut self,
         slot: Slot,
         vehicle: &mut Vehicle,
