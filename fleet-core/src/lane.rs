@@ -246,7 +246,7 @@ impl Lane {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
         let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
         self.output.rows_of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
-        self.due[slot.index()] = self.aligner.next_tick(&vehicle.track, now).unwrap_or(Micros::MAX);
+        self.due[slot.index()] = vehicle.track.due();
     }
 
     /// Emits everything that a vehicle's samples give.

@@ -396,12 +396,6 @@ impl Aligner {
         (0..).zip(&track.rings).filter_map(silent)
     }
 
-    /// When, after `now`, the next call of [`tick`](Self::tick) can have rows (server time), if nothing
-    /// is inserted until then; `None` if never.
-    pub fn next_tick(&self, track: &Track, now: Micros) -> Option<Micros> {
-        self.dues(track).map(|(_, due)| due).filter(|due| *due > now).min()
-    }
-
     /// Lets patience begin anew at `now`, server time; called after a catch-up.
     pub fn touch(&self, track: &mut Track, now: Micros) {
         track.patience_from = track.patience_from.max(now);

@@ -50,8 +50,8 @@ impl Track {
         (self.newest != NEVER).then_some(self.newest)
     }
 
-    /// No [`tick`](super::Aligner::tick) before it has rows, server time; quicker to say than
-    /// [`next_tick`](super::Aligner::next_tick), and sooner. Every insertion may change it.
+    /// No [`tick`](super::Aligner::tick) before it has rows, server time; the maximum if none will. Every
+    /// insertion may change it; right after a tick it is exact.
     pub fn due(&self) -> Micros {
         self.due
     }

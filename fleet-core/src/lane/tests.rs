@@ -28,6 +28,12 @@ impl Car {
         let message = Message { slot: self.slot, topic, payload: payload.into(), arrival, live: true };
         self.lane.messages(&[message], arrival);
     }
+
+    /// How many rows there are once it is so many seconds after `NOW`.
+    fn rows_at(&mut self, second: i64) -> usize {
+        self.lane.tick(NOW + second * SECOND);
+        self.lane.rows()
+    }
 }
 
 #[test]
@@ -62,24 +68,15 @@ fn patience_does_not_run_during_a_catch_up_and_begins_anew_after_it() {
     car.message("fuel", 8, 8);
     car.message("speed", 5, 9);
     car.message("speed", 15, 15);
-    car.lane.tick(NOW + 200 * SECOND);
-    assert_eq!(car.lane.rows(), 0);
+    assert_eq!(car.rows_at(200), 0);
     car.lane.caught_up(car.slot, NOW + 200 * SECOND);
-    let mut rows = |at: i64| {
-        car.lane.tick(NOW + at * SECOND);
-        car.lane.rows()
-    };
-    assert_eq!([229, 230].map(&mut rows), [0, 1]);
+    assert_eq!([229, 230].map(|second| car.rows_at(second)), [0, 1]);
     // Given up, fuel is waited for in the next catch-up all the same.
     car.lane.catching_up(car.slot);
     car.message("speed", 25, 231);
     assert_eq!(car.lane.rows(), 1);
     car.lane.caught_up(car.slot, NOW + 240 * SECOND);
-    let mut rows = |at: i64| {
-        car.lane.tick(NOW + at * SECOND);
-        car.lane.rows()
-    };
-    assert_eq!([269, 270].map(&mut rows), [1, 2]);
+    assert_eq!([269, 270].map(|second| car.rows_at(second)), [1, 2]);
 }
 
 #[test]

@@ -105,9 +105,8 @@ mod tests {
 
     #[test]
     fn a_file_is_read_anew_for_each_answer() {
-        let folder = std::env::temp_dir().join(format!("fleet-auth-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let file = folder.join("seed");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seed");
         let auth = Auth::Nkey(Key::File(file.clone()));
         let absent = auth.answer(b"").map(drop).unwrap_err();
         assert!(absent.contains("seed can't be read"), "{absent}");
@@ -118,7 +117,7 @@ mod tests {
             assert_eq!(answer.nkey, Some(pair.public_key()));
             pair.verify(b"nonce", &answer.signature.unwrap()).unwrap();
 
-            let creds = folder.join("creds");
+            let creds = folder.path().join("creds");
             let (seed, dashes) = (pair.seed().unwrap(), "-----");
             let text = format!(
                 "{dashes}BEGIN NATS USER JWT{dashes}\r\ney.J0.x\r\n------END NATS USER JWT------\r\n\n\
@@ -136,7 +135,6 @@ mod tests {
         assert!(said.contains("has no user JWT") && !said.contains("secret"), "{said}");
         let password = Auth::Password { user: "u".into(), password: Key::File(file) };
         assert_eq!(password.answer(b"").unwrap().password.as_deref(), Some("secret"));
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

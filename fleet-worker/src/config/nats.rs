@@ -46,11 +46,8 @@ pub(super) fn read(values: &mut Values) -> NatsConfig {
 }
 
 fn url(values: &mut Values) -> Url {
-    let text = values.text("nats.url").trim().to_owned();
-    let url = Url::list(text.clone());
-    // Beside a user each needs its scheme: a comma could be the password's.
-    let apart = !text.contains('@') || text.split(',').all(|one| one.contains("://"));
-    if !apart || !text.split(',').all(|one| is_server(one.trim())) {
+    let url = Url::list(values.text("nats.url").trim());
+    if !url.parts().is_some_and(|parts| parts.into_iter().all(is_server)) {
         // The parser's own words could quote a part of the password.
         let rule = "is not a URL such as nats://host:4222 or tls://host:4222";
         values.say("nats.url", format!("\"{url}\" {rule}"));

@@ -65,16 +65,22 @@ impl Url {
     pub fn expose(&self) -> &str {
         &self.text
     }
+
+    /// Each URL of it; nothing if a comma may be a password's: beside a user each needs its scheme.
+    pub(super) fn parts(&self) -> Option<Vec<&str>> {
+        if !self.is_list {
+            return Some(vec![self.text.trim()]);
+        }
+        let parts: Vec<&str> = self.text.split(',').map(str::trim).collect();
+        let apart = !self.text.contains('@') || parts.iter().all(|one| one.contains("://"));
+        apart.then_some(parts)
+    }
 }
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = || self.text.split(',').map(str::trim);
-        // Commas left of an `@` may belong to a password, unless each part is a URL by itself.
-        if !self.is_list || (self.text.contains('@') && !parts().all(|one| one.contains("://"))) {
-            return f.write_str(&shown(self.text.trim()));
-        }
-        f.write_str(&parts().map(shown).collect::<Vec<_>>().join(","))
+        let parts = self.parts().unwrap_or_else(|| vec![self.text.trim()]);
+        f.write_str(&parts.into_iter().map(shown).collect::<Vec<_>>().join(","))
     }
 }
 

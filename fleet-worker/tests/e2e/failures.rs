@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleet_worker::deployment::{Deployment, Program};
 use tokio::time::sleep;
 
+use crate::replay::rows;
 use crate::world::{assert_exact, deployment, durable_deployment, eventually, finish, fleet, vehicles};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,11 +83,7 @@ async fn a_write_that_hangs_makes_a_worker_unready() {
     let deployment = deployment(1).await;
     let fleet = fleet(&deployment, vehicles(50, 60)).await;
     let client = deployment.client().await.unwrap();
-    let rows = "select exists(select from telemetry)";
-    eventually("there are rows", Duration::from_secs(30), || async {
-        client.query_one(rows, &[]).await.unwrap().get::<_, bool>(0)
-    })
-    .await;
+    eventually("there are rows", Duration::from_secs(30), || async { rows(&deployment).await > 0 }).await;
     client.batch_execute("begin; lock table telemetry in access exclusive mode").await.unwrap();
     until_readyz(&deployment.workers[0], 503, "not ready: sink timescale\n").await;
     client.batch_execute("commit").await.unwrap();
