@@ -17,6 +17,7 @@ mod pchip;
 mod previous;
 mod ring;
 mod rules;
+mod sequence;
 mod time_weighted_mean;
 mod track;
 mod view;

@@ -3,9 +3,9 @@
 
 mod ahead;
 mod counters;
+mod dues;
 mod latest;
 mod output;
-mod sequences;
 #[cfg(test)]
 mod tests;
 mod vehicle;
@@ -16,8 +16,8 @@ use hashbrown::HashMap;
 
 pub use counters::LaneCounters;
 
+use self::dues::Dues;
 use self::output::Output;
-use self::sequences::Sequences;
 use self::vehicle::Vehicle;
 use crate::align::{Aligner, Methods};
 use crate::batch::Batch;
@@ -38,12 +38,9 @@ pub struct Lane {
     aligner: Aligner,
     output: Output,
     vehicles: Vec<Option<Vehicle>>,
-    /// By slot: before that server time a tick has nothing to do. Apart from the vehicles, of which
-    /// nearly all can be passed over.
-    due: Vec<Micros>,
+    dues: Dues,
     /// By slot: something came since the last snapshot.
     dirty: Vec<bool>,
-    sequences: Sequences,
     /// The vehicles of a tick; empty between ticks.
     ticking: Vec<Slot>,
     free: Vec<Slot>,
@@ -62,9 +59,8 @@ impl Lane {
             aligner,
             output: Output::new(schema),
             vehicles: Vec::new(),
-            due: Vec::new(),
+            dues: Dues::default(),
             dirty: Vec::new(),
-            sequences: Sequences::new(schema.signals().len()),
             ticking: Vec::new(),
             free: Vec::new(),
             by_id: HashMap::new(),
@@ -128,14 +124,13 @@ impl Lane {
             #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
             let slot = Slot(self.vehicles.len() as u32);
             extend(&mut self.vehicles, slot.index() + 1, || None);
-            extend(&mut self.due, slot.index() + 1, || Micros::MIN);
+            self.dues.extend(slot);
             extend(&mut self.dirty, slot.index() + 1, || false);
             slot
         });
         let track = self.aligner.track(binding.floor, &binding.horizon);
         self.vehicles[slot.index()] = Some(Vehicle::new(binding, track));
         self.dirty[slot.index()] = false;
-        self.sequences.reset(slot);
         self.output.latest.reset(slot);
         self.by_id.insert(binding.vehicle.clone(), slot);
         slot
@@ -167,12 +162,8 @@ impl Lane {
         let spec = self.schema.signal(signal);
         self.output.counters.messages += 1;
         if message.live
-            && let Some(from) = self.sequences.follow(
-                message.slot,
-                signal,
-                self.decoder.sequence(&message.payload),
-                message.arrival,
-            )
+            && let Some(counter) = self.decoder.sequence(&message.payload)
+            && let Some(from) = vehicle.track.follow(signal, counter, message.arrival)
         {
             self.output.counters.sequence_gaps += 1;
             self.gaps.push((message.slot, from));
@@ -183,11 +174,14 @@ impl Lane {
         }
         self.output.counters.samples += self.samples.len() as u64;
         let refused = check(&self.schema, signal, &mut self.samples, now);
-        let (samples, arrival) = (&self.samples, message.arrival);
+        let (samples, arrival, due) = (&self.samples, message.arrival, vehicle.track.due());
         let inserted = self.output.rows_of(message.slot, vehicle, |track, mut out| {
             self.aligner.insert(track, signal, samples, arrival, &mut out)
         });
-        self.due[message.slot.index()] = vehicle.track.due();
+        // The list is far away, and this changes rarely.
+        if due != vehicle.track.due() {
+            self.dues.set(message.slot, vehicle.track.due());
+        }
         self.dirty[message.slot.index()] = true;
         self.output.counters.late += inserted.late.len() as u64;
         self.output.counters.duplicates += inserted.duplicates as u64;
@@ -217,8 +211,8 @@ impl Lane {
     pub fn caught_up(&mut self, slot: Slot, now: Micros) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
             vehicle.catching_up = false;
-            self.sequences.reset(slot);
-            self.due[slot.index()] = Micros::MIN;
+            vehicle.track.forget_counters();
+            self.dues.set(slot, Micros::MIN);
             self.aligner.touch(&mut vehicle.track, now);
         }
     }
@@ -234,9 +228,7 @@ impl Lane {
     /// Lets time pass: rows whose missing signals have been waited for long enough are emitted.
     pub fn tick(&mut self, now: Micros) {
         let mut ticking = std::mem::take(&mut self.ticking);
-        #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
-        let due = self.due.iter().enumerate().filter(|(_, due)| **due <= now).map(|(s, _)| Slot(s as u32));
-        ticking.extend(due);
+        self.dues.collect(now, &mut ticking);
         self.tick_all(&ticking, now);
         ticking.clear();
         self.ticking = ticking;
@@ -246,7 +238,7 @@ impl Lane {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
         let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
         self.output.rows_of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
-        self.due[slot.index()] = vehicle.track.due();
+        self.dues.set(slot, vehicle.track.due());
     }
 
     /// Emits everything that a vehicle's samples give.

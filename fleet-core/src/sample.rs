@@ -29,10 +29,14 @@ impl Samples {
     ///
     /// # Panics
     /// In debug builds, if `values` has another length than the signal has columns.
+    #[inline(always)]
     pub fn push(&mut self, time: Micros, values: &[f64]) {
         debug_assert_eq!(values.len(), self.columns);
         self.times.push(time);
-        self.values.extend_from_slice(values);
+        // One by one: to copy so few costs less than the call of a copy.
+        for value in values {
+            self.values.push(*value);
+        }
     }
 
     /// Keeps the samples for which `keep` says so, in their order; allocates nothing.
@@ -60,6 +64,11 @@ impl Samples {
         self.times.len()
     }
 
+    /// The sample, if there is just one.
+    pub fn only(&self) -> Option<(Micros, &[f64])> {
+        if let [time] = *self.times { Some((time, &self.values)) } else { None }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.times.is_empty()
@@ -72,7 +81,12 @@ impl Samples {
 
     /// Each sample's event time and values, in the order in which they were pushed.
     pub fn iter(&self) -> impl Iterator<Item = (Micros, &[f64])> {
-        self.times.iter().copied().zip(self.values.chunks_exact(self.columns.max(1)))
+        let mut rest = &*self.values;
+        self.times.iter().map(move |&time| {
+            let (values, after) = rest.split_at_checked(self.columns).unwrap_or_default();
+            rest = after;
+            (time, values)
+        })
     }
 }
 

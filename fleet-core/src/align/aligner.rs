@@ -104,6 +104,28 @@ impl Aligner {
             _ => return done,
         };
         self.hear(track, arrival);
+        if samples.only().is_some_and(|(time, values)| self.append(track, s, time, values, arrival)) {
+            done.taken = 1;
+            if !self.waits_on(track, s) {
+                self.advance(track, Micros::MIN, emit);
+            }
+        } else {
+            self.insert_each(track, s, samples, (arrival, again), &mut done, emit);
+        }
+        done
+    }
+
+    /// The samples of a message one by one, whatever they are.
+    #[cold]
+    fn insert_each(
+        &self,
+        track: &mut Track,
+        s: usize,
+        samples: &Samples,
+        (arrival, again): (Micros, bool),
+        done: &mut Inserted,
+        emit: &mut impl FnMut(Row<'_>),
+    ) {
         let mut changed = Changed::default();
         for (i, (time, values)) in samples.iter().enumerate() {
             if i - changed.first == PIECE {
@@ -140,7 +162,7 @@ impl Aligner {
             if ring.len() >= self.schema.max_samples() {
                 self.settle(track, s, samples, &mut changed, emit);
                 self.prune(track, s);
-                if !self.make_room(track, s, time, &mut done, emit) {
+                if !self.make_room(track, s, time, done, emit) {
                     continue;
                 }
                 position = track.rings[s].count_before(time);
@@ -162,7 +184,23 @@ impl Aligner {
             changed.corrects |= !(after && self.rules[s].reach.after <= 1);
         }
         self.settle(track, s, samples, &mut changed, emit);
-        done
+    }
+
+    /// Takes a sample in the order of time that changes no row, if it is such, as most are: all that
+    /// [`insert`](Self::insert) asks for others is known of it.
+    fn append(&self, track: &mut Track, s: usize, time: Micros, values: &[f64], arrival: Micros) -> bool {
+        let (ring, rules) = (&mut track.rings[s], &self.rules[s]);
+        let newest = ring.newest().filter(|newest| *newest < time && *newest >= track.frontier);
+        let Some(newest) = newest.filter(|_| rules.reach.after <= 1) else { return false };
+        if ring.is_full() {
+            if ring.len() >= self.schema.max_samples() {
+                return false;
+            }
+            ring.prune_gently(|samples| rules.is_spent(samples, newest));
+        }
+        ring.insert(ring.len(), time, values, arrival);
+        track.newest = track.newest.max(time);
+        true
     }
 
     /// Notes an arrival of any signal: patience with the others that are silent ends no sooner than it
@@ -243,8 +281,7 @@ impl Aligner {
             let waited = usize::from(other) != s.index() && !track.has_given_up(other);
             !waited || ring.newest().is_none_or(|newest| newest >= next)
         };
-        let waits_for_it = track.waits_for.is_none_or(|other| usize::from(other) == s.index());
-        (past || (waits_for_it && (0..).zip(&track.rings).all(is_there))).then_some(past)
+        (past || (track.waits_for(s) && (0..).zip(&track.rings).all(is_there))).then_some(past)
     }
 
     /// Rows up to there wait for nothing, or samples that they need would be forgotten.
@@ -322,13 +359,18 @@ impl Aligner {
     }
 
     /// Up to which instant, `t` or a later one, rows wait for nothing; or a signal that the row at `t`
-    /// waits for.
+    /// waits for: of several the one with the fewest samples, whose next one is likely the last to come.
     fn complete_until(&self, track: &Track, t: Micros) -> Result<Micros, u8> {
-        let signals = (0..).zip(self.rules.iter().zip(&track.rings));
-        let mut waited = signals.filter(|(s, _)| !track.has_given_up(*s));
-        waited.try_fold(Micros::MAX, |until, (s, (rules, ring))| {
-            rules.complete_until(ring, t).map(|instant| instant.min(until)).ok_or(s)
-        })
+        let mut until = Micros::MAX;
+        let mut slowest = None;
+        for (s, (rules, ring)) in (0..).zip(self.rules.iter().zip(&track.rings)) {
+            match rules.complete_until(ring, t) {
+                _ if track.has_given_up(s) => {}
+                Some(instant) => until = until.min(instant),
+                None => slowest = slowest.into_iter().chain([(ring.len(), s)]).min(),
+            }
+        }
+        slowest.map_or(Ok(until), |(_, signal)| Err(signal))
     }
 
     /// Emits the row at `t`, if any signal has a value there.

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use prefetch_index::prefetch_index;
 
+use super::sequence::Sequence;
 use super::track::NEVER;
 use super::view::{View, WIDE, wide};
 use crate::time::{Micros, SECOND};
@@ -27,10 +28,9 @@ pub(super) enum Merged {
 #[repr(align(64))]
 pub(super) struct Ring {
     /// Per sample its time and its values, as bits, and its earliest arrival, whole seconds of server
-    /// time rounded down. Room for `room` samples.
+    /// time rounded down.
     words: Box<[u32]>,
-    room: u32,
-    /// The place of the oldest sample.
+    /// Where the words of the oldest sample begin.
     start: u32,
     /// How many samples there are.
     len: u32,
@@ -40,8 +40,9 @@ pub(super) struct Ring {
     heard: Micros,
     /// The time of the newest sample, at hand: most questions need no more.
     newest: Micros,
-    /// What [`seek`](Self::seek) found last: the next row is near it.
+    /// How many samples lay before the last row: the next one is near it.
     cursor: u32,
+    pub(super) sequence: Sequence,
 }
 
 const _: () = assert!(size_of::<Ring>() == 64);
@@ -50,7 +51,6 @@ impl Ring {
     pub(super) fn new(columns: usize, horizon: Option<Micros>) -> Self {
         Self {
             words: Box::default(),
-            room: 0,
             start: 0,
             len: 0,
             stride: u32::try_from(WIDE * (columns + 1) + 1).unwrap_or(u32::MAX),
@@ -58,6 +58,7 @@ impl Ring {
             heard: NEVER,
             newest: NEVER,
             cursor: 0,
+            sequence: Sequence::default(),
         }
     }
 
@@ -66,15 +67,19 @@ impl Ring {
     }
 
     pub(super) fn view(&self) -> View<'_> {
-        View::new(&self.words, self.stride, self.room, self.start, self.len)
+        View::new(self)
+    }
+
+    /// The words of the sample at a position: its time, its values and its arrival.
+    pub(super) fn sample(&self, position: usize) -> Option<&[u32]> {
+        if position < self.len() { self.words.get(self.place(position)) } else { None }
     }
 
     /// Where the words of the sample at a position are; the position may be the one after the newest.
     fn place(&self, position: usize) -> Range<usize> {
-        let (stride, room) = (self.stride(), self.room as usize);
-        let at = self.start as usize + position;
-        let at = if at >= room { at - room } else { at };
-        at * stride..(at + 1) * stride
+        let at = self.start as usize + position * self.stride();
+        let at = if at >= self.words.len() { at - self.words.len() } else { at };
+        at..at + self.stride()
     }
 
     pub(super) fn columns(&self) -> usize {
@@ -98,11 +103,15 @@ impl Ring {
         if self.newest().is_none_or(|newest| newest < t) { self.len() } else { self.view().count_before(t) }
     }
 
-    /// The same for an instant near the one of the call before, as rows are.
-    pub(super) fn seek(&mut self, t: Micros) -> usize {
-        let found = self.view().count_near(t, self.cursor as usize);
-        self.cursor = u32::try_from(found).unwrap_or(u32::MAX);
-        found
+    /// The samples for a row at `t`, which is near the one of the call before, as rows are.
+    #[inline]
+    pub(super) fn around(&self, t: Micros) -> View<'_> {
+        View::around(self, t, self.cursor as usize)
+    }
+
+    /// Remembers how many samples lay before a row.
+    pub(super) fn keep_place(&mut self, before: usize) {
+        self.cursor = u32::try_from(before).unwrap_or(u32::MAX);
     }
 
     /// From this event time on the ring holds every sample that was taken; `None`: all there were.
@@ -181,7 +190,8 @@ impl Ring {
         }
         // After a burst the memory goes back, with room left so that it is not asked for again.
         let len = self.len();
-        if self.room > 32 && 2 * self.len < self.room {
+        let room = self.words.len() / self.stride();
+        if room > 32 && 2 * len < room {
             self.resize(len + len / 4 + 4);
         }
     }
@@ -199,7 +209,7 @@ impl Ring {
     /// Forgets the oldest sample.
     pub(super) fn drop_oldest(&mut self) {
         if let Some(oldest) = self.oldest() {
-            self.start = if self.start + 1 == self.room { 0 } else { self.start + 1 };
+            self.start = u32::try_from(self.place(1).start).unwrap_or(0);
             self.len -= 1;
             self.cursor = self.cursor.saturating_sub(1);
             self.raise_horizon(oldest.saturating_add(1));
@@ -208,7 +218,7 @@ impl Ring {
 
     /// Whether the next sample needs room to be made.
     pub(super) fn is_full(&self) -> bool {
-        self.len == self.room
+        self.len() * self.stride() == self.words.len()
     }
 
     /// Makes the room what is said, at least what is held.
@@ -218,7 +228,6 @@ impl Ring {
         words.resize(room * self.stride(), 0);
         self.words = words.into();
         self.start = 0;
-        self.room = u32::try_from(room).unwrap_or(u32::MAX);
     }
 
     /// Has the place of the next sample fetched from far memory, and the oldest that stays.

@@ -88,33 +88,42 @@ impl Rules {
 
     /// The value at `t`, or `None` where there is none or the ring no longer holds all it hangs on.
     pub(super) fn value(&self, ring: &mut Ring, t: Micros, out: &mut [f64]) -> Option<Quality> {
-        let next = ring.seek(t);
-        let view = ring.view();
+        let view = ring.around(t);
+        let before = view.before();
+        let quality = self.value_of(view, ring.horizon(), t, out);
+        ring.keep_place(before);
+        quality
+    }
+
+    fn value_of(
+        &self,
+        view: View<'_>,
+        horizon: Option<Micros>,
+        t: Micros,
+        out: &mut [f64],
+    ) -> Option<Quality> {
         if self.keeps_hits
-            && let Some(hit) = view.get(next)
-            && hit.time == t
+            && let Some(hit) = view.hit()
         {
             for (column, out) in out.iter_mut().enumerate() {
                 *out = hit.value(column);
             }
             return Some(Quality::Measured);
         }
-        if !self.is_covered(ring, t, next) {
+        if horizon.is_some_and(|horizon| !self.is_covered(view, t, horizon)) {
             return None;
         }
         let (max_gap, columns) = (self.signal.max_gap, &*self.signal.columns);
         let at = At { t, max_gap, interval: self.interval, columns };
-        let quality = self.method.value(view.knowing(t, next), at, out)?;
+        let quality = self.method.value(view, at, out)?;
         (quality != Quality::Missing && !out.iter().any(|v| v.is_nan())).then_some(quality)
     }
 
     /// Whether every sample that the value at `t` may hang on is in the ring, even if the gap that
     /// seems to end its context is bridged yet: in a replay its samples may be still to come.
-    fn is_covered(&self, ring: &Ring, t: Micros, next: usize) -> bool {
-        let Some(horizon) = ring.horizon() else { return true };
-        let view = ring.view();
+    fn is_covered(&self, view: View<'_>, t: Micros, horizon: Micros) -> bool {
         let before = match self.reach.look_back {
-            0 => next,
+            0 => view.before(),
             back => view.count_before(t.saturating_sub(back).saturating_add(1)),
         };
         let Some(mut oldest) = before.checked_sub(1) else { return self.reach.before == 0 };

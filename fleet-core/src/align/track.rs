@@ -3,6 +3,7 @@
 use prefetch_index::prefetch_index;
 
 use super::ring::Ring;
+use super::sequence::Sequence;
 use crate::ids::SignalIndex;
 use crate::time::Micros;
 
@@ -65,6 +66,17 @@ impl Track {
         self.given_up = 0;
     }
 
+    /// Follows the counter of a signal's frames; gives the server time from which something may be
+    /// missing if it jumped.
+    pub(crate) fn follow(&mut self, signal: SignalIndex, counter: u16, arrival: Micros) -> Option<Micros> {
+        self.rings.get_mut(signal.index())?.sequence.follow(counter, arrival)
+    }
+
+    /// Forgets the counters: the next frames may be any.
+    pub(crate) fn forget_counters(&mut self) {
+        self.rings.iter_mut().for_each(|ring| ring.sequence = Sequence::default());
+    }
+
     /// How many samples are held.
     pub fn samples(&self) -> usize {
         self.rings.iter().map(Ring::len).sum()
@@ -76,19 +88,18 @@ impl Track {
         size_of::<Self>() + size_of_val(&*self.rings) + heap
     }
 
-    /// Has the rings fetched that tell whether a sample of the signal completes a row, and nothing of
-    /// what they point to.
-    pub(crate) fn prefetch_rings(&self, signal: SignalIndex) {
-        match self.waits_for {
-            Some(other) if usize::from(other) != signal.index() => {
-                prefetch_index(&self.rings, signal.index());
-            }
-            _ => self.prefetch_all_rings(),
-        }
+    /// Whether a sample of the signal may complete a row: no other is known to be waited for.
+    pub(crate) fn waits_for(&self, signal: SignalIndex) -> bool {
+        self.waits_for.is_none_or(|waited| usize::from(waited) == signal.index())
+    }
+
+    /// Has the signal's ring fetched, and nothing of what it points to.
+    pub(crate) fn prefetch_ring(&self, signal: SignalIndex) {
+        prefetch_index(&self.rings, signal.index());
     }
 
     /// Has all rings fetched in the same way.
-    pub(crate) fn prefetch_all_rings(&self) {
+    pub(crate) fn prefetch_rings(&self) {
         (0..self.rings.len()).for_each(|s| prefetch_index(&self.rings, s));
     }
 

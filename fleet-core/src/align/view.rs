@@ -1,6 +1,7 @@
 //! A signal's samples as an interpolation method sees them.
 
 use super::interpolator::At;
+use super::ring::Ring;
 use crate::time::Micros;
 
 /// How many of the newest samples are looked at one by one before a search by halves.
@@ -33,63 +34,78 @@ pub(super) fn wide([low, high]: [u32; WIDE]) -> u64 {
 /// A signal's samples in the order of time, each instant once.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
-    /// Per sample its time, its values and its arrival, as bits: one allocation serves all. The
-    /// samples begin at `start` and go on at 0 after the last of `room` places.
-    words: &'a [u32],
-    stride: u32,
-    room: u32,
-    start: u32,
-    len: u32,
-    /// An instant and how many samples lie before it: methods ask for the same again.
-    known: (Micros, usize),
+    ring: &'a Ring,
+    /// The instant that methods are asked for, or none.
+    t: Micros,
+    /// How many samples lie before it, the last of these and the one that follows.
+    before: usize,
+    left: Option<Sample<'a>>,
+    right: Option<Sample<'a>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(words: &'a [u32], stride: u32, room: u32, start: u32, len: u32) -> Self {
-        Self { words, stride, room, start, len, known: (Micros::MIN, 0) }
+    pub(super) fn new(ring: &'a Ring) -> Self {
+        Self { ring, t: Micros::MIN, before: 0, left: None, right: None }
     }
 
-    /// The words from the sample at a position on.
-    fn words(&self, position: usize) -> Option<&'a [u32]> {
-        if position >= self.len() {
-            return None;
+    /// The samples of a method that is asked for `t`, whose position is near one.
+    #[inline]
+    pub(super) fn around(ring: &'a Ring, t: Micros, near: usize) -> Self {
+        let samples = Self::new(ring);
+        let mut before = near.min(ring.len());
+        let (mut left, mut right) = (samples.get(before.wrapping_sub(1)), samples.get(before));
+        for _ in 0..NEAR {
+            if right.is_some_and(|right| right.time < t) {
+                before += 1;
+                (left, right) = (right, samples.get(before));
+            } else if left.is_some_and(|left| left.time >= t) {
+                before -= 1;
+                (left, right) = (samples.get(before.wrapping_sub(1)), left);
+            } else {
+                return Self { ring, t, before, left, right };
+            }
         }
-        let (at, room) = (self.start as usize + position, self.room as usize);
-        let at = if at >= room { at - room } else { at };
-        self.words.get(at * self.stride as usize..)
+        let before = samples.search(t, ring.len());
+        Self { ring, t, before, left: samples.get(before.wrapping_sub(1)), right: samples.get(before) }
     }
 
-    /// The same samples, of which so many are known to lie before `t`.
-    pub(super) fn knowing(self, t: Micros, before: usize) -> Self {
-        Self { known: (t, before), ..self }
+    /// How many samples lie before the instant that a method is asked for.
+    pub(super) fn before(&self) -> usize {
+        self.before
+    }
+
+    /// The sample at that instant, if there is one.
+    pub(super) fn hit(&self) -> Option<Sample<'a>> {
+        self.right.filter(|right| right.time == self.t)
     }
 
     /// How many samples there are.
     pub fn len(&self) -> usize {
-        self.len as usize
+        self.ring.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The sample at a position, the oldest at 0.
     pub fn get(&self, position: usize) -> Option<Sample<'a>> {
-        let (time, rest) = self.words(position)?.split_first_chunk()?;
-        let values = rest.get(..self.stride as usize - WIDE - 1)?;
+        let (time, [values @ .., _arrival]) = self.ring.sample(position)?.split_first_chunk()? else {
+            return None;
+        };
         Some(Sample { time: wide(*time).cast_signed(), values })
     }
 
     /// The time of the sample at a position.
     pub fn time(&self, position: usize) -> Option<Micros> {
-        self.words(position)?.first_chunk().map(|time| wide(*time).cast_signed())
+        self.ring.sample(position)?.first_chunk().map(|time| wide(*time).cast_signed())
     }
 
     /// How many samples lie before `t`: the position of the first one at or after it.
     pub fn count_before(&self, t: Micros) -> usize {
-        if t == self.known.0 {
-            return self.known.1;
+        if t == self.t {
+            return self.before;
         }
         // Nearly every question is about the newest few.
         let low = self.len().saturating_sub(NEAR);
@@ -99,21 +115,6 @@ impl<'a> View<'a> {
             }
         }
         self.search(t, low)
-    }
-
-    /// The same for an instant whose position is near one.
-    pub(super) fn count_near(&self, t: Micros, position: usize) -> usize {
-        let mut at = position.min(self.len());
-        for _ in 0..NEAR {
-            if self.time(at).is_some_and(|time| time < t) {
-                at += 1;
-            } else if at > 0 && self.time(at - 1).is_some_and(|time| time >= t) {
-                at -= 1;
-            } else {
-                return at;
-            }
-        }
-        self.search(t, self.len())
     }
 
     /// The same by halves, among the first `high` samples.
@@ -139,9 +140,16 @@ impl<'a> View<'a> {
 
     /// The neighbours before and at or after the instant, unless they are further apart than
     /// `max_gap` or one of them is missing.
+    #[inline]
     pub fn bracket(&self, at: At<'_>) -> Option<(Sample<'a>, Sample<'a>)> {
-        let right = self.count_before(at.t);
-        let (left, right) = (self.get(right.checked_sub(1)?)?, self.get(right)?);
+        let (left, right) =
+            if at.t == self.t { (self.left?, self.right?) } else { self.find_neighbours(at.t)? };
         (right.time.saturating_sub(left.time) <= at.max_gap).then_some((left, right))
+    }
+
+    #[cold]
+    fn find_neighbours(&self, t: Micros) -> Option<(Sample<'a>, Sample<'a>)> {
+        let right = self.count_before(t);
+        Some((self.get(right.checked_sub(1)?)?, self.get(right)?))
     }
 }

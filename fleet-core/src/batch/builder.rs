@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use arrow_array::TimestampMicrosecondArray;
-use arrow_array::builder::{Float32Builder, Float64Builder};
 use arrow_array::types::Int32Type;
-use arrow_array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{
+    ArrayRef, DictionaryArray, Float32Array, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
 use hashbrown::HashMap;
 
 use super::{Batch, BatchVehicle, Quality, arrow_schema};
@@ -149,25 +150,31 @@ impl BatchBuilder {
     pub fn seal(&mut self) -> Result<Batch> {
         self.sequence += 1;
         let order = self.order();
-        let keys = Int32Array::from_iter_values(order.iter().map(|&i| self.key[i]));
+        let keys = Int32Array::from(in_order(&order, |i| self.key[i]));
         let names = StringArray::from_iter_values(self.vehicles.iter().map(|v| v.id.as_str()));
         let vehicle = DictionaryArray::<Int32Type>::try_new(keys, Arc::new(names)).map_err(bug)?;
-        let ts = TimestampMicrosecondArray::from_iter_values(order.iter().map(|&i| self.ts[i]));
+        let ts = TimestampMicrosecondArray::from(in_order(&order, |i| self.ts[i]));
         let mut columns: Vec<ArrayRef> = vec![Arc::new(ts.with_timezone("UTC")), Arc::new(vehicle)];
         let width = self.schema.column_count();
         for (c, column) in self.schema.columns().enumerate() {
-            let values = order.iter().map(|&i| Some(self.values[i * width + c]).filter(|v| !v.is_nan()));
+            let values = in_order(&order, |i| self.values[i * width + c]);
+            let is_null = values.iter().any(|value| value.is_nan());
+            let nulls = is_null.then(|| values.iter().map(|value| !value.is_nan()).collect());
             columns.push(match column.kind {
-                ColumnType::Double => Arc::new(collect_f64(order.len(), values)),
-                ColumnType::Real => Arc::new(collect_f32(order.len(), values)),
+                ColumnType::Double => Arc::new(Float64Array::new(values.into(), nulls)),
+                #[allow(clippy::cast_possible_truncation, reason = "the column is real by configuration")]
+                ColumnType::Real => {
+                    let values = values.into_iter().map(|value| value as f32);
+                    Arc::new(Float32Array::new(values.collect(), nulls))
+                }
             });
         }
-        columns.push(Arc::new(Int64Array::from_iter_values(order.iter().map(|&i| self.quality[i]))));
+        columns.push(Arc::new(Int64Array::from(in_order(&order, |i| self.quality[i]))));
         let batch = Batch {
             sequence: self.sequence,
             record: RecordBatch::try_new(Arc::clone(&self.arrow), columns).map_err(bug)?,
             vehicles: self.vehicles.drain(..).collect(),
-            corrections: order.iter().map(|&i| self.correction[i]).collect(),
+            corrections: in_order(&order, |i| self.correction[i]),
         };
         self.clear();
         Ok(batch)
@@ -222,17 +229,8 @@ impl BatchBuilder {
     }
 }
 
-fn collect_f64(len: usize, values: impl Iterator<Item = Option<f64>>) -> arrow_array::Float64Array {
-    let mut builder = Float64Builder::with_capacity(len);
-    builder.extend(values);
-    builder.finish()
-}
-
-fn collect_f32(len: usize, values: impl Iterator<Item = Option<f64>>) -> arrow_array::Float32Array {
-    let mut builder = Float32Builder::with_capacity(len);
-    #[allow(clippy::cast_possible_truncation, reason = "the column is real by configuration")]
-    builder.extend(values.map(|v| v.map(|v| v as f32)));
-    builder.finish()
+fn in_order<T>(order: &[usize], get: impl Fn(usize) -> T) -> Vec<T> {
+    order.iter().map(|&row| get(row)).collect()
 }
 
 fn bug(error: arrow_schema::ArrowError) -> Error {

@@ -50,13 +50,24 @@ impl Refused {
 /// with one outside its column's `min..=max`. The rest stays, in its order.
 ///
 /// Allocates nothing when all are good.
+#[inline]
 pub fn check(schema: &Schema, index: SignalIndex, samples: &mut Samples, now: Micros) -> Refused {
     let signal = schema.signal(index);
+    let newest = now.saturating_add(schema.max_future()).min(YEAR_2200 - 1);
+    let is_good = |(time, values)| (YEAR_2000..=newest).contains(&time) && are_measured(signal, values);
+    if samples.iter().all(is_good) { Refused::default() } else { refuse(schema, signal, samples, now) }
+}
+
+/// Whether [`problem`] finds nothing in the values, quicker. Limits are finite, and no comparison with
+/// NaN is true.
+#[inline]
+fn are_measured(signal: &Signal, values: &[f64]) -> bool {
+    signal.columns.iter().zip(values).all(|(column, value)| (column.min..=column.max).contains(value))
+}
+
+#[cold]
+fn refuse(schema: &Schema, signal: &Signal, samples: &mut Samples, now: Micros) -> Refused {
     let mut refused = Refused::default();
-    if samples.iter().all(|(time, values)| problem(signal, time, values, now, schema.max_future()).is_none())
-    {
-        return refused;
-    }
     samples.retain(|time, values| {
         let problem = problem(signal, time, values, now, schema.max_future());
         if let Some(problem) = &problem {

@@ -4,7 +4,7 @@
 
 use super::{DecodeError, Decoder};
 use crate::sample::Samples;
-use crate::schema::{Column, MAX_COLUMNS, Signal};
+use crate::schema::{Column, MAX_COLUMNS, Signal, WireInteger};
 use crate::time::Micros;
 
 /// A frame's first byte. It begins neither JSON nor any text that people write.
@@ -50,6 +50,7 @@ fn item_len(signal: &Signal) -> Result<usize, &str> {
 }
 
 impl Decoder for FrameDecoder {
+    #[inline]
     fn decode(&self, signal: &Signal, payload: &[u8], out: &mut Samples) -> Result<(), DecodeError> {
         let Some((header, body)) = header(payload) else {
             return Err(match payload.first() {
@@ -83,10 +84,9 @@ impl Decoder for FrameDecoder {
         }
         let mut values = [0.0; MAX_COLUMNS];
         let values = values.get_mut(..signal.columns.len()).ok_or_else(wrong_length)?;
-        let mut time = header.base;
-        for item in body.chunks_exact(item_len) {
-            let (delta, mut rest) = item.split_first_chunk().ok_or_else(wrong_length)?;
-            time += i64::from(u16::from_le_bytes(*delta));
+        let (mut time, mut rest) = (header.base, body);
+        for _ in 0..count {
+            time += WireInteger::U16.read(&mut rest).ok_or_else(wrong_length)?;
             for (value, column) in values.iter_mut().zip(&signal.columns) {
                 let read = column.wire.and_then(|wire| Some(wire.value(wire.integer.read(&mut rest)?)));
                 *value = read.ok_or_else(wrong_length)?;

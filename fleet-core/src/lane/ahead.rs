@@ -27,11 +27,14 @@ impl Lane {
         for step in 0..messages.len() + LEVELS * AHEAD {
             if let Some(message) = at(messages, step, 0) {
                 prefetch_index(&self.vehicles, message.slot.index());
-                self.sequences.prefetch(message.slot, message.topic);
             }
             if let Some((vehicle, signal)) = at(messages, step, 1).and_then(|m| self.addressee(m)) {
-                vehicle.track.prefetch_rings(signal);
-                vehicle.prefetch_rest();
+                if vehicle.track.waits_for(signal) {
+                    vehicle.track.prefetch_rings();
+                    vehicle.prefetch_rest();
+                } else {
+                    vehicle.track.prefetch_ring(signal);
+                }
             }
             if let Some(message) = at(messages, step, 2)
                 && let Some((vehicle, signal)) = self.addressee(message)
@@ -61,7 +64,7 @@ impl Lane {
                 prefetch_index(&self.vehicles, slot.index());
             }
             if let Some(vehicle) = at(slots, step, 1).and_then(|slot| self.vehicle(*slot)) {
-                vehicle.track.prefetch_all_rings();
+                vehicle.track.prefetch_rings();
                 vehicle.prefetch_rest();
             }
             if let Some(slot) = at(slots, step, 2)
