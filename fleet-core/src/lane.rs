@@ -142,9 +142,8 @@ impl Lane {
         self.by_id.remove(&vehicle.id);
         self.free.push(slot);
         self.gaps.retain(|(s, _)| *s != slot);
-        if let Some((generation, key)) = vehicle.key
-            && generation == self.output.builder.generation()
-        {
+        let (generation, key) = vehicle.key;
+        if generation == self.output.builder.generation() {
             self.output.builder.remember(&vehicle.id, key);
         }
         if rows == Rows::Drop {
@@ -210,7 +209,7 @@ impl Lane {
     /// The vehicle's catch-up is complete: patience begins now.
     pub fn caught_up(&mut self, slot: Slot, now: Micros) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
-            vehicle.catching_up = false;
+            vehicle.track.catching_up = false;
             vehicle.track.forget_counters();
             self.dues.set(slot, Micros::MIN);
             self.aligner.touch(&mut vehicle.track, now);
@@ -220,7 +219,7 @@ impl Lane {
     /// The vehicle is being caught up: patience does not run.
     pub fn catching_up(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
-            vehicle.catching_up = true;
+            vehicle.track.catching_up = true;
             vehicle.track.wait_for_all();
         }
     }
@@ -236,7 +235,7 @@ impl Lane {
 
     fn tick_one(&mut self, slot: Slot, now: Micros) {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
-        let Some(vehicle) = vehicle.filter(|v| !v.catching_up) else { return };
+        let Some(vehicle) = vehicle.filter(|v| !v.track.catching_up) else { return };
         self.output.rows_of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
         self.dues.set(slot, vehicle.track.due());
     }
@@ -290,7 +289,9 @@ impl Lane {
     /// The states of all vehicles of which something came since their last snapshot.
     pub fn snapshots(&mut self, margin: Micros) -> Vec<VehicleState> {
         let mut slots = self.slots();
-        slots.retain(|slot| self.dirty[slot.index()] && self.vehicle(*slot).is_some_and(|v| !v.catching_up));
+        slots.retain(|slot| {
+            self.dirty[slot.index()] && self.vehicle(*slot).is_some_and(|v| !v.track.catching_up)
+        });
         slots.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
     }
 

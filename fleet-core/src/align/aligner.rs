@@ -72,6 +72,7 @@ impl Aligner {
             due: Micros::MAX,
             waits_for: None,
             given_up: 0,
+            catching_up: false,
         }
     }
 

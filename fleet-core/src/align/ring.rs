@@ -230,18 +230,25 @@ impl Ring {
         self.start = 0;
     }
 
-    /// Has the place of the next sample fetched from far memory, and the oldest that stays.
+    /// Has the place of the next sample fetched from far memory, and the oldest that stays; or, where
+    /// [`prune_gently`](Self::prune_gently) looks at more, a few of these.
     pub(super) fn prefetch_next(&self) {
         prefetch_index(&self.words, self.place(self.len()).start);
         prefetch_index(&self.words, self.place(1.min(self.len())).end - 1);
+        if self.start == 0 {
+            self.prefetch_from(2);
+        }
     }
 
-    /// Has samples around the next row fetched, or around the last few.
+    /// Has the samples around the next few rows fetched, or around the last few.
     pub(super) fn prefetch_rows(&self, past: bool) {
-        let last = self.len().saturating_sub(1);
-        let from = (self.cursor as usize).saturating_sub(if past { 4 } else { 1 });
-        for position in [from, from + 3] {
-            prefetch_index(&self.words, self.place(position.min(last)).start);
+        self.prefetch_from((self.cursor as usize).saturating_sub(if past { 4 } else { 1 }));
+    }
+
+    /// Has some samples from a position on fetched: a cache line holds two of most signals.
+    fn prefetch_from(&self, position: usize) {
+        for position in (position..self.len()).step_by(2).take(4) {
+            prefetch_index(&self.words, self.place(position).start);
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Track {
     pub(super) due: Micros,
     /// The signal that the row after the frontier waits for, if one is known.
     pub(super) waits_for: Option<u8>,
+    /// Set by who replays the vehicle's messages. Here since this memory is near.
+    pub(crate) catching_up: bool,
     /// A bit for each signal that is silent while others went on, and has been waited for long enough.
     pub(super) given_up: u32,
     /// Rows up to it were emitted by an earlier holder, or [`NEVER`].

@@ -34,7 +34,7 @@ pub struct BatchBuilder {
     schema: Schema,
     arrow: Arc<arrow_schema::Schema>,
     sequence: u64,
-    /// How often it was emptied: keys of an earlier time are void.
+    /// One more each time it was emptied: keys of an earlier time are void.
     generation: u64,
     vehicles: Vec<BatchVehicle>,
     keys: HashMap<VehicleId, i32>,
@@ -53,7 +53,7 @@ impl BatchBuilder {
             schema: schema.clone(),
             arrow: Arc::new(arrow_schema(schema)),
             sequence: 0,
-            generation: 0,
+            generation: 1,
             vehicles: Vec::new(),
             keys: HashMap::new(),
             forgotten: Vec::new(),
@@ -112,7 +112,7 @@ impl BatchBuilder {
         key
     }
 
-    /// Changes when the keys become void.
+    /// Above 0, and another when the keys become void.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
     }

@@ -36,14 +36,13 @@ impl Output {
         run(track, &mut |row| {
             let generation = self.builder.generation();
             // The vehicle enters a batch only when it has a row in it.
-            let (_, key) = match *key {
-                Some(known) if known.0 == generation => known,
-                _ => *key.insert((generation, self.builder.admit(id, *epoch))),
-            };
+            if key.0 != generation {
+                *key = (generation, self.builder.admit(id, *epoch));
+            }
             self.counters.rows += 1;
             self.counters.corrections += u64::from(row.correction);
             self.latest.keep(slot, &row);
-            self.builder.push(key, row);
+            self.builder.push(key.1, row);
         })
     }
 }

@@ -7,31 +7,26 @@ use crate::bind::Binding;
 use crate::ids::VehicleId;
 use crate::time::Micros;
 
-/// Two cache lines, of which most samples need the first alone.
+/// Two cache lines, of which most samples need the first alone. By that one it is also known whether
+/// there is a vehicle: no field of the second has bit patterns to spare as those of the track have.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(super) struct Vehicle {
     pub track: Track,
-    pub catching_up: bool,
     pub epoch: i32,
     pub id: VehicleId,
     pub start: Micros,
-    /// Its key in the batch under way, and the batch builder's generation that it is of.
-    pub key: Option<(u64, i32)>,
+    /// The batch builder's generation, or 0, and its key in the batch of then.
+    pub key: (u64, i32),
 }
 
 const _: () = assert!(size_of::<Option<Vehicle>>() == 128);
 
 impl Vehicle {
-    pub(super) fn new(binding: &Binding, track: Track) -> Self {
-        Self {
-            track,
-            catching_up: true,
-            epoch: binding.epoch,
-            id: binding.vehicle.clone(),
-            start: binding.start,
-            key: None,
-        }
+    /// One that is catching up.
+    pub(super) fn new(binding: &Binding, mut track: Track) -> Self {
+        track.catching_up = true;
+        Self { track, epoch: binding.epoch, id: binding.vehicle.clone(), start: binding.start, key: (0, 0) }
     }
 
     /// Has the second line fetched from far memory, which a row needs.
