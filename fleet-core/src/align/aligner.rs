@@ -21,6 +21,8 @@ use crate::time::{Micros, grid_at_or_after, grid_at_or_before};
 pub struct Aligner {
     schema: Schema,
     rules: Box<[Rules]>,
+    /// How many a row has.
+    columns: usize,
 }
 
 /// A row with so many columns is put together in little memory, any other in much.
@@ -37,7 +39,7 @@ impl Aligner {
         let (interval, window) = (schema.interval(), schema.window());
         let rules = found.into_iter().zip(schema.signals());
         let rules = rules.map(|(method, signal)| Rules::new(method, signal, interval, window));
-        Ok(Self { schema: schema.clone(), rules: rules.collect() })
+        Ok(Self { schema: schema.clone(), rules: rules.collect(), columns: schema.column_count() })
     }
 
     /// The schema.
@@ -362,22 +364,22 @@ impl Aligner {
     /// Up to which instant, `t` or a later one, rows wait for nothing; or a signal that the row at `t`
     /// waits for: of several the one with the fewest samples, whose next one is likely the last to come.
     fn complete_until(&self, track: &Track, t: Micros) -> Result<Micros, u8> {
-        let mut until = Micros::MAX;
-        let mut slowest = None;
+        let (mut until, mut fewest, mut waited) = (Micros::MAX, usize::MAX, None);
         for (s, (rules, ring)) in (0..).zip(self.rules.iter().zip(&track.rings)) {
             match rules.complete_until(ring, t) {
                 _ if track.has_given_up(s) => {}
                 Some(instant) => until = until.min(instant),
-                None => slowest = slowest.into_iter().chain([(ring.len(), s)]).min(),
+                None if ring.len() < fewest => (fewest, waited) = (ring.len(), Some(s)),
+                None => {}
             }
         }
-        slowest.map_or(Ok(until), |(_, signal)| Err(signal))
+        waited.map_or(Ok(until), Err)
     }
 
     /// Emits the row at `t`, if any signal has a value there.
     fn emit(&self, track: &mut Track, t: Micros, again: bool, emit: &mut impl FnMut(Row<'_>)) -> bool {
         // On the stack, where it is near; a row of most schemas is small.
-        match self.schema.column_count() {
+        match self.columns {
             columns @ ..=FEW => self.emit_from(track, t, again, &mut [f64::NAN; FEW][..columns], emit),
             columns => self.emit_from(track, t, again, &mut [f64::NAN; MOST][..columns], emit),
         }
@@ -392,12 +394,14 @@ impl Aligner {
         emit: &mut impl FnMut(Row<'_>),
     ) -> bool {
         let mut quality = 0;
+        let mut rest = &mut *row;
         for (s, (rules, ring)) in self.rules.iter().zip(&mut track.rings).enumerate() {
-            let Some(out) = row.get_mut(rules.signal.column_range()) else { continue };
+            let Some((out, after)) = rest.split_at_mut_checked(rules.signal.columns.len()) else { break };
             match rules.value(ring, t, out) {
                 Some(how) => quality |= how.at(s),
                 None => out.fill(f64::NAN),
             }
+            rest = after;
         }
         if quality == 0 {
             return false;

@@ -53,7 +53,7 @@ impl Rules {
     pub(super) fn is_spent(&self, samples: View<'_>, newest: Micros) -> bool {
         let is_before =
             |position, back| samples.time(position).is_some_and(|time| time < newest.saturating_sub(back));
-        is_before(0, self.span) || is_before(self.older, self.recent)
+        is_before(self.older, self.recent) || is_before(0, self.span)
     }
 
     fn is_gap(&self, earlier: Option<Micros>, later: Option<Micros>) -> bool {
