@@ -91,9 +91,8 @@ impl<'a> View<'a> {
 
     /// The sample at a position, the oldest at 0.
     pub fn get(&self, position: usize) -> Option<Sample<'a>> {
-        let (time, [values @ .., _arrival]) = self.ring.sample(position)?.split_first_chunk()? else {
-            return None;
-        };
+        let (time, rest) = self.ring.sample(position)?.split_first_chunk()?;
+        let (_arrival, values) = rest.split_last()?;
         Some(Sample { time: wide(*time).cast_signed(), values })
     }
 

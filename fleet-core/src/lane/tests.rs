@@ -1,6 +1,7 @@
 //! What a lane says of a vehicle's state, its patience and what it refuses; speeds on a 10 s grid.
 
 use super::*;
+use crate::decode::frame::encode;
 use crate::time::SECOND;
 
 const NOW: Micros = 1_735_689_600 * SECOND;
@@ -47,6 +48,31 @@ fn a_state_begins_a_margin_before_what_is_held_and_not_before_the_binding() {
     car.message("speed", 5, 7);
     car.message("fuel", 3, 9);
     assert_eq!([0, 30, 300].map(|margin| begins(&mut car, margin)), [7, -23, -100]);
+}
+
+#[test]
+fn a_jump_of_a_frames_counter_is_a_gap_unless_a_catch_up_lies_between() {
+    let mut car = car();
+    let speed = car.lane.schema.find("speed").unwrap();
+    let mut frame = |counter: u16, second: i64| {
+        let mut samples = Samples::new(1);
+        samples.push(NOW + second * SECOND, &[50.0]);
+        let mut payload = Vec::new();
+        encode(car.lane.schema.signal(speed), counter, &samples, &mut payload).unwrap();
+        let arrival = NOW + second * SECOND;
+        let topic = Topic::Signal(speed);
+        let message = Message { slot: car.slot, topic, payload: payload.into(), arrival, live: true };
+        car.lane.messages(&[message], arrival);
+        if second == 30 {
+            car.lane.caught_up(car.slot, arrival);
+        }
+        car.lane.take_gaps().into_iter().map(|(_, from)| (from - NOW) / SECOND).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        [(u16::MAX, 0), (0, 10), (2, 20), (3, 30)].map(|(c, s)| frame(c, s)),
+        [vec![], vec![], vec![10], vec![]]
+    );
+    assert_eq!([(9, 40), (20, 50), (5, 60)].map(|(c, s)| frame(c, s)), [vec![], vec![40], vec![]]);
 }
 
 #[test]
