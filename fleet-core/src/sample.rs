@@ -65,7 +65,7 @@ impl Samples {
     }
 
     /// The sample, if there is just one.
-    pub fn only(&self) -> Option<(Micros, &[f64])> {
+    pub(crate) fn only(&self) -> Option<(Micros, &[f64])> {
         if let [time] = *self.times { Some((time, &self.values)) } else { None }
     }
 

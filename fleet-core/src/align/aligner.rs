@@ -118,7 +118,8 @@ impl Aligner {
         done
     }
 
-    /// The samples of a message one by one, whatever they are.
+    /// The samples of a message one by one, whatever they are. Apart from the usual way, so that its
+    /// code stays short.
     #[cold]
     fn insert_each(
         &self,
