@@ -56,7 +56,9 @@ async fn servers_end_with_a_process_that_is_killed() {
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let said = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("servers ").map(str::to_owned));
     let servers: Vec<u32> = said.unwrap().split(' ').map(|id| id.parse().unwrap()).collect();
-    assert!(servers.len() > 3 && servers.iter().all(|pid| runs(*pid)), "{servers:?}");
+    // PostgreSQL has children that end by themselves, as the one that starts it up does.
+    let (main, children) = servers.split_at(3);
+    assert!(main.iter().all(|pid| runs(*pid)) && children.iter().any(|pid| runs(*pid)), "{servers:?}");
     process.kill().unwrap();
     process.wait().unwrap();
     for _ in 0..200 {
