@@ -40,7 +40,12 @@ async fn wait_with_servers() {
     let (nats, postgres, timescale) = (nats.unwrap(), postgres.unwrap(), timescale.unwrap());
     let main = [Some(nats.process()), postgres.process(), Some(timescale.process())];
     let main: Vec<u32> = main.iter().map(|p| p.and_then(|p| p.id()).unwrap()).collect();
-    let all: Vec<String> = main.iter().chain(&children(main[1])).map(u32::to_string).collect();
+    // Some of PostgreSQL's children end by themselves soon after its start: these that stay are its parts.
+    let at_first = children(main[1]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut parts = children(main[1]);
+    parts.retain(|child| at_first.contains(child));
+    let all: Vec<String> = main.iter().chain(&parts).map(u32::to_string).collect();
     println!("\nservers {}", all.join(" "));
     std::future::pending::<()>().await;
 }
@@ -56,9 +61,7 @@ async fn servers_end_with_a_process_that_is_killed() {
     let lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let said = lines.map_while(Result::ok).find_map(|line| line.strip_prefix("servers ").map(str::to_owned));
     let servers: Vec<u32> = said.unwrap().split(' ').map(|id| id.parse().unwrap()).collect();
-    // PostgreSQL has children that end by themselves, as the one that starts it up does.
-    let (main, children) = servers.split_at(3);
-    assert!(main.iter().all(|pid| runs(*pid)) && children.iter().any(|pid| runs(*pid)), "{servers:?}");
+    assert!(servers.len() > 3 && servers.iter().all(|pid| runs(*pid)), "{servers:?}");
     process.kill().unwrap();
     process.wait().unwrap();
     for _ in 0..200 {
