@@ -65,8 +65,13 @@ impl<'a> View<'a> {
                 return Self { ring, t, before, left, right };
             }
         }
-        let before = samples.search(t, ring.len());
-        Self { ring, t, before, left: samples.get(before.wrapping_sub(1)), right: samples.get(before) }
+        samples.at(t, samples.search(t, ring.len()))
+    }
+
+    /// The samples of a method that is asked for `t`, before which so many lie.
+    fn at(&self, t: Micros, before: usize) -> Self {
+        let (left, right) = (self.get(before.wrapping_sub(1)), self.get(before));
+        Self { ring: self.ring, t, before, left, right }
     }
 
     /// How many samples lie before the instant that a method is asked for.
@@ -148,7 +153,7 @@ impl<'a> View<'a> {
 
     #[cold]
     fn find_neighbours(&self, t: Micros) -> Option<(Sample<'a>, Sample<'a>)> {
-        let right = self.count_before(t);
-        Some((self.get(right.checked_sub(1)?)?, self.get(right)?))
+        let View { left, right, .. } = self.at(t, self.count_before(t));
+        left.zip(right)
     }
 }

@@ -53,16 +53,8 @@ impl Refused {
 #[inline]
 pub fn check(schema: &Schema, index: SignalIndex, samples: &mut Samples, now: Micros) -> Refused {
     let signal = schema.signal(index);
-    let newest = now.saturating_add(schema.max_future()).min(YEAR_2200 - 1);
-    let is_good = |(time, values)| (YEAR_2000..=newest).contains(&time) && are_measured(signal, values);
+    let is_good = |(time, values)| problem(signal, time, values, now, schema.max_future()).is_none();
     if samples.iter().all(is_good) { Refused::default() } else { refuse(schema, signal, samples, now) }
-}
-
-/// Whether [`problem`] finds nothing in the values, quicker. Limits are finite, and no comparison with
-/// NaN is true.
-#[inline]
-fn are_measured(signal: &Signal, values: &[f64]) -> bool {
-    signal.columns.iter().zip(values).all(|(column, value)| (column.min..=column.max).contains(value))
 }
 
 #[cold]
@@ -115,6 +107,7 @@ impl std::fmt::Display for Problem<'_> {
     }
 }
 
+#[inline(always)]
 fn problem<'a>(
     signal: &'a Signal,
     time: Micros,

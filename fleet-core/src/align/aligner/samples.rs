@@ -41,9 +41,7 @@ impl Aligner {
         self.hear(track, arrival);
         if samples.only().is_some_and(|(time, values)| self.append(track, s, time, values, arrival)) {
             done.taken = 1;
-            if !self.waits_on(track, s) {
-                self.advance(track, Micros::MIN, emit);
-            }
+            self.go_on(track, s, emit);
         } else {
             self.insert_each(track, s, samples, (arrival, again), &mut done, emit);
         }
@@ -103,11 +101,11 @@ impl Aligner {
                 }
                 position = track.rings[s].count_before(time);
             }
+            changed.corrects |= self.next_after(track, s, time).is_none();
             let ring = &mut track.rings[s];
-            let newest = ring.newest();
             // All before is settled. The oldest of a full ring is where the new sample goes, in memory
             // that is near.
-            if let Some(newest) = newest.filter(|_| changed.bits == 0 && ring.is_full()) {
+            if let Some(newest) = ring.newest().filter(|_| changed.bits == 0 && ring.is_full()) {
                 ring.prune_gently(|samples| self.rules[s].is_spent(samples, newest));
                 position = ring.count_before(time);
             }
@@ -115,9 +113,6 @@ impl Aligner {
             track.newest = track.newest.max(time);
             done.taken += 1;
             changed.push(i);
-            // In the order of time, after the newest row: nothing to correct.
-            let after = newest.is_some_and(|newest| newest < time && newest >= track.frontier);
-            changed.corrects |= !(after && self.rules[s].reach.after <= 1);
         }
         self.settle(track, s, samples, &mut changed, emit);
     }
@@ -125,18 +120,24 @@ impl Aligner {
     /// Takes a sample in the order of time that changes no row, if it is such, as most are: all that
     /// [`insert`](Self::insert) asks for others is known of it.
     fn append(&self, track: &mut Track, s: usize, time: Micros, values: &[f64], arrival: Micros) -> bool {
-        let (ring, rules) = (&mut track.rings[s], &self.rules[s]);
-        let newest = ring.newest().filter(|newest| *newest < time && *newest >= track.frontier);
-        let Some(newest) = newest.filter(|_| rules.reach.after <= 1) else { return false };
+        let Some(newest) = self.next_after(track, s, time) else { return false };
+        let ring = &mut track.rings[s];
         if ring.is_full() {
             if ring.len() >= self.schema.max_samples() {
                 return false;
             }
-            ring.prune_gently(|samples| rules.is_spent(samples, newest));
+            ring.prune_gently(|samples| self.rules[s].is_spent(samples, newest));
         }
         ring.insert(ring.len(), time, values, arrival);
         track.newest = track.newest.max(time);
         true
+    }
+
+    /// The signal's newest sample, if one at `time` comes after it, in the order of time and after the
+    /// newest row: there is nothing to correct then.
+    fn next_after(&self, track: &Track, s: usize, time: Micros) -> Option<Micros> {
+        let newest = track.rings[s].newest().filter(|newest| *newest < time && *newest >= track.frontier);
+        newest.filter(|_| self.rules[s].reach.after <= 1)
     }
 
     /// Notes an arrival of any signal: patience with the others that are silent ends no sooner than it
@@ -166,6 +167,11 @@ impl Aligner {
             self.correct(track, s, changed.times(samples, &mut times), emit);
         }
         *changed = Changed { first: changed.first, ..Changed::default() };
+        self.go_on(track, s, emit);
+    }
+
+    /// Emits what became complete by a sample of signal `s`.
+    fn go_on(&self, track: &mut Track, s: usize, emit: &mut impl FnMut(Row<'_>)) {
         if !self.waits_on(track, s) {
             self.advance(track, Micros::MIN, emit);
         }
