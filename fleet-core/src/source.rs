@@ -29,7 +29,7 @@ pub enum SourceEvent {
     /// A message.
     Message(Message),
     /// Everything stored up to some moment after `attach` (or after the disturbance that caused
-    /// this catch-up) was delivered; what follows is live.
+    /// this catch-up) was delivered; what follows is live, also what came live meanwhile and waited.
     CaughtUp(Vec<Slot>),
     /// The vehicle is off: its last `off` is stored later than its last `on`.
     Off {

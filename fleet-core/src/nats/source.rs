@@ -275,17 +275,14 @@ impl NatsSource {
 
     /// Catch-ups have reached their fences: what waited follows, or another fence where it must.
     fn on_passed(&mut self, tokens: &[u64]) {
-        let mut live = Vec::new();
-        let mut again = Vec::new();
+        let (mut live, mut waited, mut again) = (Vec::new(), Vec::new(), Vec::new());
         for token in tokens {
             let Some(&slot) = self.by_token.get(token) else { continue };
             let Some(vehicle) = self.by_slot.get_mut(&slot) else { continue };
             match vehicle.feed.passed() {
-                Passed::Live(waited) => {
-                    for message in waited {
-                        vehicle.saw(&message);
-                        self.ready.push_back(SourceEvent::Message(message));
-                    }
+                Passed::Live(messages) => {
+                    messages.iter().for_each(|message| vehicle.saw(message));
+                    waited.extend(messages);
                     live.push(slot);
                 }
                 Passed::Again(from) => again.push((*token, from)),
@@ -295,12 +292,14 @@ impl NatsSource {
         if live.is_empty() {
             return;
         }
+        // Before what waited: that is live already, its frames' counters go on in what comes next.
+        self.ready.push_back(SourceEvent::CaughtUp(live.clone()));
+        self.ready.extend(waited.into_iter().map(SourceEvent::Message));
         for slot in &live {
             self.finish_settling(*slot);
         }
         // An `off` that was sent while nobody listened is found here.
-        self.check_lifecycle(live.clone(), Expected::Either);
-        self.ready.push_back(SourceEvent::CaughtUp(live));
+        self.check_lifecycle(live, Expected::Either);
     }
 
     /// Begins a catch-up of these from these times on, or extends the running one.

@@ -20,5 +20,5 @@ mod s3;
 mod schemas;
 mod sensor_c;
 mod simulation;
-mod slow;
+mod source;
 mod world;

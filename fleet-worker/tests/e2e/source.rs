@@ -1,0 +1,103 @@
+//! The source by itself on a real server: the order in which it tells things, and how it gets what it
+//! could not take.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use fleet_core::ids::Slot;
+use fleet_core::nats::{Names, NatsOptions, NatsSource, SourceOptions, StreamOptions, set_up};
+use fleet_core::source::{Attach, Source, SourceEvent};
+use fleet_core::{CellId, Schema, VehicleId};
+use fleet_worker::clock::now;
+use fleet_worker::local::NatsServer;
+use tokio::time::{sleep, timeout};
+
+/// A source on a server of its own.
+struct World {
+    source: NatsSource,
+    js: async_nats::jetstream::Context,
+    names: Names,
+    _nats: NatsServer,
+}
+
+impl World {
+    async fn new(subscription_capacity: usize, round_interval: Duration) -> Self {
+        let nats = NatsServer::start().await.unwrap();
+        let (names, schema) = (Names::new(&CellId::default()), Schema::default());
+        let options = NatsOptions { subscription_capacity, ..NatsOptions::new(nats.url()) };
+        let js = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
+        set_up(&js, &names, &schema, &StreamOptions::default()).await.unwrap();
+        let rounds = SourceOptions { round_interval, ..SourceOptions::default() };
+        let source = NatsSource::connect(&options, &names, &schema, rounds).await.unwrap();
+        Self { source, js, names, _nats: nats }
+    }
+
+    fn attach(&mut self, slot: Slot, name: &str) -> VehicleId {
+        let (vehicle, from) = (VehicleId::new(name).unwrap(), now() - 10_000_000);
+        self.source.attach(vec![Attach { slot, vehicle: vehicle.clone(), from, on_time: from }]);
+        vehicle
+    }
+
+    async fn publish(&self, vehicle: &VehicleId, n: u32) {
+        let subject = self.names.subject(vehicle, "speed");
+        self.js.publish(subject, n.to_le_bytes().to_vec().into()).await.unwrap().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_slow_consumer_did_not_take_is_caught_up() {
+    let mut world = World::new(4, Duration::from_millis(200)).await;
+    let vehicle = world.attach(Slot(0), "SLOW");
+    while !matches!(world.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {}
+
+    // Nobody reads the source while these come.
+    for n in 0..200 {
+        world.publish(&vehicle, n).await;
+    }
+    sleep(Duration::from_millis(200)).await;
+    let wanted: BTreeSet<Vec<u8>> = (0..200_u32).map(|n| n.to_le_bytes().to_vec()).collect();
+    let mut found = BTreeSet::new();
+    let all = async {
+        while found.len() < wanted.len() {
+            if let SourceEvent::Message(message) = world.source.next().await.unwrap() {
+                found.insert(message.payload.to_vec());
+            }
+        }
+    };
+    let all = timeout(Duration::from_secs(20), all).await;
+    assert!(all.is_ok(), "{} of {} messages were delivered", found.len(), wanted.len());
+    assert_eq!(found, wanted);
+    assert!(world.source.counters().slow.load(Relaxed) > 0, "nothing was dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_the_end_of_a_catch_up_follows_it_in_order() {
+    let mut world = World::new(65_536, Duration::from_secs(2)).await;
+    world.attach(Slot(0), "FIRST");
+    while !matches!(world.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {}
+    // The next round begins two seconds after that one: until then all that comes live waits.
+    let vehicle = world.attach(Slot(1), "SECOND");
+    let (mut published, mut caught_up) = (0, false);
+    let (mut stored, mut live) = (Vec::new(), Vec::new());
+    while live.last() != Some(&published) || published < 10 || !caught_up {
+        if !caught_up || published < 10 {
+            published += 1;
+            world.publish(&vehicle, published).await;
+        }
+        while let Ok(event) = timeout(Duration::from_millis(100), world.source.next()).await {
+            match event.unwrap() {
+                SourceEvent::Message(message) => {
+                    assert_eq!(message.live, caught_up, "{message:?}");
+                    let n = u32::from_le_bytes(*message.payload.first_chunk().unwrap());
+                    if message.live { live.push(n) } else { stored.push(n) }
+                }
+                SourceEvent::CaughtUp(slots) => caught_up |= slots == [Slot(1)],
+                _ => {}
+            }
+        }
+    }
+    assert!(live.len() > 1 && live.is_sorted(), "{live:?}");
+    let found: BTreeSet<u32> = stored.into_iter().chain(live).collect();
+    assert_eq!(found, (1..=published).collect());
+}
