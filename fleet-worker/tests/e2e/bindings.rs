@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fleet_worker::clock::now;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::schemas::SIGNALS;
 use crate::world::{
@@ -212,10 +212,13 @@ async fn a_jump_of_a_frames_counter_is_looked_into_once() {
         hand.frame(sequence, begun - 60_000_000 + 1_000_000 * n, 30.0 + n as f64).await;
     };
     // Counters are followed from the first frame on that comes live; what was stored before is read anyway.
-    while worker.metric("fleet_source_live_total").await == Some(0) {
-        frame(&mut hand, 1).await;
-        sleep(Duration::from_millis(20)).await;
-    }
+    let comes_live = async {
+        while !worker.metric("fleet_source_live_total").await.is_some_and(|live| live > 0) {
+            frame(&mut hand, 1).await;
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(timeout(Duration::from_secs(10), comes_live).await.is_ok(), "no frame came live");
     // Two never were.
     for step in [1, 3, 1] {
         frame(&mut hand, step).await;

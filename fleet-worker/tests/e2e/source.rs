@@ -39,6 +39,12 @@ impl World {
         vehicle
     }
 
+    async fn until_caught_up(&mut self) {
+        let caught_up =
+            async { while !matches!(self.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {} };
+        assert!(timeout(Duration::from_secs(20), caught_up).await.is_ok(), "the catch-up did not end");
+    }
+
     async fn publish(&self, vehicle: &VehicleId, n: u32) {
         let subject = self.names.subject(vehicle, "speed");
         self.js.publish(subject, n.to_le_bytes().to_vec().into()).await.unwrap().await.unwrap();
@@ -49,7 +55,7 @@ impl World {
 async fn what_a_slow_consumer_did_not_take_is_caught_up() {
     let mut world = World::new(4, Duration::from_millis(200)).await;
     let vehicle = world.attach(Slot(0), "SLOW");
-    while !matches!(world.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {}
+    world.until_caught_up().await;
 
     // Nobody reads the source while these come.
     for n in 0..200 {
@@ -75,28 +81,32 @@ async fn what_a_slow_consumer_did_not_take_is_caught_up() {
 async fn what_waited_for_the_end_of_a_catch_up_follows_it_in_order() {
     let mut world = World::new(65_536, Duration::from_secs(2)).await;
     world.attach(Slot(0), "FIRST");
-    while !matches!(world.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {}
+    world.until_caught_up().await;
     // The next round begins two seconds after that one: until then all that comes live waits.
     let vehicle = world.attach(Slot(1), "SECOND");
     let (mut published, mut caught_up) = (0, false);
     let (mut stored, mut live) = (Vec::new(), Vec::new());
-    while live.last() != Some(&published) || published < 10 || !caught_up {
-        if !caught_up || published < 10 {
-            published += 1;
-            world.publish(&vehicle, published).await;
-        }
-        while let Ok(event) = timeout(Duration::from_millis(100), world.source.next()).await {
-            match event.unwrap() {
-                SourceEvent::Message(message) => {
-                    assert_eq!(message.live, caught_up, "{message:?}");
-                    let n = u32::from_le_bytes(*message.payload.first_chunk().unwrap());
-                    if message.live { live.push(n) } else { stored.push(n) }
+    let all = async {
+        while live.last() != Some(&published) || published < 10 || !caught_up {
+            if !caught_up || published < 10 {
+                published += 1;
+                world.publish(&vehicle, published).await;
+            }
+            while let Ok(event) = timeout(Duration::from_millis(100), world.source.next()).await {
+                match event.unwrap() {
+                    SourceEvent::Message(message) => {
+                        assert_eq!(message.live, caught_up, "{message:?}");
+                        let n = u32::from_le_bytes(*message.payload.first_chunk().unwrap());
+                        if message.live { live.push(n) } else { stored.push(n) }
+                    }
+                    SourceEvent::CaughtUp(slots) => caught_up |= slots == [Slot(1)],
+                    _ => {}
                 }
-                SourceEvent::CaughtUp(slots) => caught_up |= slots == [Slot(1)],
-                _ => {}
             }
         }
-    }
+    };
+    let all = timeout(Duration::from_secs(20), all).await;
+    assert!(all.is_ok(), "caught up: {caught_up}, live {live:?} of {published}");
     assert!(live.len() > 1 && live.is_sorted(), "{live:?}");
     let found: BTreeSet<u32> = stored.into_iter().chain(live).collect();
     assert_eq!(found, (1..=published).collect());
