@@ -213,7 +213,7 @@ async fn a_jump_of_a_frames_counter_is_looked_into_once() {
     };
     // Counters are followed from the first frame on that comes live; what was stored before is read anyway.
     let comes_live = async {
-        while !worker.metric("fleet_source_live_total").await.is_some_and(|live| live > 0) {
+        while worker.metric("fleet_source_live_total").await.is_none_or(|live| live == 0) {
             frame(&mut hand, 1).await;
             sleep(Duration::from_millis(20)).await;
         }
