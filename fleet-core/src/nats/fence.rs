@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use async_nats::Client;
 use async_nats::jetstream::Context;
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use super::Names;
 use super::clock::local;
@@ -22,26 +22,32 @@ pub(super) struct Fence {
     pub after: Micros,
 }
 
-/// Waits until the server knows every subscription made so far, then sets a fence; tries until it
-/// stands. `client` must be the connection of the subscriptions: its order is what makes it a fence.
-pub(super) async fn fence(client: &Client, js: &Context, names: &Names) -> Fence {
+/// How long the other servers of a cluster may take to know a subscription (DESIGN section 5).
+const CLUSTER: Duration = Duration::from_secs(2);
+
+/// Sets a fence behind every subscription made so far on the connection of `js`, whose order is what
+/// makes it one; tries until it stands.
+pub(super) async fn fence(js: &Context, names: &Names) -> Fence {
+    let first = stand(js, names).await;
+    if js.client().server_info().cluster.is_none() {
+        return first;
+    }
+    // Only now it is certain that one server knows; `flush` says no more than that it was written.
+    sleep(CLUSTER).await;
+    stand(js, names).await
+}
+
+async fn stand(js: &Context, names: &Names) -> Fence {
     loop {
-        if client.flush().await.is_ok() {
-            // On a cluster the reply doesn't mean that the other servers know (DESIGN section 5).
-            if client.server_info().cluster.is_some() {
-                tokio::time::sleep(Duration::from_secs(2)).await;
-            }
-            let before = local();
-            let sent = js.publish(names.fence(), Bytes::new()).await;
-            let acked = match sent {
-                Ok(ack) => ack.await,
-                Err(error) => Err(error),
-            };
-            match acked {
-                Ok(ack) => return Fence { sequence: ack.sequence, before, after: local() },
-                Err(error) => tracing::debug!(%error, "a fence did not stand, trying again"),
-            }
+        let before = local();
+        let acked = match js.publish(names.fence(), Bytes::new()).await {
+            Ok(ack) => ack.await,
+            Err(error) => Err(error),
+        };
+        match acked {
+            Ok(ack) => return Fence { sequence: ack.sequence, before, after: local() },
+            Err(error) => tracing::debug!(%error, "a fence did not stand, trying again"),
         }
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        sleep(Duration::from_millis(250)).await;
     }
 }

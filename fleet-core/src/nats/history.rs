@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use async_nats::Subject;
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
-use async_nats::{Client, Subject};
 use bytes::Bytes;
 
 use super::fence::fence;
@@ -23,7 +23,6 @@ const FILTER_UP_TO: usize = 15;
 /// The telemetry stream of a cell.
 #[derive(Debug, Clone)]
 pub struct History {
-    client: Client,
     js: Context,
     names: Names,
     schema: Schema,
@@ -64,9 +63,8 @@ impl History {
     /// # Errors
     /// As [`connect`].
     pub async fn connect(options: &NatsOptions, names: &Names, schema: &Schema) -> Result<Self> {
-        let client = connect(options, "fleet-replay", |_| {}).await?;
-        let js = jetstream(&client);
-        Ok(Self { client, js, names: names.clone(), schema: schema.clone() })
+        let js = jetstream(&connect(options, "fleet-replay", |_| {}).await?);
+        Ok(Self { js, names: names.clone(), schema: schema.clone() })
     }
 
     /// From when on the stream holds everything that was stored, server time; `None` if it has never
@@ -86,7 +84,7 @@ impl History {
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn sweep(&self, begin: Begin, vehicles: &[VehicleId]) -> Result<Sweep<'_>> {
-        let to = fence(&self.client, &self.js, &self.names).await.sequence;
+        let to = fence(&self.js, &self.names).await.sequence;
         let deliver_policy = match begin {
             Begin::After(sequence) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
             Begin::At(time) => {

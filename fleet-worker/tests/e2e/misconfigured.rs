@@ -39,6 +39,12 @@ impl Started {
         logs
     }
 
+    /// Waits for these words in its log.
+    async fn says(&self, words: &str) {
+        let said = async || self.process.logs().contains(words);
+        eventually(&format!("{words:?} in the log"), Duration::from_secs(20), said).await;
+    }
+
     /// Waits for what `/readyz` says.
     async fn until(&self, status: u16, said: &str) {
         let what = format!("{status} {said:?}; {}", self.process.tail());
@@ -85,8 +91,7 @@ async fn a_cell_that_is_no_name_or_was_never_set_up_is_said() {
     // Discovery waits for it, and gets ready by itself.
     let discovery = Started::new(program(&deployment, &["discover", "--cell", "9"]));
     discovery.until(503, "not ready: on signals").await;
-    let logs = discovery.process.logs();
-    assert!(logs.contains("no consumer discovery on LIFECYCLE_9: run `setup`"), "{logs}");
+    discovery.says("no consumer discovery on LIFECYCLE_9: run `setup`").await;
     let mut setup = program(&deployment, &["setup", "--cell", "9"]);
     let setup = setup.env("FLEET_NATS__MAX_BYTES", "64MiB").output().await.unwrap();
     assert!(setup.status.success(), "{setup:?}");
@@ -111,8 +116,7 @@ async fn a_consumer_that_is_gone_makes_a_running_worker_unready() {
     let js = jetstream::new(async_nats::connect(deployment.nats.url()).await.unwrap());
     js.delete_consumer_from_stream("workers", "BINDINGS_0").await.unwrap();
     worker.until(503, "not ready: bind queue").await;
-    let logs = worker.process.logs();
-    assert!(logs.contains("no bind requests, trying again"), "{logs}");
+    worker.says("no bind requests, trying again").await;
     let setup = program(&deployment, &["setup"]).output().await.unwrap();
     assert!(setup.status.success(), "{setup:?}");
     worker.until(200, "").await;

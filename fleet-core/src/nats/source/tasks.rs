@@ -83,7 +83,7 @@ impl NatsSource {
                     Err(error) => tracing::error!(%error, "no subscription"),
                 }
             }
-            let fence = fence(&client, &js, &names).await;
+            let fence = fence(&js, &names).await;
             TaskDone::Subscribed { subscribers, fence, connects }
         });
     }
@@ -93,9 +93,9 @@ impl NatsSource {
         if tokens.is_empty() {
             return;
         }
-        let (client, js, names) = (self.client.clone(), self.js.clone(), self.names.clone());
+        let (js, names) = (self.js.clone(), self.names.clone());
         self.tasks.spawn(async move {
-            let fence = fence(&client, &js, &names).await;
+            let fence = fence(&js, &names).await;
             TaskDone::Fenced { tokens, fence }
         });
     }

@@ -1,11 +1,14 @@
 //! The server doesn't check a message's reply subject, and JetStream sends its publish ack there. A
 //! vehicle that names somebody else's subject as its reply makes the server write there.
 
+use std::time::Duration;
+
 use async_nats::jetstream;
 use async_nats::{Client, ConnectOptions};
 use fleet_worker::local::NatsServer;
 
 use super::guarded::{Guarded, connect, stored, streams};
+use crate::world::eventually;
 
 /// Subjects of others that an ack is misdirected to.
 const FORGED: [&str; 5] = [
@@ -52,10 +55,17 @@ fn user(name: &str) -> ConnectOptions {
     options.custom_inbox_prefix("_INBOX.CAR-1")
 }
 
-async fn harm_on(server: &NatsServer, acks: bool) -> Vec<String> {
+/// The harm on a server where the attack works, once all of `wanted` is done: JetStream stores the acks that
+/// it misdirects after it has sent the last one.
+async fn harm_on(server: &NatsServer, acks: bool, wanted: &[&str]) -> Vec<String> {
     let js = jetstream::new(connect(user("ops"), &server.url()).await.unwrap().0);
     streams(&js).await;
     attack(&connect(user("car"), &server.url()).await.unwrap().0, acks).await;
+    let done = async || {
+        let found = harm(&js).await;
+        wanted.iter().all(|what| found.iter().any(|f| f == what))
+    };
+    eventually("the attack has worked", Duration::from_secs(10), done).await;
     harm(&js).await
 }
 
@@ -64,9 +74,9 @@ async fn with_the_best_permissions_in_one_account_a_forged_reply_works() {
     let users = format!("authorization {{ users: [ {{ user: ops, password: x }}, {CAR} ] }}");
     let strict = NatsServer::builder().config(&users).start().await.unwrap();
     let all = ["bind.0.CAR-3", "deadletter.0.CAR-2", "fence.0", "fleet.0.CAR-2.off"];
-    assert_eq!(harm_on(&strict, true).await, all, "a strict API only saves the stream");
+    assert_eq!(harm_on(&strict, true, &all).await, all, "a strict API only saves the stream");
     let lax = NatsServer::builder().config(&users).jetstream("strict: false").start().await.unwrap();
-    assert!(harm_on(&lax, true).await.contains(&"purged".to_owned()));
+    harm_on(&lax, true, &["purged"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,8 +87,8 @@ async fn a_vehicles_account_whose_stream_is_imported_loses_the_acks_and_prevents
                      VEHICLES {{ users: [ {CAR} ], exports: [ {{ stream: \"fleet.>\" }} ] }} }}"
     );
     let server = NatsServer::builder().config(&accounts).start().await.unwrap();
-    let harm = harm_on(&server, false).await;
-    assert_eq!(harm, ["bind.0.CAR-3", "deadletter.0.CAR-2", "fence.0", "fleet.0.CAR-2.off"]);
+    let all = ["bind.0.CAR-3", "deadletter.0.CAR-2", "fence.0", "fleet.0.CAR-2.off"];
+    assert_eq!(harm_on(&server, false, &all).await, all);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,6 +101,6 @@ async fn as_shipped_a_forged_reply_reaches_nobody() {
     for reply in ["_R_.x", "$JS.ACK.BINDINGS_0.workers.1.1.1.1.1", "_GR_.x.y.z"] {
         car.publish_with_reply("fleet.0.CAR-1.speed", reply, "x".into()).await.unwrap();
     }
-    car.flush().await.unwrap();
+    jetstream::new(car).publish("fleet.0.CAR-1.brake", "the end".into()).await.unwrap().await.unwrap();
     assert_eq!(harm(&js).await, [""; 0]);
 }
