@@ -54,7 +54,7 @@ fn local(error: LocalError) -> Error {
 
 impl Deployment {
     /// Starts servers, makes streams and tables, and starts `program discover` and as many
-    /// `program run`. `config` is TOML without `[nats]` and `[sink]`.
+    /// `program run`. `config` is TOML without `[sink.timescale]`; a table `[nats]` must name the servers.
     ///
     /// # Errors
     /// What could not be started, with the end of its log.
@@ -75,7 +75,10 @@ impl Deployment {
         let dir = dir.map_err(|e| Error::unavailable("a temporary folder").caused_by(e))?;
         let file = dir.path().join("fleet.toml");
         let (nats_url, database) = (nats.url(), postgres.url());
-        let text = format!("{config}\n[nats]\nurl = {nats_url:?}\n\n[sink.timescale]\nurl = {database:?}\n");
+        let mut text = format!("{config}\n[sink.timescale]\nurl = {database:?}\n");
+        if !config.lines().any(|line| line.trim() == "[nats]") {
+            text += &format!("\n[nats]\nurl = {nats_url:?}\n");
+        }
         std::fs::write(&file, text).map_err(|e| Error::unavailable("the configuration").caused_by(e))?;
         let config = Config::load(Some(&file), std::iter::empty(), &[]).map_err(|problems| {
             Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))

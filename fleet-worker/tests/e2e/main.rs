@@ -15,6 +15,7 @@ mod permissions;
 mod recordings;
 mod refusals;
 mod replay;
+mod replicas;
 #[path = "../../../fleet-sinks/tests/parquet/s3.rs"]
 mod s3;
 mod schemas;

@@ -1,0 +1,63 @@
+//! Three servers that keep everything three times, as in production.
+
+use std::path::Path;
+use std::time::Duration;
+
+use async_nats::jetstream;
+use fleet_core::nats::{Names, StreamOptions, set_up};
+use fleet_core::{CellId, Schema};
+use fleet_worker::deployment::Deployment;
+use fleet_worker::local::{NatsServer, free_port};
+use tokio::time::sleep;
+
+use crate::world::{QUICK, assert_exact, eventually, finish, fleet, vehicles};
+
+/// Three servers that have elected a leader.
+async fn cluster() -> Vec<NatsServer> {
+    let ports = [(); 3].map(|()| free_port());
+    let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+    let mut servers = Vec::new();
+    for port in ports {
+        let cluster = format!(
+            "cluster {{ name: fleet, listen: \"127.0.0.1:{port}\", no_advertise: true, routes: [{routes}] }}"
+        );
+        servers.push(NatsServer::builder().config(&cluster).start().await.unwrap());
+    }
+    let js = jetstream::new(async_nats::connect(servers[0].url()).await.unwrap());
+    // Of another cell, which nobody uses.
+    let (names, schema) = (Names::new(&CellId::new("elected").unwrap()), Schema::default());
+    let options = StreamOptions { replicas: 3, max_bytes: 64 << 20, ..StreamOptions::default() };
+    let made = async || set_up(&js, &names, &schema, &options).await.is_ok();
+    eventually("three servers have elected a leader", Duration::from_secs(60), made).await;
+    servers
+}
+
+async fn deployment_on(servers: &mut Vec<NatsServer>, workers: usize) -> Deployment {
+    let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
+    // Nothing is stored while servers elect a leader, for more than ten seconds; it must not be late then.
+    let quick = QUICK.replace("window = \"10s\"", "window = \"60s\"");
+    let config = format!("{quick}audit_interval = \"5s\"\n\n[nats]\nurl = {urls:?}\nreplicas = 3\n");
+    let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
+    Deployment::start_on(servers.remove(0), program, &config, workers).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_three_servers_may_be_killed_and_come_back() {
+    let mut others = cluster().await;
+    let mut deployment = deployment_on(&mut others, 2).await;
+    let fleet = fleet(&deployment, vehicles(60, 60)).await;
+    eventually("60 vehicles are bound", Duration::from_secs(30), || async {
+        deployment.bound_by_living().await == 60
+    })
+    .await;
+    for server in std::iter::once(&mut deployment.nats).chain(&mut others) {
+        server.kill().await;
+        sleep(Duration::from_secs(3)).await;
+        server.start_again().await.unwrap();
+        // What it missed is to be there again before the next one goes.
+        sleep(Duration::from_secs(10)).await;
+    }
+    assert!(!fleet.is_finished(), "the servers outlived the fleet");
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
