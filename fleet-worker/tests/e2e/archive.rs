@@ -13,7 +13,9 @@ use tokio::time::sleep;
 
 use crate::failures::until_readyz;
 use crate::replay::{replay, replayed, rows};
-use crate::world::{QUICK, assert_exact, compare, deployment_by, eventually, finish, fleet, vehicles};
+use crate::world::{
+    QUICK, assert_exact, compare, deployment_by, endless_fleet, eventually, finish, fleet, vehicles,
+};
 
 /// The table of a worker's configuration for an archive that is waited for.
 pub(crate) fn held_back_by(root: &Path) -> String {
@@ -57,13 +59,15 @@ async fn it_equals_the_table_although_a_worker_is_killed() {
     let root = tempfile::tempdir().unwrap();
     let config = format!("{QUICK}{}", held_back_by(root.path()));
     let mut deployment = deployment_by(&config, 2).await;
-    let fleet = fleet(&deployment, vehicles(60, 30)).await;
+    let (fleet, on) = endless_fleet(&deployment, 60).await;
     eventually("60 vehicles are bound", Duration::from_secs(20), || async {
         deployment.bound_by_living().await == 60
     })
     .await;
     sleep(Duration::from_secs(5)).await;
     deployment.kill_worker().await;
+    sleep(Duration::from_secs(15)).await;
+    drop(on);
     let (summary, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
     assert_archived(&deployment, root.path()).await;

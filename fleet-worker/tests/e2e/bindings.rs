@@ -7,8 +7,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::schemas::SIGNALS;
 use crate::world::{
-    ACK_WAIT, Hand, QUICK, assert_exact, count, deployment, deployment_by, deployment_with, eventually,
-    finish, fleet, vehicles,
+    ACK_WAIT, Hand, QUICK, assert_exact, count, deployment, deployment_by, deployment_with, endless_fleet,
+    eventually, finish, fleet, vehicles,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,7 +34,7 @@ async fn two_workers_share_the_vehicles_and_no_vehicle_is_on_both() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() {
     let mut deployment = deployment(2).await;
-    let fleet = fleet(&deployment, vehicles(200, 30)).await;
+    let (fleet, on) = endless_fleet(&deployment, 200).await;
     eventually("200 vehicles are bound", Duration::from_secs(15), || async {
         deployment.bound_by_living().await == 200
     })
@@ -47,6 +47,8 @@ async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() 
     })
     .await;
     println!("bound again after {:?}", killed.elapsed());
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
 }
@@ -54,7 +56,7 @@ async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_stood_still_harms_nothing() {
     let deployment = deployment(2).await;
-    let fleet = fleet(&deployment, vehicles(100, 30)).await;
+    let (fleet, on) = endless_fleet(&deployment, 100).await;
     eventually("100 vehicles are bound", Duration::from_secs(15), || async {
         deployment.bound_by_living().await == 100
     })
@@ -71,6 +73,8 @@ async fn a_worker_that_stood_still_harms_nothing() {
         stopped.metric("fleet_bindings_lost_total").await.is_some_and(|lost| lost > 0)
     })
     .await;
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
 }
@@ -78,7 +82,7 @@ async fn a_worker_that_stood_still_harms_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_asked_to_end_gives_its_vehicles_back_at_once() {
     let mut deployment = deployment(2).await;
-    let fleet = fleet(&deployment, vehicles(100, 20)).await;
+    let (fleet, on) = endless_fleet(&deployment, 100).await;
     eventually("100 vehicles are bound", Duration::from_secs(15), || async {
         deployment.bound_by_living().await == 100
     })
@@ -93,6 +97,8 @@ async fn a_worker_that_is_asked_to_end_gives_its_vehicles_back_at_once() {
         deployment.bound_by_living().await == 100
     })
     .await;
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
 }

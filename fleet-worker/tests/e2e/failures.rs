@@ -6,7 +6,9 @@ use fleet_worker::deployment::{Deployment, Program};
 use tokio::time::sleep;
 
 use crate::replay::rows;
-use crate::world::{assert_exact, deployment, durable_deployment, eventually, finish, fleet, vehicles};
+use crate::world::{
+    assert_exact, deployment, durable_deployment, endless_fleet, eventually, finish, fleet, vehicles,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_is_killed_and_comes_back() {
@@ -81,13 +83,14 @@ async fn away_and_back(deployment: &mut Deployment) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_write_that_hangs_makes_a_worker_unready() {
     let deployment = deployment(1).await;
-    let fleet = fleet(&deployment, vehicles(50, 60)).await;
+    let (fleet, on) = endless_fleet(&deployment, 50).await;
     let client = deployment.client().await.unwrap();
     eventually("there are rows", Duration::from_secs(30), || async { rows(&deployment).await > 0 }).await;
     client.batch_execute("begin; lock table telemetry in access exclusive mode").await.unwrap();
     until_readyz(&deployment.workers[0], 503, "not ready: sink timescale\n").await;
     client.batch_execute("commit").await.unwrap();
     until_readyz(&deployment.workers[0], 200, "ok\n").await;
+    drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
 }
@@ -100,7 +103,7 @@ async fn workers_are_ready_while_the_database_is_there() {
     // Connected by having been asked.
     away_and_back(&mut deployment).await;
 
-    let fleet = fleet(&deployment, vehicles(100, 40)).await;
+    let (fleet, on) = endless_fleet(&deployment, 100).await;
     eventually("every worker stores rows", Duration::from_secs(30), || async {
         for worker in &deployment.workers {
             if worker.metric("fleet_durable_rows_total").await == Some(0) {
@@ -111,7 +114,7 @@ async fn workers_are_ready_while_the_database_is_there() {
     })
     .await;
     away_and_back(&mut deployment).await;
-    assert!(!fleet.is_finished(), "the rows ended before the database was back");
+    drop(on);
     // Discovery does its part without it.
     assert_eq!(deployment.discovery.get("/readyz").await.unwrap().0, 200);
     let (_, verdict) = finish(&deployment, fleet).await;

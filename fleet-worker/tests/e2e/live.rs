@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 use crate::browser::Browser;
 use crate::schemas::SIGNALS;
-use crate::world::{Hand, QUICK, deployment_by, eventually, fleet, vehicles};
+use crate::world::{Hand, QUICK, deployment_by, endless_fleet, eventually};
 
 const DESK: (u32, u32) = (1280, 800);
 const PHONE: (u32, u32) = (390, 844);
@@ -49,7 +49,7 @@ async fn the_page_shows_a_fleet_and_says_when_it_can_not() {
     browser.shot("live-empty.png").await;
 
     // One vehicle whose speed is measured on the grid, among others whose readings are not.
-    let running = fleet(&deployment, vehicles(24, 60)).await;
+    let (running, _on) = endless_fleet(&deployment, 24).await;
     let mut hand = Hand::new(&deployment, "HAND-1").await;
     hand.send("on", "").await;
     let start = (now() / SECOND - 30) * SECOND;
@@ -143,7 +143,7 @@ async fn the_page_shows_a_fleet_and_says_when_it_can_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_holds_for_other_signals() {
     let deployment = with_page(SIGNALS).await;
-    let running = fleet(&deployment, vehicles(5, 40)).await;
+    let (running, _on) = endless_fleet(&deployment, 5).await;
     let mut browser = Browser::start().await;
     let page = format!("http://{}/live/", deployment.workers[0].address());
     browser.open(&page, DESK, false).await;

@@ -12,6 +12,7 @@ use fleet_worker::deployment::Deployment;
 use fleet_worker::local::NatsServer;
 use fleet_worker::simulate::{Ledger, Sampled, Simulation, SimulationOptions, Summary};
 use fleet_worker::verify::{Verdict, verify};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -51,11 +52,27 @@ pub(crate) async fn deployment_by(config: &str, workers: usize) -> Deployment {
     Deployment::start(Path::new(env!("CARGO_BIN_EXE_fleet-worker")), config, workers).await.unwrap()
 }
 
-/// A fleet that publishes for a while, in the background.
-pub(crate) async fn fleet(
+/// A fleet that publishes in the background.
+pub(crate) type Fleet = JoinHandle<fleet_core::error::Result<Summary>>;
+
+/// One that publishes for a while.
+pub(crate) async fn fleet(deployment: &Deployment, options: SimulationOptions) -> Fleet {
+    fleet_until(deployment, options, std::future::pending()).await
+}
+
+/// One of so many vehicles that publishes until the other value is dropped.
+pub(crate) async fn endless_fleet(deployment: &Deployment, vehicles: usize) -> (Fleet, oneshot::Sender<()>) {
+    let (on, off) = oneshot::channel();
+    let options = SimulationOptions { vehicles, duration: None, ..SimulationOptions::default() };
+    let fleet = fleet_until(deployment, options, async { drop(off.await) }).await;
+    (fleet, on)
+}
+
+async fn fleet_until(
     deployment: &Deployment,
     options: SimulationOptions,
-) -> JoinHandle<fleet_core::error::Result<Summary>> {
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Fleet {
     let options = SimulationOptions {
         cell: deployment.config.cell.clone(),
         schema: deployment.config.schema.clone(),
@@ -63,7 +80,7 @@ pub(crate) async fn fleet(
         ..options
     };
     let simulation = Simulation::new(&deployment.config.nats.options(), options).await.unwrap();
-    tokio::spawn(simulation.run(std::future::pending()))
+    tokio::spawn(simulation.run(stop))
 }
 
 /// So many vehicles for so many seconds.
@@ -89,10 +106,7 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(
 }
 
 /// Waits for the fleet's end and everything's release, and compares the table with the ledger.
-pub(crate) async fn finish(
-    deployment: &Deployment,
-    fleet: JoinHandle<fleet_core::error::Result<Summary>>,
-) -> (Summary, Verdict) {
+pub(crate) async fn finish(deployment: &Deployment, fleet: Fleet) -> (Summary, Verdict) {
     let summary = fleet.await.unwrap().unwrap();
     deployment.until_released(Duration::from_secs(90)).await.unwrap();
     let verdict = compare(deployment, &summary.ledger).await;
