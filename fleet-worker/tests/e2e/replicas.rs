@@ -8,9 +8,10 @@ use fleet_core::nats::{Names, StreamOptions, set_up};
 use fleet_core::{CellId, Schema};
 use fleet_worker::deployment::Deployment;
 use fleet_worker::local::{NatsServer, free_port};
+use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::world::{QUICK, assert_exact, endless_fleet, eventually, finish};
+use crate::world::{Fleet, QUICK, assert_exact, endless_fleet, eventually, finish};
 
 /// Three servers that have elected a leader.
 async fn cluster() -> Vec<NatsServer> {
@@ -41,15 +42,21 @@ async fn deployment_on(servers: &mut Vec<NatsServer>, workers: usize) -> Deploym
     Deployment::start_on(servers.remove(0), program, &config, workers).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn each_of_three_servers_may_be_killed_and_come_back() {
+/// A fleet on three servers with two workers, all bound.
+async fn driving() -> (Deployment, Vec<NatsServer>, Fleet, oneshot::Sender<()>) {
     let mut others = cluster().await;
-    let mut deployment = deployment_on(&mut others, 2).await;
+    let deployment = deployment_on(&mut others, 2).await;
     let (fleet, on) = endless_fleet(&deployment, 60).await;
     eventually("60 vehicles are bound", Duration::from_secs(30), || async {
         deployment.bound_by_living().await == 60
     })
     .await;
+    (deployment, others, fleet, on)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_three_servers_may_be_killed_and_come_back() {
+    let (mut deployment, mut others, fleet, on) = driving().await;
     for server in std::iter::once(&mut deployment.nats).chain(&mut others) {
         server.kill().await;
         sleep(Duration::from_secs(3)).await;
@@ -57,6 +64,19 @@ async fn each_of_three_servers_may_be_killed_and_come_back() {
         // What it missed is to be there again before the next one goes.
         sleep(Duration::from_secs(10)).await;
     }
+    drop(on);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+/// Its connections stay open, and the others drop what is meant for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_of_three_servers_may_stand_still() {
+    let (deployment, _others, fleet, on) = driving().await;
+    deployment.nats.process().pause().unwrap();
+    sleep(Duration::from_secs(15)).await;
+    deployment.nats.process().resume().unwrap();
+    sleep(Duration::from_secs(10)).await;
     drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
