@@ -1,6 +1,6 @@
 //! Bindings and states in memory, for examples and tests without a server.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -61,20 +61,23 @@ impl StateStore for MemoryStates {
     }
 
     #[allow(clippy::unused_async, reason = "the trait's shape")]
-    async fn save(&self, states: &[VehicleState]) -> Result<()> {
+    async fn save(&self, states: &[VehicleState]) -> Result<Vec<VehicleId>> {
         let mut rows = self.rows();
+        let mut superseded = Vec::new();
         for state in states {
-            if let Some(row) = rows.get_mut(&state.vehicle).filter(|row| row.epoch == state.epoch) {
-                row.stored = Stored {
-                    resume_at: Some(state.resume_at),
-                    released_at: state.released_at,
-                    horizon: state.horizon.clone(),
-                    newest: state.newest.clone(),
-                };
-                row.floor = state.floor;
-            }
+            let Some(row) = rows.get_mut(&state.vehicle).filter(|row| row.epoch == state.epoch) else {
+                superseded.push(state.vehicle.clone());
+                continue;
+            };
+            row.stored = Stored {
+                resume_at: Some(state.resume_at),
+                released_at: state.released_at,
+                horizon: state.horizon.clone(),
+                newest: state.newest.clone(),
+            };
+            row.floor = state.floor;
         }
-        Ok(())
+        Ok(superseded)
     }
 
     #[allow(clippy::unused_async, reason = "the trait's shape")]
@@ -97,8 +100,8 @@ impl StateStore for MemoryStates {
 #[derive(Debug, Default)]
 struct Queue {
     requests: VecDeque<ClaimRequest>,
-    /// Delivered and not acknowledged.
-    bound: BTreeMap<VehicleId, ClaimRequest>,
+    /// Delivered and not acknowledged, with the epoch of the claim.
+    bound: BTreeMap<VehicleId, (ClaimRequest, i32)>,
     /// The last `on` of a vehicle that was waiting or bound when it was offered.
     again: BTreeMap<VehicleId, Micros>,
     now: Micros,
@@ -151,15 +154,19 @@ impl MemoryQueue {
 
     /// Delivers again what was not acknowledged, as after the death of all workers.
     pub fn redeliver(&self) {
-        let bound = self.queue().bound.keys().cloned().collect();
+        let bound =
+            self.queue().bound.iter().map(|(vehicle, (_, epoch))| (vehicle.clone(), *epoch)).collect();
         self.give_back(&bound);
     }
 
-    fn give_back(&self, vehicles: &BTreeSet<VehicleId>) {
+    /// Those of these claims that are the last ones of their requests.
+    fn give_back(&self, claims: &BTreeMap<VehicleId, i32>) {
         let mut queue = self.queue();
-        for vehicle in vehicles {
-            let request = queue.bound.remove(vehicle);
-            queue.requests.extend(request);
+        for (vehicle, epoch) in claims {
+            if queue.bound.get(vehicle).is_some_and(|(_, last)| last == epoch) {
+                let bound = queue.bound.remove(vehicle);
+                queue.requests.extend(bound.map(|(request, _)| request));
+            }
         }
         drop(queue);
         self.news.notify_waiters();
@@ -178,7 +185,8 @@ pub struct MemoryBinder<S> {
     queue: MemoryQueue,
     states: Arc<S>,
     context: Micros,
-    held: BTreeSet<VehicleId>,
+    /// With the epoch of the claim.
+    held: BTreeMap<VehicleId, i32>,
     ready: VecDeque<BindEvent>,
     commands: VecDeque<Command>,
 }
@@ -194,23 +202,30 @@ impl<S: StateStore> MemoryBinder<S> {
     /// Binds what the queue offers. `context` is [`Lane::context`](crate::lane::Lane::context).
     pub fn new(queue: &MemoryQueue, states: Arc<S>, context: Micros) -> Self {
         let (ready, commands) = (VecDeque::new(), VecDeque::new());
-        Self { queue: queue.clone(), states, context, held: BTreeSet::new(), ready, commands }
+        Self { queue: queue.clone(), states, context, held: BTreeMap::new(), ready, commands }
     }
 
     async fn carry_out(&mut self) -> Result<()> {
         // Taken out only when it is done: this future may be dropped at any await.
         while let Some(command) = self.commands.front() {
+            let mut lost = BTreeMap::new();
             let event = match command {
                 Command::Save(ticket, states) => {
-                    self.states.save(states).await?;
+                    lost = self.void(states, &self.states.save(states).await?);
                     Some(BindEvent::Saved(*ticket))
                 }
                 Command::Release(state, ended_at) => {
-                    self.states.save(std::slice::from_ref(state)).await?;
-                    self.states.end_trips(&[(state.vehicle.clone(), *ended_at)]).await?;
-                    self.held.remove(&state.vehicle);
-                    self.queue.queue().acknowledge(&state.vehicle, *ended_at);
-                    Some(BindEvent::Released(state.vehicle.clone()))
+                    let states = std::slice::from_ref(state);
+                    let superseded = self.states.save(states).await?;
+                    lost = self.void(states, &superseded);
+                    if superseded.is_empty() {
+                        self.states.end_trips(&[(state.vehicle.clone(), *ended_at)]).await?;
+                        self.held.remove(&state.vehicle);
+                        self.queue.queue().acknowledge(&state.vehicle, *ended_at);
+                        Some(BindEvent::Released(state.vehicle.clone()))
+                    } else {
+                        None
+                    }
                 }
                 Command::NextTrip(vehicle, ended_at, started_at) => {
                     self.states.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
@@ -220,8 +235,21 @@ impl<S: StateStore> MemoryBinder<S> {
             };
             self.commands.pop_front();
             self.ready.extend(event);
+            if !lost.is_empty() {
+                self.held.retain(|vehicle, _| !lost.contains_key(vehicle));
+                self.queue.give_back(&lost);
+                self.ready.push_back(BindEvent::Lost(lost.into_keys().collect()));
+            }
         }
         Ok(())
+    }
+
+    /// The claims of these states that are held and superseded.
+    fn void(&self, states: &[VehicleState], superseded: &[VehicleId]) -> BTreeMap<VehicleId, i32> {
+        let void = states.iter().filter(|state| {
+            superseded.contains(&state.vehicle) && self.held.get(&state.vehicle) == Some(&state.epoch)
+        });
+        void.map(|state| (state.vehicle.clone(), state.epoch)).collect()
     }
 
     async fn claim(&mut self, free: usize) -> Result<()> {
@@ -234,10 +262,10 @@ impl<S: StateStore> MemoryBinder<S> {
         }
         let claims = self.states.claim(&requests, now, self.context).await?;
         let mut queue = self.queue.queue();
-        for request in &requests {
+        for (request, claim) in requests.iter().zip(&claims) {
             queue.requests.retain(|r| r.vehicle != request.vehicle);
-            queue.bound.insert(request.vehicle.clone(), request.clone());
-            self.held.insert(request.vehicle.clone());
+            queue.bound.insert(request.vehicle.clone(), (request.clone(), claim.epoch));
+            self.held.insert(request.vehicle.clone(), claim.epoch);
         }
         drop(queue);
         let bound = claims.into_iter().zip(&requests).map(|(claim, request)| Binding {

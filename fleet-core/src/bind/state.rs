@@ -120,11 +120,12 @@ pub trait StateStore: Send + Sync + 'static {
         context: Micros,
     ) -> impl Future<Output = Result<Vec<Claim>>> + Send;
 
-    /// Stores states; one whose epoch is not the newest is passed over.
+    /// Stores states; one whose epoch is not the newest is passed over. Gives the vehicles of those:
+    /// somebody has claimed them since, whether he holds them or not, and sinks pass over their rows.
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
-    fn save(&self, states: &[VehicleState]) -> impl Future<Output = Result<()>> + Send;
+    fn save(&self, states: &[VehicleState]) -> impl Future<Output = Result<Vec<VehicleId>>> + Send;
 
     /// Ends the vehicle's open trips that began before these times (server time).
     ///

@@ -20,6 +20,13 @@ struct Table {
     epochs: BTreeMap<VehicleId, i32>,
 }
 
+impl Table {
+    fn claimed(&mut self, vehicle: &VehicleId, epoch: i32) {
+        let newest = self.epochs.entry(vehicle.clone()).or_insert(epoch);
+        *newest = epoch.max(*newest);
+    }
+}
+
 /// Keeps the table in memory; clones share it.
 #[derive(Debug, Clone)]
 pub struct MemorySink {
@@ -49,6 +56,12 @@ impl MemorySink {
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = Table::default();
     }
 
+    /// Takes note of a claim, as a sink can that has the states beside its rows: holders with an older
+    /// epoch change no stored row of the vehicle any more.
+    pub fn claimed(&self, vehicle: &VehicleId, epoch: i32) {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).claimed(vehicle, epoch);
+    }
+
     /// Everything stored, by vehicle and time.
     pub fn rows(&self) -> BTreeMap<(VehicleId, Micros), Record> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner).rows.clone()
@@ -70,8 +83,7 @@ impl MemorySink {
     fn store(&self, batch: &Batch) {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         for vehicle in batch.vehicles() {
-            let newest = table.epochs.entry(vehicle.id.clone()).or_insert(vehicle.epoch);
-            *newest = vehicle.epoch.max(*newest);
+            table.claimed(&vehicle.id, vehicle.epoch);
         }
         for (key, ts, new) in rows(batch) {
             let vehicle = &batch.vehicles()[key];

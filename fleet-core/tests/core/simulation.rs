@@ -35,6 +35,7 @@ fn the_runs_see_what_they_are_made_for() {
         (all.backlog, "message of a backlog"),
         (all.catch_ups, "catch-up after a slow sink"),
         (all.failures, "lost response"),
+        (all.lost, "claim behind a holder's back"),
         (all.counters.corrections, "correction"),
         (all.counters.duplicates, "duplicate"),
     ] {
@@ -55,6 +56,12 @@ fn the_same_seed_gives_the_same_bytes() {
 #[test]
 fn acknowledging_before_durable_is_caught() {
     let complaints = complaints(0..40, Fault::DurableTooEarly);
+    assert!(complaints.len() > 10, "{complaints:#?}");
+}
+
+#[test]
+fn not_noticing_a_claim_is_caught() {
+    let complaints = complaints(0..200, Fault::Unnoticed);
     assert!(complaints.len() > 10, "{complaints:#?}");
 }
 

@@ -137,7 +137,7 @@ pub(super) fn save(schema: &Schema) -> String {
            newest = excluded.newest, \
            ts = case when {newer} then excluded.ts else old.ts end, \
            quality = case when {newer} then {quality} else old.quality end{set} \
-         where old.epoch = excluded.epoch"
+         where old.epoch = excluded.epoch returning vehicle_id"
     )
 }
 

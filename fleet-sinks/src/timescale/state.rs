@@ -128,19 +128,24 @@ impl Link {
         Ok(claims)
     }
 
-    async fn save(&mut self, schema: &Schema, states: &[&VehicleState]) -> Result<()> {
+    /// The vehicles whose states were passed over.
+    async fn save(&mut self, schema: &Schema, states: &[&VehicleState]) -> Result<Vec<VehicleId>> {
         let vehicles: Vec<_> = states.iter().map(|s| (&s.vehicle, s.epoch)).collect();
         let ids = self.ids.resolve(&self.connection, &vehicles).await?;
         let mut states: Vec<_> = ids.into_iter().zip(states.iter().copied()).collect();
         // In key order over all groups too, so that it does not matter how they are cut.
         states.sort_unstable_by_key(|(id, _)| *id);
+        let mut superseded = Vec::new();
         for group in states.chunks(GROUP) {
             let rows = saved(schema, group);
             let rows: Vec<&(dyn ToSql + Sync)> = rows.iter().map(|p| &**p as _).collect();
-            let saved = self.connection.client().execute(&self.save, &rows).await;
-            saved.map_err(self.connection.failed("save states"))?;
+            let saved = self.connection.client().query(&self.save, &rows).await;
+            let saved = saved.map_err(self.connection.failed("save states"))?;
+            let saved: HashSet<i32> = saved.iter().map(|row| row.get(0)).collect();
+            let void = group.iter().filter(|(id, _)| !saved.contains(id));
+            superseded.extend(void.map(|(_, state)| state.vehicle.clone()));
         }
-        Ok(())
+        Ok(superseded)
     }
 }
 
@@ -265,14 +270,15 @@ impl StateStore for TimescaleStates {
         Ok(claims)
     }
 
-    async fn save(&self, states: &[VehicleState]) -> Result<()> {
+    async fn save(&self, states: &[VehicleState]) -> Result<Vec<VehicleId>> {
         let mut slot = self.link.lock().await;
         let mut link = self.take(&mut slot).await?;
+        let mut superseded = Vec::new();
         for round in rounds(states, |s| &s.vehicle) {
-            link.save(&self.schema, &round).await?;
+            superseded.extend(link.save(&self.schema, &round).await?);
         }
         *slot = Some(link);
-        Ok(())
+        Ok(superseded)
     }
 
     async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {

@@ -69,7 +69,7 @@ async fn a_vehicle_goes_from_holder_to_holder(f: &Fixture) {
     let claim = b.claim(&[request(1, NOON + MINUTE)], NOON + MINUTE, CONTEXT).await.unwrap().remove(0);
     assert_eq!((claim.epoch, claim.start), (2, NOON - CONTEXT));
 
-    b.save(&[state(1, 2)]).await.unwrap();
+    assert!(b.save(&[state(1, 2)]).await.unwrap().is_empty());
     let claim = a.claim(&[request(1, NOON)], NOON + MINUTE, CONTEXT).await.unwrap().remove(0);
     let saved = state(1, 2);
     assert_eq!((claim.epoch, claim.start), (3, saved.resume_at));
@@ -97,7 +97,7 @@ async fn an_old_holder_changes_nothing(f: &Fixture) {
     new.claim(&[request(1, NOON)], NOON, CONTEXT).await.unwrap();
     new.save(&[state(1, 2)]).await.unwrap();
     let seen = async || {
-        let select = "select vehicle_latest::text from vehicle_latest";
+        let select = "select l::text from vehicle_latest l join vehicle using (vehicle_id) order by vehicle_id limit 1";
         f.client.query_one(select, &[]).await.unwrap().get::<_, String>(0)
     };
     let before = seen().await;
@@ -108,7 +108,9 @@ async fn an_old_holder_changes_nothing(f: &Fixture) {
         latest: latest(NOON, [NONE, NONE, 5.0, NONE, NONE], speed),
         ..state(1, 1)
     };
-    old.save(&[stale]).await.unwrap();
+    old.claim(&[request(2, NOON)], NOON, CONTEXT).await.unwrap();
+    let superseded = old.save(&[state(2, 1), stale]).await.unwrap();
+    assert_eq!(superseded, [vin(1)], "and it is told");
     assert_eq!(seen().await, before);
 }
 

@@ -103,6 +103,65 @@ async fn a_worker_that_is_asked_to_end_gives_its_vehicles_back_at_once() {
     assert_exact(&deployment, &verdict);
 }
 
+/// As by a worker that has lost the vehicle and doesn't know it yet, and then dies.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_behind_a_workers_back_is_noticed_and_loses_nothing() {
+    let deployment = deployment(1).await;
+    let mut hand = Hand::new(&deployment, "TAKEN").await;
+    hand.send("on", "").await;
+    let begun = now();
+    hand.drive(begun - 8_000_000, 8).await;
+    let speeds = "select count(*) from telemetry where speed_kmh is not null";
+    eventually("it has rows", Duration::from_secs(15), async || count(&deployment, speeds).await >= 7).await;
+    let client = deployment.client().await.unwrap();
+    assert_eq!(client.execute("update vehicle_latest set epoch = epoch + 1", &[]).await.unwrap(), 1);
+    // Into a row that is stored: only the newest claim may change it.
+    hand.speed(begun - 5_100_000, 399.0).await;
+    let worker = &deployment.workers[0];
+    eventually("it is dropped", Duration::from_secs(15), || async {
+        worker.metric("fleet_bindings_lost_total").await == Some(1)
+    })
+    .await;
+    eventually("it is bound again", ACK_WAIT + Duration::from_secs(10), || async {
+        worker.metric("fleet_bindings_total").await == Some(2)
+    })
+    .await;
+    hand.send("off", "").await;
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+    assert_eq!(count(&deployment, "select epoch::bigint from vehicle_latest").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_has_lost_a_request_does_not_claim_it_any_more() {
+    let mut deployment = deployment(1).await;
+    deployment.postgres.crash().await.unwrap();
+    let mut hand = Hand::new(&deployment, "SLOW").await;
+    hand.send("on", "").await;
+    eventually("it tries to claim", Duration::from_secs(15), async || {
+        deployment.workers[0].process.logs().contains("no claim, trying again")
+    })
+    .await;
+    deployment.workers[0].process.pause().unwrap();
+    deployment.postgres.start_again().await.unwrap();
+    deployment.add_worker().await.unwrap();
+    let [first, second] = &deployment.workers[..] else { panic!("two workers") };
+    eventually("the other has it", ACK_WAIT + Duration::from_secs(10), || async {
+        second.metric("fleet_bound").await == Some(1)
+    })
+    .await;
+    first.process.resume().unwrap();
+    eventually("the first has given up", Duration::from_secs(10), async || {
+        first.process.logs().contains("could not hold the bindings")
+    })
+    .await;
+    hand.drive(now() - 8_000_000, 8).await;
+    hand.send("off", "").await;
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    hand.assert_exact(&deployment).await;
+    assert_eq!(count(&deployment, "select epoch::bigint from vehicle_latest").await, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn on_off_and_on_within_a_second_are_two_trips_and_lose_nothing() {
     let deployment = deployment(1).await;

@@ -17,22 +17,34 @@ pub(super) async fn listen<S: StateStore>(shared: Arc<Shared<S>>, mut claims: Su
             tracing::warn!(cell = %shared.names.cell(), "a claim notice does not parse");
             continue;
         };
-        let lost = superseded(&shared, &notices);
-        if !lost.is_empty() {
-            tracing::info!(cell = %shared.names.cell(), vehicles = lost.len(), "claimed by another worker");
-            shared.tell(BindEvent::Lost(lost));
-        }
+        shared.drop_held(notices.into_iter().map(|notice| (notice.vehicle, notice.epoch)), |ours, theirs| {
+            ours < theirs
+        });
     }
 }
 
-fn superseded<S>(shared: &Shared<S>, notices: &[ClaimNotice]) -> Vec<VehicleId> {
-    let mut requests = shared.held.requests();
-    let older = notices
-        .iter()
-        .filter(|n| requests.get(&n.vehicle).and_then(|r| r.epoch).is_some_and(|ours| ours < n.epoch));
-    let lost: Vec<VehicleId> = older.map(|n| n.vehicle.clone()).collect();
-    for vehicle in &lost {
-        requests.remove(vehicle);
+impl<S> Shared<S> {
+    /// Drops those of these claims of ours that a newer one has made void: the store says so if no notice
+    /// came. Whoever made it holds the vehicle, or its request is delivered again after `ack_wait`.
+    pub(super) fn lose(&self, claims: Vec<(VehicleId, i32)>, superseded: &[VehicleId]) {
+        let void = claims.into_iter().filter(|(vehicle, _)| superseded.contains(vehicle));
+        // One that was lost and claimed again meanwhile stays.
+        self.drop_held(void, |ours, void| ours == void);
     }
-    lost
+
+    fn drop_held(&self, epochs: impl Iterator<Item = (VehicleId, i32)>, is_void: impl Fn(i32, i32) -> bool) {
+        let mut requests = self.held.requests();
+        let mut lost = Vec::new();
+        for (vehicle, epoch) in epochs {
+            let ours = requests.get(&vehicle).and_then(|request| request.epoch);
+            if ours.is_some_and(|ours| is_void(ours, epoch)) {
+                requests.remove(&vehicle);
+                lost.push(vehicle);
+            }
+        }
+        if !lost.is_empty() {
+            tracing::info!(cell = %self.names.cell(), vehicles = lost.len(), "claimed by another worker");
+            self.tell(BindEvent::Lost(lost));
+        }
+    }
 }

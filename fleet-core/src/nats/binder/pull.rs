@@ -112,13 +112,23 @@ async fn accept<S: StateStore>(shared: &Shared<S>, message: Message) -> Result<O
     Ok(Some(Pulled { request, delivered }))
 }
 
-/// Claims a group, however long the store takes; the requests are held meanwhile.
-async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>) -> Result<()> {
-    if group.is_empty() {
-        return Ok(());
-    }
-    let requests: Vec<_> = group.iter().map(|p| p.request.claim()).collect();
+/// Claims a group, however long the store takes; the requests are held meanwhile. Those that were lost
+/// are not claimed any more: that would make void the claim of whoever has them now.
+async fn claim<S: StateStore>(shared: &Shared<S>, mut group: Vec<Pulled>) -> Result<()> {
     let claims = loop {
+        {
+            let held = shared.held.requests();
+            group.retain(|p| held.contains_key(&p.request.vehicle));
+        }
+        if group.is_empty() {
+            return Ok(());
+        }
+        if !shared.held.holds() {
+            // About to be lost.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        }
+        let requests: Vec<_> = group.iter().map(|p| p.request.claim()).collect();
         match shared.store.claim(&requests, shared.clock.now(), shared.options.context).await {
             Ok(claims) => break claims,
             Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -133,13 +143,14 @@ async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>) -> Result<
     {
         let mut held = shared.held.requests();
         for claim in claims {
-            // Not held any more: everything was lost while the store took its time.
-            let Some(request) = held.get_mut(&claim.vehicle) else { continue };
-            request.epoch = Some(claim.epoch);
             let Some(pulled) = group.iter().find(|p| p.request.vehicle == claim.vehicle) else { continue };
-            if pulled.delivered > 1 {
+            let request = held.get_mut(&claim.vehicle);
+            if pulled.delivered > 1 || request.is_none() {
                 notices.push(ClaimNotice { vehicle: claim.vehicle.clone(), epoch: claim.epoch });
             }
+            // Everything was lost while the store took its time: whoever has it now must claim it anew.
+            let Some(request) = request else { continue };
+            request.epoch = Some(claim.epoch);
             bindings.push(Binding {
                 vehicle: claim.vehicle,
                 epoch: claim.epoch,
@@ -149,13 +160,14 @@ async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>) -> Result<
                 horizon: claim.horizon,
             });
         }
+        // Under the lock, or a loss could be told before.
+        if !bindings.is_empty() {
+            shared.tell(BindEvent::Bound(bindings));
+        }
     }
     if !notices.is_empty() {
         let payload = serde_json::to_vec(&notices).unwrap_or_default();
         shared.publish(shared.names.claim().into(), payload.into()).await?;
-    }
-    if !bindings.is_empty() {
-        shared.tell(BindEvent::Bound(bindings));
     }
     Ok(())
 }

@@ -53,8 +53,10 @@ pub(super) async fn work<S: StateStore>(
             match command {
                 Command::Save { ticket, states } => {
                     release(&shared, std::mem::take(&mut releases)).await;
-                    if persist(&shared, Change::States(states)).await {
+                    let claims: Vec<_> = states.iter().map(claim_of).collect();
+                    if let Some(superseded) = persist(&shared, Change::States(states)).await {
                         shared.tell(BindEvent::Saved(ticket));
+                        shared.lose(claims, &superseded);
                     }
                 }
                 Command::Release { state, ended_at } => releases.push((state, ended_at)),
@@ -79,38 +81,46 @@ enum Change {
 }
 
 impl Change {
-    async fn apply(&self, store: &impl StateStore) -> Result<()> {
+    /// Makes the change; which vehicles somebody else has claimed.
+    async fn apply(&self, store: &impl StateStore) -> Result<Vec<VehicleId>> {
         match self {
             Self::States(states) => store.save(states).await,
             Self::Releases(states, ends) => {
-                store.save(states).await?;
-                store.end_trips(ends).await
+                let superseded = store.save(states).await?;
+                let ends = ends.iter().filter(|(vehicle, _)| !superseded.contains(vehicle));
+                store.end_trips(&ends.cloned().collect::<Vec<_>>()).await?;
+                Ok(superseded)
             }
             Self::Trip { vehicle, ended_at, started_at } => {
                 store.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
-                store.begin_trip(vehicle, *started_at).await
+                store.begin_trip(vehicle, *started_at).await?;
+                Ok(Vec::new())
             }
         }
     }
 }
 
+fn claim_of(state: &VehicleState) -> (VehicleId, i32) {
+    (state.vehicle.clone(), state.epoch)
+}
+
 /// Repeats a change until it is made, unless we lose everything meanwhile: then it must not be made
-/// any more. Says whether it was.
-async fn persist<S: StateStore>(shared: &Shared<S>, change: Change) -> bool {
+/// any more, and there is no answer. Otherwise says which vehicles somebody else has claimed.
+async fn persist<S: StateStore>(shared: &Shared<S>, change: Change) -> Option<Vec<VehicleId>> {
     while shared.held.holds() {
         match change.apply(&*shared.store).await {
-            Ok(()) => return true,
+            Ok(superseded) => return Some(superseded),
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 tracing::warn!(cell = %shared.names.cell(), %error, "states are not saved yet");
                 sleep(Duration::from_millis(500)).await;
             }
             Err(error) => {
                 let _ = shared.events.send(Err(error));
-                return false;
+                return None;
             }
         }
     }
-    false
+    None
 }
 
 /// Gives vehicles back whose rows are durable.
@@ -136,10 +146,11 @@ async fn release<S: StateStore>(shared: &Shared<S>, releases: Vec<(VehicleState,
     drop(looks);
     let states: Vec<VehicleState> = going.iter().map(|(state, _)| state.clone()).collect();
     let ends: Vec<_> = going.iter().map(|(state, ended_at)| (state.vehicle.clone(), *ended_at)).collect();
-    let saved = persist(shared, Change::Releases(states, ends)).await;
-    if !saved {
-        return;
-    }
+    let claims: Vec<_> = states.iter().map(claim_of).collect();
+    let Some(superseded) = persist(shared, Change::Releases(states, ends)).await else { return };
+    // Their rows were passed over: an ack would lose them.
+    going.retain(|(state, _)| !superseded.contains(&state.vehicle));
+    shared.lose(claims, &superseded);
     let acks: Vec<_> =
         going.into_iter().map(|(state, ended_at)| finish(shared, state.vehicle, ended_at)).collect();
     let mut acks = stream::iter(acks).buffer_unordered(AT_ONCE);

@@ -59,6 +59,8 @@ impl Decoder for Raw {
 pub(super) struct Log {
     pub(super) batches: Mutex<Vec<u8>>,
     pub(super) failures: AtomicU64,
+    /// What was asked of the states last.
+    pub(super) claim: Mutex<Option<LateClaim>>,
 }
 
 /// A slow sink that fails before or after it has written, as often as told.
@@ -113,11 +115,29 @@ impl Sink for Flaky {
     }
 }
 
-/// States behind a slow connection: a worker may die before and after each access.
+/// States behind a slow connection: a worker may die before and after each access. As in a database, the
+/// rows beside them are guarded by the epochs.
 #[derive(Debug, Clone)]
 pub(super) struct Remote {
     pub(super) inner: Arc<MemoryStates>,
+    pub(super) table: MemorySink,
     pub(super) fault: Fault,
+    pub(super) log: Arc<Log>,
+}
+
+/// A claim that is carried out once more, or only now: who sent it is dead, or has lost the vehicles.
+#[derive(Debug, Clone)]
+pub(super) struct LateClaim {
+    requests: Vec<ClaimRequest>,
+    now: Micros,
+    context: Micros,
+}
+
+impl LateClaim {
+    pub(super) async fn arrive(self, after: Duration, states: Remote) {
+        tokio::time::sleep(after).await;
+        let _ = states.claim(&self.requests, self.now, self.context).await;
+    }
 }
 
 async fn travel() {
@@ -126,8 +146,10 @@ async fn travel() {
 
 impl StateStore for Remote {
     async fn claim(&self, requests: &[ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
+        *self.log.claim.lock().unwrap() = Some(LateClaim { requests: requests.to_vec(), now, context });
         travel().await;
         let mut claims = self.inner.claim(requests, now, context).await?;
+        claims.iter().for_each(|claim| self.table.claimed(&claim.vehicle, claim.epoch));
         if self.fault == Fault::NoReplay {
             // What was stored before the `on` or by now was somebody else's business.
             claims.iter_mut().for_each(|claim| claim.start = now);
@@ -136,11 +158,11 @@ impl StateStore for Remote {
         Ok(claims)
     }
 
-    async fn save(&self, states: &[VehicleState]) -> Result<()> {
+    async fn save(&self, states: &[VehicleState]) -> Result<Vec<VehicleId>> {
         travel().await;
-        self.inner.save(states).await?;
+        let superseded = self.inner.save(states).await?;
         travel().await;
-        Ok(())
+        Ok(if self.fault == Fault::Unnoticed { Vec::new() } else { superseded })
     }
 
     async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {

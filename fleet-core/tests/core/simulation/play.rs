@@ -32,6 +32,8 @@ pub(super) enum Fault {
     DurableTooEarly,
     /// A new holder begins with what comes from now on.
     NoReplay,
+    /// A holder is not told that its vehicles were claimed behind its back.
+    Unnoticed,
 }
 
 /// What a run came to.
@@ -45,6 +47,8 @@ pub(super) struct Seen {
     pub(super) backlog: u64,
     /// Vehicles that were caught up after the sink had not kept up.
     pub(super) catch_ups: u64,
+    /// Vehicles that a holder lost to a claim of which nobody told it.
+    pub(super) lost: u64,
     pub(super) counters: LaneCounters,
     /// Every row of every batch in the order in which the sinks got them.
     pub(super) batches: Vec<u8>,
@@ -66,6 +70,7 @@ impl std::ops::AddAssign for Seen {
         self.trips += other.trips;
         self.backlog += other.backlog;
         self.catch_ups += other.catch_ups;
+        self.lost += other.lost;
         *self += other.counters;
     }
 }
@@ -159,8 +164,16 @@ async fn work(world: &World, dice: &mut Dice, posts: Vec<Post>, seen: &mut Seen)
         let end = end.await.map_err(|_| "the vehicles were not released in 600 s".to_owned())?;
         *seen += counters.lane();
         seen.catch_ups += counters.catch_ups.load(Ordering::Relaxed);
+        seen.lost += counters.lost.load(Ordering::Relaxed);
         match end {
-            None => seen.deaths += 1,
+            None => {
+                seen.deaths += 1;
+                let late = world.log.claim.lock().unwrap().clone().filter(|_| dice.one_in(2));
+                if let Some(late) = late {
+                    let after = Duration::from_millis(dice.below(10_000).unsigned_abs());
+                    tokio::spawn(late.arrive(after, world.states()));
+                }
+            }
             Some(result) => return result.map_err(|error| error.to_string()),
         }
         tokio::time::sleep(Duration::from_millis(dice.below(3_000).unsigned_abs())).await;
@@ -190,6 +203,11 @@ async fn publish(stream: MemoryStream, queue: MemoryQueue, posts: Vec<Post>) {
 }
 
 impl World {
+    fn states(&self) -> Remote {
+        let (inner, log) = (Arc::clone(&self.states), Arc::clone(&self.log));
+        Remote { inner, table: self.table.clone(), fault: self.fault, log }
+    }
+
     fn pipeline(&self, dice: &mut Dice, failures: i64) -> Pipeline<MemorySource, MemoryBinder<Remote>> {
         let aligner = Aligner::new(&self.schema, &Methods::default()).unwrap();
         let lane = Lane::new(&self.schema, Arc::new(Raw), aligner);
@@ -202,8 +220,7 @@ impl World {
             log: Arc::clone(&self.log),
         };
         let backoff = Backoff { first: Duration::from_millis(50), ..Backoff::default() };
-        let states = Remote { inner: Arc::clone(&self.states), fault: self.fault };
-        let binder = MemoryBinder::new(&self.queue, Arc::new(states), lane.context());
+        let binder = MemoryBinder::new(&self.queue, Arc::new(self.states()), lane.context());
         let mut millis =
             |from: i64, more: i64| Duration::from_millis((from + dice.below(more)).unsigned_abs());
         let options = PipelineOptions {
