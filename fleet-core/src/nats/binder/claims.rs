@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_nats::Subscriber;
 use futures_util::StreamExt;
+use hashbrown::HashSet;
 
 use super::Shared;
 use crate::bind::{BindEvent, StateStore};
@@ -27,6 +28,7 @@ impl<S> Shared<S> {
     /// Drops those of these claims of ours that a newer one has made void: the store says so if no notice
     /// came. Whoever made it holds the vehicle, or its request is delivered again after `ack_wait`.
     pub(super) fn lose(&self, claims: Vec<(VehicleId, i32)>, superseded: &[VehicleId]) {
+        let superseded: HashSet<&VehicleId> = superseded.iter().collect();
         let void = claims.into_iter().filter(|(vehicle, _)| superseded.contains(vehicle));
         // One that was lost and claimed again meanwhile stays.
         self.drop_held(void, |ours, void| ours == void);

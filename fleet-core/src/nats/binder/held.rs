@@ -66,6 +66,13 @@ impl Held {
     pub(super) fn take(&self, vehicle: VehicleId, reply: Subject) -> Option<Request> {
         self.requests().insert(vehicle, Request { reply, epoch: None })
     }
+
+    /// Gives out a request that was claimed with this epoch.
+    pub(super) fn give(&self, vehicle: &VehicleId, epoch: i32) -> Option<Request> {
+        let mut requests = self.requests();
+        let is_ours = requests.get(vehicle).is_some_and(|request| request.epoch == Some(epoch));
+        if is_ours { requests.remove(vehicle) } else { None }
+    }
 }
 
 /// Says that we hold what we hold, in one burst every third of `ack_wait`: the server looks for

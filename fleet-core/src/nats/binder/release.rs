@@ -151,11 +151,14 @@ async fn release<S: StateStore>(shared: &Shared<S>, releases: Vec<(VehicleState,
     // Their rows were passed over: an ack would lose them.
     going.retain(|(state, _)| !superseded.contains(&state.vehicle));
     shared.lose(claims, &superseded);
-    let acks: Vec<_> =
-        going.into_iter().map(|(state, ended_at)| finish(shared, state.vehicle, ended_at)).collect();
+    let acks: Vec<_> = going.into_iter().map(|(state, ended_at)| finish(shared, state, ended_at)).collect();
     let mut acks = stream::iter(acks).buffer_unordered(AT_ONCE);
     while let Some(vehicle) = acks.next().await {
-        shared.tell(BindEvent::Released(vehicle));
+        // One that has come again, because its ack was lost, gets another binding in place of this one.
+        let requests = shared.held.requests();
+        if !requests.contains_key(&vehicle) {
+            shared.tell(BindEvent::Released(vehicle));
+        }
     }
 }
 
@@ -170,8 +173,9 @@ async fn look<S: StateStore>(
 
 /// The confirmed ack, then one more look: an `on` that came too late to keep the binding enqueues the
 /// vehicle again, even if an `off` came after it.
-async fn finish<S: StateStore>(shared: &Shared<S>, vehicle: VehicleId, ended_at: Micros) -> VehicleId {
-    let request = shared.held.requests().remove(&vehicle);
+async fn finish<S: StateStore>(shared: &Shared<S>, state: VehicleState, ended_at: Micros) -> VehicleId {
+    let VehicleState { vehicle, epoch, .. } = state;
+    let request = shared.held.give(&vehicle, epoch);
     let Some(request) = request else { return vehicle };
     let acker = Acker::new(shared.js.clone(), Some(request.reply));
     for _ in 0..5 {
