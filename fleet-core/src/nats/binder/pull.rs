@@ -80,10 +80,16 @@ async fn turn<S: StateStore>(shared: &Shared<S>) -> Result<()> {
     loop {
         let wait = if group.is_empty() { EXPIRES + Duration::from_secs(3) } else { GATHER };
         match timeout(wait, batch.next()).await {
-            Ok(Some(Ok(message))) => group.extend(accept(shared, message).await?),
-            Ok(Some(Err(error))) => {
-                claim(shared, std::mem::take(&mut group)).await?;
-                return Err(Error::unavailable("bind requests").caused_by(error));
+            Ok(Some(message)) => {
+                let accepted = async {
+                    let message = message.map_err(|e| Error::unavailable("bind requests").caused_by(e))?;
+                    accept(shared, message).await
+                };
+                match accepted.await {
+                    Ok(pulled) => group.extend(pulled),
+                    // Those before are held already.
+                    Err(error) => return claim(shared, group).await.and(Err(error)),
+                }
             }
             Ok(None) => return claim(shared, group).await,
             Err(_) if group.is_empty() => return Ok(()),
