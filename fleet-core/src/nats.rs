@@ -30,6 +30,7 @@ pub use clock::ServerClock;
 pub use connect::{NatsOptions, connect};
 pub use discovery::{Bindings, Discovery, DiscoveryCounters};
 pub use erase::{ErasedMessages, Eraser};
+pub use fence::known_to_all;
 pub use history::{Begin, History, Sweep, Told};
 pub use letters::{Letters, StoredLetter};
 pub use names::Names;

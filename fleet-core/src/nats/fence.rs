@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::jetstream::Context;
 use bytes::Bytes;
 use tokio::time::sleep;
@@ -22,19 +23,22 @@ pub(super) struct Fence {
     pub after: Micros,
 }
 
-/// How long the other servers of a cluster may take to know a subscription (DESIGN section 5).
-const CLUSTER: Duration = Duration::from_secs(2);
-
 /// Sets a fence behind every subscription made so far on the connection of `js`, whose order is what
 /// makes it one; tries until it stands.
 pub(super) async fn fence(js: &Context, names: &Names) -> Fence {
     let first = stand(js, names).await;
-    if js.client().server_info().cluster.is_none() {
-        return first;
-    }
     // Only now it is certain that one server knows; `flush` says no more than that it was written.
-    sleep(CLUSTER).await;
-    stand(js, names).await
+    if known_to_all(&js.client()).await { stand(js, names).await } else { first }
+}
+
+/// Waits, on a cluster, until its other servers know the subscriptions that the client's own one knows
+/// (DESIGN section 5). Whether it is one.
+pub async fn known_to_all(client: &Client) -> bool {
+    let cluster = client.server_info().cluster.is_some();
+    if cluster {
+        sleep(Duration::from_secs(2)).await;
+    }
+    cluster
 }
 
 async fn stand(js: &Context, names: &Names) -> Fence {

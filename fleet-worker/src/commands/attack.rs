@@ -8,7 +8,7 @@ use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use fleet_core::VehicleId;
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::{Auth, Key, Names, NatsOptions, connect};
+use fleet_core::nats::{Auth, Key, Names, NatsOptions, connect, known_to_all};
 use futures_util::StreamExt;
 use tokio::time::timeout;
 
@@ -16,9 +16,6 @@ use crate::config::Config;
 
 /// How long an answer is waited for that must not come; it would come in milliseconds.
 const WAIT: Duration = Duration::from_secs(3);
-
-/// How long the other servers of a cluster may take to know a subscription (DESIGN section 5).
-const CLUSTER: Duration = Duration::from_secs(2);
 
 /// Another vehicle, which there need not be.
 const OTHER: &str = "fleet-check";
@@ -61,9 +58,7 @@ pub(super) async fn attack(config: &Config, vehicle: &VehicleId, login: &Path) -
     if !is_strict(&ours, &names).await? {
         found.push(NOT_STRICT.to_owned());
     }
-    if ours.server_info().cluster.is_some() {
-        tokio::time::sleep(CLUSTER).await;
-    }
+    known_to_all(&ours).await;
     let acked = async || match answered(&client, own.clone()).await {
         Ok(false) => Err(Error::configuration(format!(
             "{vehicle} gets no publish ack for {own}: it may not publish there or not read its inboxes, or `setup` did not run"

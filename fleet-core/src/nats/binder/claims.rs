@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 use hashbrown::HashSet;
 
 use super::Shared;
-use crate::bind::{BindEvent, StateStore};
+use crate::bind::{BindEvent, StateStore, VehicleState};
 use crate::ids::VehicleId;
 use crate::nats::payloads::ClaimNotice;
 
@@ -18,30 +18,34 @@ pub(super) async fn listen<S: StateStore>(shared: Arc<Shared<S>>, mut claims: Su
             tracing::warn!(cell = %shared.names.cell(), "a claim notice does not parse");
             continue;
         };
-        shared.drop_held(notices.into_iter().map(|notice| (notice.vehicle, notice.epoch)), |ours, theirs| {
-            ours < theirs
-        });
+        let claims = notices.iter().map(|notice| (&notice.vehicle, notice.epoch));
+        shared.drop_held(claims, |ours, theirs| ours < theirs);
     }
 }
 
 impl<S> Shared<S> {
-    /// Drops those of these claims of ours that a newer one has made void: the store says so if no notice
-    /// came. Whoever made it holds the vehicle, or its request is delivered again after `ack_wait`.
-    pub(super) fn lose(&self, claims: Vec<(VehicleId, i32)>, superseded: &[VehicleId]) {
+    /// Drops the vehicles of those of these states whose claim a newer one has made void: the store says so
+    /// if no notice came. Whoever made it holds the vehicle, or its request is delivered again after
+    /// `ack_wait`.
+    pub(super) fn lose(&self, states: &[VehicleState], superseded: &[VehicleId]) {
         let superseded: HashSet<&VehicleId> = superseded.iter().collect();
-        let void = claims.into_iter().filter(|(vehicle, _)| superseded.contains(vehicle));
+        let void = states.iter().filter(|state| superseded.contains(&state.vehicle));
         // One that was lost and claimed again meanwhile stays.
-        self.drop_held(void, |ours, void| ours == void);
+        self.drop_held(void.map(|state| (&state.vehicle, state.epoch)), |ours, void| ours == void);
     }
 
-    fn drop_held(&self, epochs: impl Iterator<Item = (VehicleId, i32)>, is_void: impl Fn(i32, i32) -> bool) {
+    fn drop_held<'a>(
+        &self,
+        claims: impl Iterator<Item = (&'a VehicleId, i32)>,
+        is_void: impl Fn(i32, i32) -> bool,
+    ) {
         let mut requests = self.held.requests();
         let mut lost = Vec::new();
-        for (vehicle, epoch) in epochs {
-            let ours = requests.get(&vehicle).and_then(|request| request.epoch);
+        for (vehicle, epoch) in claims {
+            let ours = requests.get(vehicle).and_then(|request| request.epoch);
             if ours.is_some_and(|ours| is_void(ours, epoch)) {
-                requests.remove(&vehicle);
-                lost.push(vehicle);
+                requests.remove(vehicle);
+                lost.push(vehicle.clone());
             }
         }
         if !lost.is_empty() {

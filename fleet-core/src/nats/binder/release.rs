@@ -53,10 +53,8 @@ pub(super) async fn work<S: StateStore>(
             match command {
                 Command::Save { ticket, states } => {
                     release(&shared, std::mem::take(&mut releases)).await;
-                    let claims: Vec<_> = states.iter().map(claim_of).collect();
-                    if let Some(superseded) = persist(&shared, Change::States(states)).await {
+                    if persist(&shared, Change::States(states)).await.is_some() {
                         shared.tell(BindEvent::Saved(ticket));
-                        shared.lose(claims, &superseded);
                     }
                 }
                 Command::Release { state, ended_at } => releases.push((state, ended_at)),
@@ -81,6 +79,13 @@ enum Change {
 }
 
 impl Change {
+    fn states(&self) -> &[VehicleState] {
+        match self {
+            Self::States(states) | Self::Releases(states, _) => states,
+            Self::Trip { .. } => &[],
+        }
+    }
+
     /// Makes the change; which vehicles somebody else has claimed.
     async fn apply(&self, store: &impl StateStore) -> Result<Vec<VehicleId>> {
         match self {
@@ -100,16 +105,16 @@ impl Change {
     }
 }
 
-fn claim_of(state: &VehicleState) -> (VehicleId, i32) {
-    (state.vehicle.clone(), state.epoch)
-}
-
 /// Repeats a change until it is made, unless we lose everything meanwhile: then it must not be made
-/// any more, and there is no answer. Otherwise says which vehicles somebody else has claimed.
+/// any more, and there is no answer. Otherwise says which vehicles somebody else has claimed; they are
+/// dropped.
 async fn persist<S: StateStore>(shared: &Shared<S>, change: Change) -> Option<Vec<VehicleId>> {
     while shared.held.holds() {
         match change.apply(&*shared.store).await {
-            Ok(superseded) => return Some(superseded),
+            Ok(superseded) => {
+                shared.lose(change.states(), &superseded);
+                return Some(superseded);
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 tracing::warn!(cell = %shared.names.cell(), %error, "states are not saved yet");
                 sleep(Duration::from_millis(500)).await;
@@ -146,11 +151,9 @@ async fn release<S: StateStore>(shared: &Shared<S>, releases: Vec<(VehicleState,
     drop(looks);
     let states: Vec<VehicleState> = going.iter().map(|(state, _)| state.clone()).collect();
     let ends: Vec<_> = going.iter().map(|(state, ended_at)| (state.vehicle.clone(), *ended_at)).collect();
-    let claims: Vec<_> = states.iter().map(claim_of).collect();
     let Some(superseded) = persist(shared, Change::Releases(states, ends)).await else { return };
     // Their rows were passed over: an ack would lose them.
     going.retain(|(state, _)| !superseded.contains(&state.vehicle));
-    shared.lose(claims, &superseded);
     let acks: Vec<_> = going.into_iter().map(|(state, ended_at)| finish(shared, state, ended_at)).collect();
     let mut acks = stream::iter(acks).buffer_unordered(AT_ONCE);
     while let Some(vehicle) = acks.next().await {
