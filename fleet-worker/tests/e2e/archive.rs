@@ -14,7 +14,8 @@ use tokio::time::sleep;
 use crate::failures::until_readyz;
 use crate::replay::{replay, replayed, rows};
 use crate::world::{
-    QUICK, assert_exact, compare, deployment_by, endless_fleet, eventually, finish, fleet, vehicles,
+    QUICK, assert_exact, compare, deployment_by, endless_fleet, eventually, finish, fleet, until_bound,
+    vehicles,
 };
 
 /// The table of a worker's configuration for an archive that is waited for.
@@ -60,10 +61,7 @@ async fn it_equals_the_table_although_a_worker_is_killed() {
     let config = format!("{QUICK}{}", held_back_by(root.path()));
     let mut deployment = deployment_by(&config, 2).await;
     let (fleet, on) = endless_fleet(&deployment, 60).await;
-    eventually("60 vehicles are bound", Duration::from_secs(20), || async {
-        deployment.bound_by_living().await == 60
-    })
-    .await;
+    until_bound(&deployment, 60, Duration::from_secs(20)).await;
     sleep(Duration::from_secs(5)).await;
     deployment.kill_worker().await;
     sleep(Duration::from_secs(15)).await;

@@ -8,17 +8,14 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::schemas::SIGNALS;
 use crate::world::{
     ACK_WAIT, Hand, QUICK, assert_exact, count, deployment, deployment_by, deployment_with, endless_fleet,
-    eventually, finish, fleet, vehicles,
+    eventually, finish, fleet, until_bound, vehicles,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_the_vehicles_and_no_vehicle_is_on_both() {
     let deployment = deployment(2).await;
     let fleet = fleet(&deployment, vehicles(200, 20)).await;
-    eventually("200 vehicles are bound", Duration::from_secs(15), || async {
-        deployment.bound_by_living().await == 200
-    })
-    .await;
+    until_bound(&deployment, 200, Duration::from_secs(15)).await;
     for worker in &deployment.workers {
         let bound = worker.metric("fleet_bound").await.unwrap();
         assert!(bound >= 20, "one worker has only {bound} of 200 vehicles");
@@ -35,17 +32,11 @@ async fn two_workers_share_the_vehicles_and_no_vehicle_is_on_both() {
 async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() {
     let mut deployment = deployment(2).await;
     let (fleet, on) = endless_fleet(&deployment, 200).await;
-    eventually("200 vehicles are bound", Duration::from_secs(15), || async {
-        deployment.bound_by_living().await == 200
-    })
-    .await;
+    until_bound(&deployment, 200, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(5)).await;
     deployment.kill_worker().await;
     let killed = Instant::now();
-    eventually("all are bound by the other", ACK_WAIT + Duration::from_secs(5), || async {
-        deployment.bound_by_living().await == 200
-    })
-    .await;
+    until_bound(&deployment, 200, ACK_WAIT + Duration::from_secs(5)).await;
     println!("bound again after {:?}", killed.elapsed());
     sleep(Duration::from_secs(5)).await;
     drop(on);
@@ -57,10 +48,7 @@ async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() 
 async fn a_worker_that_stood_still_harms_nothing() {
     let deployment = deployment(2).await;
     let (fleet, on) = endless_fleet(&deployment, 100).await;
-    eventually("100 vehicles are bound", Duration::from_secs(15), || async {
-        deployment.bound_by_living().await == 100
-    })
-    .await;
+    until_bound(&deployment, 100, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(4)).await;
     let [stopped, living] = &deployment.workers[..] else { panic!("two workers") };
     stopped.process.pause().unwrap();
@@ -83,20 +71,14 @@ async fn a_worker_that_stood_still_harms_nothing() {
 async fn a_worker_that_is_asked_to_end_gives_its_vehicles_back_at_once() {
     let mut deployment = deployment(2).await;
     let (fleet, on) = endless_fleet(&deployment, 100).await;
-    eventually("100 vehicles are bound", Duration::from_secs(15), || async {
-        deployment.bound_by_living().await == 100
-    })
-    .await;
+    until_bound(&deployment, 100, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(3)).await;
     let mut leaving = deployment.workers.remove(0);
     leaving.process.terminate().unwrap();
     let ended = leaving.process.wait(Duration::from_secs(20)).await.unwrap();
     assert_eq!(ended.0.code(), Some(0), "{}", leaving.process.tail());
     // Sooner than `ack_wait` would bring them: they were given back.
-    eventually("the other has all", Duration::from_secs(3), || async {
-        deployment.bound_by_living().await == 100
-    })
-    .await;
+    until_bound(&deployment, 100, Duration::from_secs(3)).await;
     sleep(Duration::from_secs(5)).await;
     drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
@@ -214,8 +196,7 @@ async fn a_vehicle_whose_first_on_nobody_read_is_in_the_table_from_its_beginning
     sleep(Duration::from_secs(7)).await;
     hand.send("on", on).await;
     deployment.discovery.process.resume().unwrap();
-    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
-        .await;
+    until_bound(&deployment, 1, Duration::from_secs(10)).await;
     hand.drive(now() - 2_000_000, 2).await;
     hand.send("off", "").await;
     deployment.until_released(Duration::from_secs(40)).await.unwrap();
@@ -229,8 +210,7 @@ async fn samples_before_the_on_and_just_after_the_off_are_in_the_table() {
     let begun = now();
     hand.drive(begun - 20_000_000, 10).await;
     hand.send("on", "").await;
-    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
-        .await;
+    until_bound(&deployment, 1, Duration::from_secs(10)).await;
     hand.speed(begun - 3_000_000, 70.0).await;
     hand.send("off", "").await;
     // `off` overtakes samples: each sensor is its own client.
@@ -247,17 +227,13 @@ async fn a_vehicle_without_a_sign_of_life_counts_as_off() {
     let mut hand = Hand::new(&deployment, "SILENT").await;
     hand.send("on", "").await;
     hand.drive(now() - 10_000_000, 10).await;
-    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
-        .await;
+    until_bound(&deployment, 1, Duration::from_secs(10)).await;
     deployment.until_released(Duration::from_secs(30)).await.unwrap();
     hand.assert_exact(&deployment).await;
     assert_eq!(count(&deployment, "select count(*) from trip where ended_at is not null").await, 1);
     // Its next `on` binds it again.
     hand.send("on", "").await;
-    eventually("it is bound again", Duration::from_secs(10), || async {
-        deployment.bound_by_living().await == 1
-    })
-    .await;
+    until_bound(&deployment, 1, Duration::from_secs(10)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,8 +241,7 @@ async fn a_jump_of_a_frames_counter_is_looked_into_once() {
     let deployment = deployment(1).await;
     let mut hand = Hand::new(&deployment, "JUMPY").await;
     hand.send("on", "").await;
-    eventually("it is bound", Duration::from_secs(10), || async { deployment.bound_by_living().await == 1 })
-        .await;
+    until_bound(&deployment, 1, Duration::from_secs(10)).await;
     let worker = &deployment.workers[0];
     let begun = now();
     let mut sequence = 0;

@@ -12,14 +12,7 @@ use futures_util::TryStreamExt;
 use tokio::time::sleep;
 
 use crate::archive::held_back_by;
-use crate::world::{Hand, QUICK, count, deployment, deployment_by, eventually};
-
-async fn bound(deployment: &Deployment, vehicles: u64) {
-    eventually("the vehicles are bound", Duration::from_secs(15), || async {
-        deployment.bound_by_living().await == vehicles
-    })
-    .await;
-}
+use crate::world::{Hand, QUICK, count, deployment, deployment_by, eventually, until_bound};
 
 /// How many stored messages have the vehicle's id in their subject, over all streams.
 async fn messages_of(deployment: &Deployment, vehicle: &str) -> usize {
@@ -44,7 +37,7 @@ async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
     for hand in [&gone, &kept] {
         hand.send("on", "").await;
     }
-    bound(&deployment, 2).await;
+    until_bound(&deployment, 2, Duration::from_secs(15)).await;
     let start = now() - 8 * SECOND;
     gone.drive(start, 8).await;
     kept.drive(start, 8).await;
@@ -77,7 +70,7 @@ async fn nothing_is_left_of_a_vehicle_that_is_bound_and_others_keep_all() {
         assert_eq!(count(&deployment, &format!("select count(*) from {table}")).await, 1, "{table}");
     }
     // The worker dropped it and stores nothing of it later, not even what was on its way.
-    bound(&deployment, 1).await;
+    until_bound(&deployment, 1, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(3)).await;
     let vehicles = "select count(distinct vehicle_id) from telemetry";
     assert_eq!((count(&deployment, vehicles).await, archived()), (1, 0));

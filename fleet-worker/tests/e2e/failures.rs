@@ -7,17 +7,15 @@ use tokio::time::sleep;
 
 use crate::replay::rows;
 use crate::world::{
-    assert_exact, deployment, durable_deployment, endless_fleet, eventually, finish, fleet, vehicles,
+    assert_exact, deployment, durable_deployment, endless_fleet, eventually, finish, fleet, until_bound,
+    vehicles,
 };
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nats_is_killed_and_comes_back() {
     let mut deployment = durable_deployment(2).await;
     let fleet = fleet(&deployment, vehicles(100, 30)).await;
-    eventually("100 vehicles are bound", Duration::from_secs(15), || async {
-        deployment.bound_by_living().await == 100
-    })
-    .await;
+    until_bound(&deployment, 100, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(4)).await;
     deployment.nats.kill().await;
     sleep(Duration::from_secs(2)).await;
@@ -114,6 +112,7 @@ async fn workers_are_ready_while_the_database_is_there() {
     })
     .await;
     away_and_back(&mut deployment).await;
+    assert!(!fleet.is_finished(), "the rows ended before the database was back");
     drop(on);
     // Discovery does its part without it.
     assert_eq!(deployment.discovery.get("/readyz").await.unwrap().0, 200);

@@ -11,7 +11,7 @@ use fleet_worker::local::{NatsServer, free_port};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
-use crate::world::{Fleet, QUICK, assert_exact, endless_fleet, eventually, finish};
+use crate::world::{Fleet, QUICK, assert_exact, endless_fleet, eventually, finish, until_bound};
 
 /// Three servers that have elected a leader.
 async fn cluster() -> Vec<NatsServer> {
@@ -24,34 +24,30 @@ async fn cluster() -> Vec<NatsServer> {
         );
         servers.push(NatsServer::builder().config(&cluster).start().await.unwrap());
     }
-    let js = jetstream::new(async_nats::connect(servers[0].url()).await.unwrap());
-    // Of another cell, which nobody uses.
-    let (names, schema) = (Names::new(&CellId::new("elected").unwrap()), Schema::default());
-    let options = StreamOptions { replicas: 3, max_bytes: 64 << 20, ..StreamOptions::default() };
-    let made = async || set_up(&js, &names, &schema, &options).await.is_ok();
-    eventually("three servers have elected a leader", Duration::from_secs(60), made).await;
+    elected(&jetstream::new(async_nats::connect(servers[0].url()).await.unwrap())).await;
     servers
 }
 
-async fn deployment_on(servers: &mut Vec<NatsServer>, workers: usize) -> Deployment {
+/// Waits until three servers can keep the streams of cell 0 three times.
+pub(crate) async fn elected(js: &jetstream::Context) {
+    let options = StreamOptions { replicas: 3, ..StreamOptions::default() };
+    let (names, schema) = (Names::new(&CellId::default()), Schema::default());
+    let made = async || set_up(js, &names, &schema, &options).await.is_ok();
+    eventually("three servers have elected a leader", Duration::from_secs(60), made).await;
+}
+
+/// A fleet on three servers with two workers, all bound.
+async fn driving() -> (Deployment, Vec<NatsServer>, Fleet, oneshot::Sender<()>) {
+    let mut servers = cluster().await;
     let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
     // Nothing is stored while servers elect a leader, for more than ten seconds; it must not be late then.
     let quick = QUICK.replace("window = \"10s\"", "window = \"60s\"");
     let config = format!("{quick}audit_interval = \"5s\"\n\n[nats]\nurl = {urls:?}\nreplicas = 3\n");
     let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    Deployment::start_on(servers.remove(0), program, &config, workers).await.unwrap()
-}
-
-/// A fleet on three servers with two workers, all bound.
-async fn driving() -> (Deployment, Vec<NatsServer>, Fleet, oneshot::Sender<()>) {
-    let mut others = cluster().await;
-    let deployment = deployment_on(&mut others, 2).await;
+    let deployment = Deployment::start_on(servers.remove(0), program, &config, 2).await.unwrap();
     let (fleet, on) = endless_fleet(&deployment, 60).await;
-    eventually("60 vehicles are bound", Duration::from_secs(30), || async {
-        deployment.bound_by_living().await == 60
-    })
-    .await;
-    (deployment, others, fleet, on)
+    until_bound(&deployment, 60, Duration::from_secs(30)).await;
+    (deployment, servers, fleet, on)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,6 +105,12 @@ pub(crate) async fn eventually<F: Future<Output = bool>>(
     }
 }
 
+/// Waits until the workers together hold so many vehicles.
+pub(crate) async fn until_bound(deployment: &Deployment, vehicles: u64, within: Duration) {
+    let bound = async || deployment.bound_by_living().await == vehicles;
+    eventually(&format!("{vehicles} vehicles are bound"), within, bound).await;
+}
+
 /// Waits for the fleet's end and everything's release, and compares the table with the ledger.
 pub(crate) async fn finish(deployment: &Deployment, fleet: Fleet) -> (Summary, Verdict) {
     let summary = fleet.await.unwrap().unwrap();

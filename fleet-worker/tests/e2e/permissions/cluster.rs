@@ -1,11 +1,9 @@
 //! The three servers of `examples/kubernetes`, and managed NATS.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use async_nats::jetstream;
 use fleet_core::nats::{Names, StreamOptions, set_up};
-use fleet_core::{CellId, Schema};
 use fleet_worker::config::Config;
 use fleet_worker::local::{NatsServer, free_port};
 use nkeys::KeyPair;
@@ -13,7 +11,7 @@ use nkeys::KeyPair;
 use super::forgery::{attack, harm};
 use super::guarded::{Files, log_in, shipped};
 use crate::ca::Ca;
-use crate::world::eventually;
+use crate::replicas::elected;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_three_servers_acks_arrive_and_forged_replies_reach_nobody() {
@@ -40,10 +38,7 @@ async fn on_three_servers_acks_arrive_and_forged_replies_reach_nobody() {
     let url = |n: usize| format!("tls://127.0.0.1:{}", servers[n].0.port());
     let operator = log_in(&ca, &url(0), &first.seed("OPERATOR_A"), "operator").await.unwrap().0;
     let js = jetstream::new(operator);
-    let names = Names::new(&CellId::default());
-    let options = StreamOptions { replicas: 3, ..StreamOptions::default() };
-    let made = async || set_up(&js, &names, &Schema::default(), &options).await.is_ok();
-    eventually("three servers have elected a leader", Duration::from_secs(60), made).await;
+    elected(&js).await;
     let seed = vehicles["CAR-1"].seed().unwrap();
     for n in 0..3 {
         let (car, _) = log_in(&ca, &url(n), &seed, "CAR-1").await.unwrap();
