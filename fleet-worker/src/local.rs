@@ -6,6 +6,7 @@
 
 mod browser;
 mod cache;
+mod debian;
 mod nats;
 mod postgres;
 mod process;
@@ -15,6 +16,7 @@ mod user;
 
 pub use browser::chromium;
 pub use cache::{Sources, node_packages, python_packages};
+pub use debian::debian_package;
 pub use nats::{NatsBuilder, NatsServer};
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Ended, Process, free_port, http_get};

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::future_not_send, reason = "tests, their helpers included")]
 
 mod both;
+#[path = "../../../fleet-worker/tests/e2e/ca.rs"]
+mod ca;
 mod contract;
 mod disk;
 mod faults;

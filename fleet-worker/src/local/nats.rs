@@ -62,7 +62,7 @@ impl NatsBuilder {
     /// # Errors
     /// What to install or which variable to set; the end of the log if it does not come up.
     pub async fn start(self) -> Result<NatsServer> {
-        let (program, version) = find(self.sources, variable("FLEET_NATS_SERVER")).await?;
+        let (program, version) = find(self.sources.or_as_told()?, variable("FLEET_NATS_SERVER")).await?;
         let dir = tempfile::Builder::new().prefix("fleet-nats-").tempdir();
         let dir = dir.map_err(|e| LocalError::io("a temporary folder", e))?;
         let (config, name) = match self.file {

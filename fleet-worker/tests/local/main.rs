@@ -73,6 +73,34 @@ async fn servers_end_with_a_process_that_is_killed() {
     panic!("still there: {servers:?}");
 }
 
+/// Starts one of each that may be installed: a part of the test below.
+#[tokio::test]
+#[ignore = "is told where to look"]
+async fn start_servers() {
+    NatsServer::start().await.unwrap();
+    Postgres::start().await.unwrap();
+}
+
+#[test]
+fn installed_servers_are_ignored_where_the_environment_says_so() {
+    let start = |servers: &str| {
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args(["--exact", "start_servers", "--ignored"]).env("FLEET_SERVERS", servers);
+        // What is named comes first elsewhere.
+        let process = process.env("FLEET_NATS_SERVER", "/nowhere").env("FLEET_PG_BIN", "/nowhere");
+        let output = process.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (started, said) = start("fetched");
+    assert!(started, "{said}");
+    for (servers, error) in
+        [("", "FLEET_NATS_SERVER: /nowhere is no nats-server"), ("own", "FLEET_SERVERS: own is unknown")]
+    {
+        let (started, said) = start(servers);
+        assert!(!started && said.contains(error), "{said}");
+    }
+}
+
 /// Whether a process is there, and not as a zombie, which an orphan stays where nobody reaps it.
 fn runs_on(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

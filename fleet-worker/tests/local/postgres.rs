@@ -102,7 +102,9 @@ async fn settings_files_and_databases() {
 #[tokio::test]
 async fn on_a_machine_that_has_nothing_it_is_fetched() {
     let mut server = Postgres::builder().sources(Sources::Fetched).start().await.unwrap();
-    assert!(!server.has_timescale().await.unwrap(), "the wheel has no extensions");
+    assert!(!server.has_timescale().await.unwrap(), "it is not in the package");
+    let tls = server.client().await.unwrap().query_one("show ssl_library", &[]).await.unwrap();
+    assert_eq!(tls.get::<_, &str>(0), "OpenSSL");
     write(&server, 1).await;
     server.crash().await.unwrap();
     server.start_again().await.unwrap();
