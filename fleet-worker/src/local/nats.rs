@@ -168,7 +168,7 @@ async fn launch(program: &Path, config: &Path, name: &str, dir: &Path, port: u16
     let mut command = command(program, None, "KILL");
     command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-c"]).arg(config);
     let mut process = Process::start("nats-server", command, &dir.join("log"))?;
-    process.until_ready(Duration::from_secs(20), || greets(port, name)).await?;
+    process.until_ready(Duration::from_secs(60), || greets(port, name)).await?;
     Ok(process)
 }
 

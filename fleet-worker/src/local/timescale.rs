@@ -58,7 +58,7 @@ impl Timescale {
         let mut command = command(&node, None, "KILL");
         command.arg(&script).arg(&modules).args(flags);
         let mut process = Process::start("timescaledb", command, &log)?;
-        process.until_ready(Duration::from_secs(120), || ready(listens_on(&log).is_some())).await?;
+        process.until_ready(Duration::from_secs(300), || ready(listens_on(&log).is_some())).await?;
         let port = listens_on(&log).ok_or_else(|| LocalError::new("TimescaleDB lost its log"))?;
         Ok(Self { process, port, _dir: dir })
     }

@@ -84,7 +84,8 @@ impl Guarded {
         let files = Files::write(&ca, &vehicles);
         let (store, name) = (files.0.path().join("store"), format!("guarded-{}", free_port()));
         let text = std::fs::read_to_string(shipped().join("server.conf")).unwrap();
-        let text = text.replace("/data", store.to_str().unwrap());
+        // Without a limit the server takes what the disk has left, and refuses the streams on a fairly full one.
+        let text = text.replace("/data", &format!("{}\n  max_file_store: 1TB", store.display()));
         let text = text.replace("server_name: nats\n", &format!("server_name: {name}\n"));
         let server = NatsServer::builder().file(&files.server(&text), &name).start().await.unwrap();
         Self { server, ca, files, vehicles }
