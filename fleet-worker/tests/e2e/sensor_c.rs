@@ -55,7 +55,7 @@ pub(crate) fn start(programs: &TempDir, program: &str, arguments: &[&str]) -> Ch
 
 /// What the program printed, once it has ended well.
 pub(crate) async fn ended(child: Child) -> String {
-    let output = tokio::time::timeout(Duration::from_secs(120), child.wait_with_output()).await;
+    let output = tokio::time::timeout(Duration::from_secs(600), child.wait_with_output()).await;
     let output = output.expect("the program ends").unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
@@ -148,7 +148,8 @@ async fn server_with_stream() -> (NatsServer, jetstream::Context) {
 
 async fn server_with_stream_and(config: &str) -> (NatsServer, jetstream::Context) {
     let server = NatsServer::builder().jetstream("sync_interval: always").config(config);
-    let users = "authorization { user: car, password: s3cret }";
+    // A login in pieces on a busy machine may take longer than the usual 2 s.
+    let users = "authorization { user: car, password: s3cret, timeout: 60 }";
     let server = server.config(users).start().await.unwrap();
     let js = log_in(&server).await;
     create_stream(&js).await;

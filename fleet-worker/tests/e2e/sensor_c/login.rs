@@ -23,7 +23,7 @@ async fn an_nkey_lets_in_its_own_seed_only() {
     let programs = programs(&["sensor-tls"]).await;
     let (right, wrong) = (KeyPair::new_user(), KeyPair::new_user());
     let server = NatsServer::builder().config(&format!(
-        "authorization {{ users: [ {{ nkey: {} }}, {{ user: car, password: s3cret }} ] }}",
+        "authorization {{ timeout: 60, users: [ {{ nkey: {} }}, {{ user: car, password: s3cret }} ] }}",
         right.public_key()
     ));
     let server = server.start().await.unwrap();
@@ -45,7 +45,7 @@ async fn an_nkey_lets_in_its_own_seed_only() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_password_with_quotes_and_backslashes_lets_in() {
     let programs = programs(&["sensor"]).await;
-    let config = r#"authorization { users: [
+    let config = r#"authorization { timeout: 60, users: [
         { user: car, password: s3cret }, { user: "o\"d\\d", password: "a\"\\\"b\\" } ] }"#;
     let server = NatsServer::builder().config(config).start().await.unwrap();
     let js = log_in(&server).await;

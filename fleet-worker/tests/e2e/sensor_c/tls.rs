@@ -16,8 +16,8 @@ impl Ca {
     async fn server(&self, names: &[&str], more: &str) -> (NatsServer, jetstream::Context) {
         let (cert, key) = self.certify(names, self.folder());
         let server = NatsServer::builder()
-            .config("authorization { user: car, password: s3cret }")
-            .config(&format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, {more} }}"));
+            .config("authorization { user: car, password: s3cret, timeout: 60 }")
+            .config(&format!("tls {{ cert_file: {cert:?}, key_file: {key:?}, timeout: 60, {more} }}"));
         let server = server.start().await.unwrap();
         let js = self.log_in(&format!("{}:{}", names[0], server.port())).await;
         create_stream(&js).await;
