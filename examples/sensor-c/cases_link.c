@@ -122,9 +122,17 @@ static void logins(void) {
     say(&server, "-ERR 'Authorization Violation'\r\n");
     run(&sensor, &server, 100);
     REQUIRE(sensor.errors == 1 && strcmp(sensor.error, "'Authorization Violation'") == 0);
-    say(&server, "-ERR 'Permissions Violation for Publish to \"fleet.0.V.speed\"'\r\n");
+    /* Of a long one its end, with the subject; a short one that follows has nothing of it. */
+    static const char violation[] = "'Permissions Violation for Publish to \"fleet.0.WDB9634031L123456.position\"'";
+    static const char subject[] = "fleet.0.WDB9634031L123456.position\"'";
+    say(&server, "-ERR 'Permissions Violation for Publish to \"fleet.0.WDB9634031L123456.position\"'\r\n");
     run(&sensor, &server, 100);
-    REQUIRE(sensor.errors == 2 && strcmp(sensor.error, "'Permissions Violation for ") == 0);
+    size_t kept = strlen(sensor.error);
+    REQUIRE(sensor.errors == 2 && kept >= strlen(subject));
+    REQUIRE(strcmp(sensor.error, violation + strlen(violation) - kept) == 0);
+    say(&server, "-ERR 'Stale Connection'\r\n");
+    run(&sensor, &server, 100);
+    REQUIRE(sensor.errors == 3 && strcmp(sensor.error, "'Stale Connection'") == 0);
 }
 
 /* The longest names that leave room for a sample: all that there is to say fits. */

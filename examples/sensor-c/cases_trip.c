@@ -168,6 +168,51 @@ static void full_ring(void) {
     REQUIRE(sensor.acknowledged == 8 && fleet_sensor_idle(&sensor));
 }
 
+/* What no stream takes is told after some sends and then goes once a minute only, is kept meanwhile, and goes on when
+ * one takes it. The end of a trip doesn't wait for it. */
+static void nobody_answers(void) {
+    static script server;
+    uint8_t ring[FLEET_RING(32, 1, 2)];
+    server.piece = 64;
+    fleet_sensor sensor = sensor_of(&server, ring, sizeof ring);
+    fleet_sensor_on(&sensor, NOON);
+    for (int i = 0; i < 12; i++) push(&sensor, NOON + (uint64_t)i, i);
+    welcome(&sensor, &server);
+    store(&sensor, &server, "on");
+    uint32_t told_after = 0;
+    for (; sensor.unanswered < FLEET_TRIES; told_after++) last(&sensor, &server, 1);
+    REQUIRE(told_after >= FLEET_ACK_TIMEOUT / 1000 && told_after <= 60 && sensor.life_unanswered == 0);
+    REQUIRE(sensor.resent == FLEET_TRIES && times(&server, PUBLISHED) == 3 + FLEET_TRIES);
+    /* Three frames, once a minute each. */
+    last(&sensor, &server, 600);
+    REQUIRE(sensor.resent == FLEET_TRIES + 3 * 10 && sensor.connects == 1);
+    REQUIRE(sensor.count == 12 && sensor.dropped == 0 && sensor.unanswered == FLEET_TRIES);
+    REQUIRE(!heard(&server, OFF));
+    fleet_sensor_off(&sensor);
+    last(&sensor, &server, 1);
+    store(&sensor, &server, "on"); /* of the last minute, if it was under way */
+    REQUIRE(times(&server, OFF) == 1 && !fleet_sensor_idle(&sensor));
+    store(&sensor, &server, "off");
+    for (unsigned i = 0; i < 3; i++) store_frame(&sensor, &server, i);
+    REQUIRE(sensor.unanswered == 0 && sensor.acknowledged == 12 && fleet_sensor_idle(&sensor));
+    push(&sensor, NOON + 20, 20);
+    run(&sensor, &server, 100);
+    store_frame(&sensor, &server, 3);
+    REQUIRE(fleet_sensor_idle(&sensor));
+    /* The same of a trip: nothing takes its `on`, but the samples are taken. */
+    server.hearing = 0;
+    fleet_sensor_on(&sensor, NOON);
+    push(&sensor, NOON + 30, 30);
+    last(&sensor, &server, 5);
+    store_frame(&sensor, &server, 4);
+    while (sensor.life_unanswered < FLEET_TRIES) last(&sensor, &server, 1);
+    REQUIRE(times(&server, ON) == 1 + FLEET_TRIES && sensor.unanswered == 0 && sensor.count == 0);
+    last(&sensor, &server, 600);
+    REQUIRE(times(&server, ON) == 1 + FLEET_TRIES + 10);
+    store(&sensor, &server, "on");
+    REQUIRE(sensor.life_unanswered == 0 && fleet_sensor_idle(&sensor));
+}
+
 #if FLEET_MSG_ID
 static void id_of(const script *server, int n, char id[25]) {
     const char *text = nth(server, n, "Nats-Msg-Id: ");
@@ -177,13 +222,14 @@ static void id_of(const script *server, int n, char id[25]) {
 }
 
 /* A frame that goes again has its id again, and no other frame has it: of this sensor, of the same one started
- * anew, at a time that comes again or with a seed that does, and of another. */
+ * anew, at a time that comes again or with a seed that does or with both and other values, and of another. */
 static void ids(void) {
     static const struct {
         const char *vehicle;
         uint64_t time;
         uint32_t seed;
-    } starts[] = {{"V", NOON, 7}, {"V", NOON + 1, 7}, {"V", NOON, 8}, {"W", NOON, 7}};
+        int32_t value;
+    } starts[] = {{"V", NOON, 7, 0}, {"V", NOON + 1, 7, 0}, {"V", NOON, 8, 0}, {"W", NOON, 7, 0}, {"V", NOON, 7, 1}};
     enum { STARTS = sizeof starts / sizeof *starts };
     static char found[2 * STARTS][25];
     for (int i = 0; i < STARTS; i++) {
@@ -196,7 +242,7 @@ static void ids(void) {
         fleet_port port = {&server, script_send, script_receive, script_now, NULL};
         fleet_sensor sensor;
         REQUIRE(fleet_sensor_init(&sensor, &config, &port) == 0);
-        for (int n = 0; n < 8; n++) push(&sensor, starts[i].time, n);
+        for (int n = 0; n < 8; n++) push(&sensor, starts[i].time, starts[i].value + n);
         welcome(&sensor, &server);
         fleet_sensor_closed(&sensor);
         run(&sensor, &server, 2000);
@@ -220,6 +266,7 @@ void trip_cases(void) {
     beside_it();
     several_in_a_frame();
     full_ring();
+    nobody_answers();
 #if FLEET_MSG_ID
     ids();
 #endif

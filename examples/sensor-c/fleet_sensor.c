@@ -168,30 +168,29 @@ static uint32_t frame_samples(const fleet_sensor *s, uint32_t from) {
 
 /* --- commands ------------------------------------------------------------------------------------ */
 
+static void put_token(fleet_sensor *s, const char *text) {
+    put_text(s, text);
+    put_text(s, ".");
+}
+
 static void put_subject(fleet_sensor *s, const char *last) {
-    put_text(s, "fleet.");
-    put_text(s, s->config.cell);
-    put_text(s, ".");
-    put_text(s, s->config.vehicle);
-    put_text(s, ".");
+    put_token(s, "fleet");
+    put_token(s, s->config.cell);
+    put_token(s, s->config.vehicle);
     put_text(s, last);
 }
 
 /* Its own for each sensor, below what a vehicle's credentials may subscribe to. */
 static void put_inbox(fleet_sensor *s) {
-    put_text(s, "_INBOX.");
-    put_text(s, s->config.vehicle);
-    put_text(s, ".");
-    put_text(s, s->config.signal);
-    put_text(s, ".");
+    put_token(s, "_INBOX");
+    put_token(s, s->config.vehicle);
+    put_token(s, s->config.signal);
 }
 
 #if FLEET_MSG_ID
-/* FNV-1a of what is the sensor's own in the subject: with the salt and the frame's counter and time it names
- * the message, so also after a restart. Streams look for an id that they had for minutes, the time's low 32
- * bits come again after 49 days. */
-static uint32_t hash(uint32_t h, const char *text) {
-    for (; *text; text++) h = (h ^ (uint8_t)*text) * 16777619u;
+/* FNV-1a. */
+static uint32_t hash(uint32_t h, const uint8_t *data, size_t length) {
+    while (length--) h = (h ^ *data++) * 16777619u;
     return h;
 }
 #endif
@@ -210,13 +209,15 @@ static void publish(fleet_sensor *s, uint32_t from, const fleet_flight *f) {
     put_text(s, " ");
 #if FLEET_MSG_ID
     if (id) {
-        uint32_t name = hash(hash(2166136261u, s->config.vehicle), s->config.signal);
+        /* Of subject and inbox, the token and the frame: an id covers what it stands for. A stream that has had
+         * one drops what comes under it, and after a reset with the same seed the tokens come again. */
+        uint32_t name = hash(2166136261u, s->out, s->out_length);
         put_text(s, "51 ");
         put_decimal(s, 51 + length);
         put_text(s, "\r\nNATS/1.0\r\nNats-Msg-Id: ");
         put_hex(s, name, 8);
         put_hex(s, token, 8);
-        put_hex(s, (uint32_t)time_of(frame + 4), 8);
+        put_hex(s, hash(name, frame, length), 8);
         put_text(s, "\r\n\r\n");
     } else
 #endif
@@ -305,11 +306,12 @@ static void acknowledge(fleet_sensor *s) {
     if (s->life_waiting && ((on && s->life == LIFE_ON) || (off && s->life == LIFE_OFF))) {
         s->life_acknowledged = true;
         s->life_waiting = false;
+        s->life_unanswered = 0;
     }
     uint32_t token = 0;
     if (s->tail_length != 8 || !from_hex(s->tail_of, &token) || token >> 16 != s->salt) return;
     for (uint8_t i = 0; i < s->flights; i++)
-        if (s->flight[i].sequence == (uint16_t)token) s->flight[i].acknowledged = true;
+        if (s->flight[i].sequence == (uint16_t)token) s->flight[i].acknowledged = true, s->unanswered = 0;
     land(s);
 }
 
@@ -363,9 +365,10 @@ static void in_line(fleet_sensor *s, char c) {
         s->field = 1;
         info(s, c);
     } else if (s->op[0] == '-') {
-        if (s->field == 0) memset(s->error, 0, sizeof s->error);
-        else if (s->field < sizeof s->error) s->error[s->field - 1] = c;
-        if (s->field < UINT8_MAX) s->field++;
+        /* Of a long one its end, where the subject stands. */
+        if (s->field == sizeof s->error) memmove(s->error, s->error + 1, --s->field);
+        s->error[s->field] = 0;
+        if (s->field++) s->error[s->field - 2] = c;
     } else if (c == ' ') {
         if (s->field < UINT8_MAX) s->field++;
         s->number = 0;
@@ -409,7 +412,7 @@ void fleet_sensor_opened(fleet_sensor *s) {
     s->connects++;
     s->opened_at = s->pinged_at = now(s);
     s->out_length = s->out_sent = s->connect_at = 0;
-    s->connect_step = s->op_length = s->field = s->matched = s->pings = 0;
+    s->connect_step = s->op_length = s->field = s->matched = s->pings = s->unanswered = s->life_unanswered = 0;
     s->in_body = s->headers = s->pong_due = s->life_waiting = false;
     s->op[0] = 0;
     s->number = 0;
@@ -435,6 +438,14 @@ void fleet_sensor_closed(fleet_sensor *s) {
     for (uint8_t i = 0; i < s->flights; i++) s->flight[i].sent = s->closed_at - FLEET_ACK_TIMEOUT;
 }
 
+/* Whether an answer has been waited for long enough: what no stream answers goes as rarely as `on`. */
+static bool overdue(uint8_t *unanswered, uint32_t waited) {
+    bool told = *unanswered == FLEET_TRIES;
+    if (waited < (told ? FLEET_ON_EVERY : FLEET_ACK_TIMEOUT)) return false;
+    if (!told) ++*unanswered;
+    return true;
+}
+
 /* The next command, if there is a reason for one. */
 static void next_command(fleet_sensor *s, uint32_t time) {
     if (s->pong_due) {
@@ -454,8 +465,8 @@ static void next_command(fleet_sensor *s, uint32_t time) {
         s->life_acknowledged = s->life_waiting = s->leaving = false;
     }
     bool off = s->life == LIFE_OFF, repeat = s->life == LIFE_ON && time - s->life_at >= FLEET_ON_EVERY;
-    bool unheard = !s->life_acknowledged && (!s->life_waiting || time - s->life_at >= FLEET_ACK_TIMEOUT);
-    if ((s->life == LIFE_ON || (off && s->count == 0)) && (unheard || repeat)) {
+    bool unheard = !s->life_acknowledged && (!s->life_waiting || overdue(&s->life_unanswered, time - s->life_at));
+    if ((unheard || repeat) && (s->life == LIFE_ON || (off && (s->count == 0 || s->unanswered == FLEET_TRIES)))) {
         s->life_at = s->held_at = time;
         s->life_waiting = true;
         s->life_acknowledged = false;
@@ -465,7 +476,7 @@ static void next_command(fleet_sensor *s, uint32_t time) {
     uint32_t from = 0;
     for (uint8_t i = 0; i < s->flights; i++) {
         fleet_flight *f = &s->flight[i];
-        if (!f->acknowledged && time - f->sent >= FLEET_ACK_TIMEOUT) {
+        if (!f->acknowledged && overdue(&s->unanswered, time - f->sent)) {
             f->sent = time;
             s->resent++;
             publish(s, from, f);

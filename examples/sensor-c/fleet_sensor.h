@@ -23,8 +23,17 @@
 #ifndef FLEET_BUFFER
 #define FLEET_BUFFER 288 /* bytes of one command; long names leave less room for samples */
 #endif
+#ifndef FLEET_ERROR
+#define FLEET_ERROR 44 /* bytes for the server's last -ERR; of a longer one its end, with the subject, is kept */
+#endif
+#ifndef FLEET_TRIES
+#define FLEET_TRIES 12 /* sends in a row without an answer until the caller is told: 15 s to a minute */
+#endif
 #if FLEET_WINDOW < 1 || FLEET_WINDOW > 255 || FLEET_BUFFER < 64 || FLEET_BUFFER > 65535
 #error "FLEET_WINDOW must be 1 to 255 and FLEET_BUFFER 64 to 65535"
+#endif
+#if FLEET_ERROR < 2 || FLEET_ERROR > 254 || FLEET_TRIES < 1 || FLEET_TRIES > 255
+#error "FLEET_ERROR must be 2 to 254 and FLEET_TRIES 1 to 255"
 #endif
 
 #define FLEET_ID_MAX 64       /* characters of a cell, vehicle or signal */
@@ -56,8 +65,11 @@ typedef struct {
     const char *token;                   /* or */
     const char *jwt, *nkey;              /* a JWT, or a public nkey; both sign the nonce */
     bool tls;                            /* after INFO the caller is asked for TLS, and nothing goes without */
-    uint32_t seed;                       /* differs from device to device, better also from start to start:
-                                          * spreads reconnects, and is in the message ids */
+    uint32_t seed;                       /* differs from device to device and from start to start: a random number,
+                                          * or the chip's number and a counter of starts. Spreads reconnects and
+                                          * is in message ids and inboxes: with the same one, an acknowledgement
+                                          * of before a reset that is still under way could be taken for one of
+                                          * after it */
     uint8_t *ring;                       /* FLEET_RING(samples, columns, bytes) bytes */
     size_t ring_bytes;
 } fleet_config;
@@ -90,6 +102,10 @@ typedef struct {
 
 /* Small fields come first: a Cortex-M0+ reaches them in one instruction. */
 typedef struct {
+    /* For whoever looks: how often in a row frames, and `on` or `off`, were sent again because nothing
+     * acknowledged them. At FLEET_TRIES no stream takes them: they wait in the ring and go once a minute only,
+     * until one is acknowledged or the link is opened anew. */
+    uint8_t unanswered, life_unanswered;
     /* Private. */
     uint8_t state, connect_step, life, flights, pings, failures;
     bool holding, leaving, life_acknowledged, life_waiting, headers, pong_due;
@@ -109,9 +125,9 @@ typedef struct {
     uint8_t body[8];
     fleet_config config;
 
-    /* Counters for whoever looks: samples, and connections and errors of the server. */
+    /* For whoever looks too: samples, and connections and errors of the server. */
     uint32_t pushed, acknowledged, dropped, resent, connects, errors;
-    char error[28]; /* the last -ERR, cut */
+    char error[FLEET_ERROR]; /* the last -ERR, of a longer one its end */
 
 #if FLEET_AUTH_NKEY
     char nonce[48], signature[88];
@@ -137,7 +153,7 @@ void fleet_sensor_on(fleet_sensor *sensor, uint64_t since_utc_ms);
 /* The other sensors of the vehicle, when it is switched on: their samples wait for FLEET_HOLD from now. */
 void fleet_sensor_hold(fleet_sensor *sensor);
 
-/* The vehicle is off; said when `on` and all samples are acknowledged, until it is too. */
+/* The vehicle is off; said when `on` and all samples are acknowledged, or no stream takes these, until it is too. */
 void fleet_sensor_off(fleet_sensor *sensor);
 
 /* The link is open, or could not be opened, or is gone. */

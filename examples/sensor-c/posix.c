@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -85,6 +86,26 @@ void posix_poll(fleet_sensor *sensor, posix_link *link) {
         fleet_sensor_closed(sensor);
         break;
     }
+}
+
+static void tell_unanswered(const char *program, const fleet_sensor *s, const char *last, bool refused, bool *told) {
+    if (refused && !*told)
+        fprintf(stderr, "%s: no stream takes fleet.%s.%s.%s: %d sends without an answer\n", program, s->config.cell,
+                s->config.vehicle, last, FLEET_TRIES);
+    *told = refused;
+}
+
+void posix_tell(const char *program, const fleet_sensor *s, posix_told *told) {
+    if (s->errors != told->errors) fprintf(stderr, "%s: the server says %s\n", program, s->error);
+    told->errors = s->errors;
+    tell_unanswered(program, s, s->config.signal, s->unanswered == FLEET_TRIES, &told->samples);
+    tell_unanswered(program, s, "on, or off", s->life_unanswered == FLEET_TRIES, &told->life);
+}
+
+bool posix_done(const fleet_sensor *s) {
+    bool samples = s->count == 0 || s->unanswered == FLEET_TRIES;
+    bool life = (!s->leaving && (s->life == 0 || s->life_acknowledged)) || s->life_unanswered == FLEET_TRIES;
+    return samples && life;
 }
 
 bool posix_lines_open(posix_lines *lines, const char *path) {

@@ -20,6 +20,18 @@ void posix_close(posix_link *link);
 /* Polls a sensor and opens and closes its link as it asks. */
 void posix_poll(fleet_sensor *sensor, posix_link *link);
 
+/* What was said of a sensor. */
+typedef struct {
+    uint32_t errors;
+    bool samples, life;
+} posix_told;
+
+/* Says on standard error what the server refuses, and what no stream takes, each time once. */
+void posix_tell(const char *program, const fleet_sensor *sensor, posix_told *told);
+
+/* Whether all is acknowledged but what no stream takes. */
+bool posix_done(const fleet_sensor *sensor);
+
 /* Lines of a file or a pipe without waiting for it. */
 typedef struct {
     int fd;

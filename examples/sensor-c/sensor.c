@@ -1,6 +1,6 @@
 /* One sensor, from lines of `ts_ms,value[,value2]` in a file or standard input (-):
  *
- *   sensor [--ring SAMPLES] [--drop] URL CELL VEHICLE SIGNAL FILE
+ *   sensor [--ring SAMPLES] [--drop] [--seed N] URL CELL VEHICLE SIGNAL FILE
  *
  * sensor-tls, the same with OpenSSL, also takes tls:// as URL, and
  *
@@ -9,7 +9,8 @@
  *   --creds FILE  a .creds file, or one with an nkey's seed
  *
  * SIGNAL is position, speed, fuel or brake. Reads on as long as the ring has room and ends when everything is
- * acknowledged. With --drop it reads at once whatever happens, as a sensor measures: a full ring drops. */
+ * acknowledged. With --drop it reads at once whatever happens, as a sensor measures: a full ring drops. --seed is for
+ * tests: as a device that has no other one each time it starts. Exit status 69: no stream takes the samples. */
 #define _POSIX_C_SOURCE 200809L
 #include <inttypes.h>
 #include <stdio.h>
@@ -85,22 +86,22 @@ static void step(void) { posix_poll(&sensor, &link); }
 static void link_end(void) { posix_close(&link); }
 #endif
 
-/* Polls, and says what the server refuses. */
 static void poll_and_tell(void) {
-    static uint32_t told;
+    static posix_told told;
     step();
-    if (sensor.errors != told) fprintf(stderr, PROGRAM ": the server says %s\n", sensor.error);
-    told = sensor.errors;
+    posix_tell(PROGRAM, &sensor, &told);
 }
 
 int main(int argc, char **argv) {
     unsigned samples = 64;
     bool drop = false;
+    uint32_t seed = (uint32_t)posix_utc();
     const char *wrong = NULL;
     int first = 1, words;
     for (; first < argc && strncmp(argv[first], "--", 2) == 0; first++) {
         if (strcmp(argv[first], "--drop") == 0) drop = true;
         else if (strcmp(argv[first], "--ring") == 0 && first + 1 < argc) samples = (unsigned)atoi(argv[++first]);
+        else if (strcmp(argv[first], "--seed") == 0 && first + 1 < argc) seed = (uint32_t)strtoul(argv[++first], NULL, 10);
         else if ((words = link_option(argv + first, &wrong)) == 0) break;
         else first += words - 1;
         if (wrong) {
@@ -113,13 +114,13 @@ int main(int argc, char **argv) {
     while (argc - first == 5 && signal < count && strcmp(argv[first + 3], signals[signal].name) != 0) signal++;
     static posix_lines lines;
     if (argc - first != 5 || !posix_lines_open(&lines, argv[first + 4]) || signal == count || samples == 0 || samples > 65535) {
-        fprintf(stderr, "usage: " PROGRAM " [--ring SAMPLES] [--drop]" OPTIONS " URL CELL VEHICLE SIGNAL FILE\n");
+        fprintf(stderr, "usage: " PROGRAM " [--ring SAMPLES] [--drop] [--seed N]" OPTIONS " URL CELL VEHICLE SIGNAL FILE\n");
         return 64;
     }
     fleet_config config = {0};
     config.cell = argv[first + 1], config.vehicle = argv[first + 2], config.signal = signals[signal].name;
     config.columns = signals[signal].columns, config.bytes = signals[signal].bytes;
-    config.batch = 8, config.batch_ms = 200, config.seed = (uint32_t)posix_utc();
+    config.batch = 8, config.batch_ms = 200, config.seed = seed;
     config.ring_bytes = FLEET_RING(samples, config.columns, config.bytes);
     config.ring = ring;
     fleet_port port;
@@ -147,14 +148,14 @@ int main(int argc, char **argv) {
         int32_t counts[2];
         bool good = second && end == second && posix_scaled(second + 1, signals[signal].scale, &counts[0]);
         if (config.columns == 2) good = good && third && posix_scaled(third + 1, signals[signal].scale, &counts[1]);
-        while (!drop && sensor.count == sensor.capacity) poll_and_tell(), posix_sleep(1);
+        while (!drop && sensor.count == sensor.capacity && !posix_done(&sensor)) poll_and_tell(), posix_sleep(1);
         if (!good || !fleet_sensor_push(&sensor, ms, counts)) fprintf(stderr, PROGRAM ": line %lu can't be used\n", number);
         poll_and_tell();
     }
-    while (!fleet_sensor_idle(&sensor)) poll_and_tell(), posix_sleep(1);
+    while (!posix_done(&sensor)) poll_and_tell(), posix_sleep(1);
     printf("pushed %" PRIu32 " acknowledged %" PRIu32 " dropped %" PRIu32 " resent %" PRIu32 " connects %" PRIu32
            " errors %" PRIu32 "\n", sensor.pushed, sensor.acknowledged, sensor.dropped, sensor.resent, sensor.connects,
            sensor.errors);
     link_end();
-    return 0;
+    return fleet_sensor_idle(&sensor) ? 0 : 69;
 }

@@ -21,6 +21,7 @@ use tokio::process::{Child, Command};
 use crate::world::{Hand, deployment};
 
 pub(crate) mod login;
+mod refusals;
 mod split;
 mod tls;
 
