@@ -22,7 +22,9 @@ const SIGNALS: [&str; 7] =
 
 fn config() -> RecordsConfig {
     // Wide, so that no sample is late: the order is not what is compared here.
-    let mut text = "interval = \"1s\"\nwindow = \"60m\"\nmax_samples = 65536\n".to_owned();
+    let mut text =
+        "interval = \"1s\"\nwindow = \"60m\"\nmax_samples = 65536\nmax_vehicle_memory = \"1GiB\"\n"
+            .to_owned();
     for name in SIGNALS {
         let method = if name == "heading" { "linear" } else { name };
         let columns = match name {

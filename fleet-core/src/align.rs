@@ -16,6 +16,7 @@ mod nearest;
 mod pchip;
 mod previous;
 mod ring;
+mod room;
 mod rules;
 mod sequence;
 mod time_weighted_mean;

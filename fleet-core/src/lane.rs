@@ -182,15 +182,22 @@ impl Lane {
             self.dues.set(message.slot, vehicle.track.due());
         }
         self.dirty[message.slot.index()] = true;
-        self.output.counters.late += inserted.late.len() as u64;
+        let shortage = inserted.short_of_room.then(|| self.aligner.shortage(&vehicle.track, signal));
+        // What comes live is not read again: nobody has used it.
+        let (live, again) = if message.live { (inserted.replayed, 0) } else { (0, inserted.replayed) };
+        let late = inserted.late.len() + live;
+        self.output.counters.late += late as u64;
         self.output.counters.duplicates += inserted.duplicates as u64;
-        self.output.counters.replayed += inserted.replayed as u64;
+        self.output.counters.replayed += again as u64;
         self.output.counters.overflowed += inserted.overflowed as u64;
         if let Some(problem) = refused.first {
             self.refuse(message, signal, problem);
-        } else if !inserted.late.is_empty() {
-            let detail = format!("{} of its samples came later than the window", inserted.late.len());
+        } else if late > 0 {
+            let detail = format!("{late} of its samples came later than the window");
             self.refuse(message, signal, DecodeError { refusal: Refusal::Late, detail });
+        }
+        if let Some(detail) = shortage {
+            self.refuse(message, signal, DecodeError { refusal: Refusal::Capacity, detail });
         }
     }
 

@@ -50,6 +50,8 @@ pub enum Refusal {
     InFuture,
     /// A sample is older than the newest of its signal by more than the window.
     Late,
+    /// A sample for which the vehicle's memory has no room, or that took the room of others.
+    Capacity,
     /// A row that the database would not take.
     Row,
 }
@@ -66,6 +68,7 @@ impl Refusal {
             Self::TooOld => "too_old",
             Self::InFuture => "in_future",
             Self::Late => "late",
+            Self::Capacity => "capacity",
             Self::Row => "row",
         }
     }

@@ -22,7 +22,7 @@ use crate::bind::{BindEvent, Binder, Binding};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::lane::{Lane, Rows};
-use crate::message::Message;
+use crate::message::{DeadLetter, Message, Refusal};
 use crate::sink::Sink;
 use crate::source::{Attach, Source, SourceEvent};
 use crate::time::Micros;
@@ -309,6 +309,10 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             self.lane.tick(now);
         }
         for letter in self.lane.take_letters() {
+            if letter.refusal == Refusal::Capacity {
+                let DeadLetter { vehicle, signal, detail, .. } = &letter;
+                tracing::warn!(%vehicle, signal, detail, "no room for a signal's samples");
+            }
             self.source.refuse(letter);
         }
         let instant = Instant::now();

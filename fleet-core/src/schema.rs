@@ -1,11 +1,13 @@
 //! The frozen list of signals of a deployment, and the tables that describe it in a configuration.
 
 mod config;
+mod size;
 mod wire;
 
 use std::sync::Arc;
 
 pub use config::{ColumnConfig, Problem, RecordsConfig, SignalConfig, WireConfig};
+pub use size::parse_size;
 pub use wire::{Wire, WireInteger};
 
 use crate::ids::SignalIndex;
@@ -77,6 +79,9 @@ pub struct Signal {
     pub interpolation: String,
     /// The longest gap that is bridged, microseconds of event time.
     pub max_gap: Micros,
+    /// The least time between two of its samples where that is known, microseconds: room for its samples is
+    /// checked by it.
+    pub sampling_period: Option<Micros>,
     first_column: usize,
 }
 
@@ -98,6 +103,7 @@ struct Inner {
     patience: Micros,
     max_future: Micros,
     max_samples: usize,
+    max_vehicle_memory: usize,
     signals: Vec<Signal>,
 }
 
@@ -125,6 +131,11 @@ impl Schema {
     /// How many samples of one signal are held at most.
     pub fn max_samples(&self) -> usize {
         self.0.max_samples
+    }
+
+    /// How much memory the samples of one vehicle take at most, bytes.
+    pub fn max_vehicle_memory(&self) -> usize {
+        self.0.max_vehicle_memory
     }
 
     /// The signals, in the order of their bits in `quality`.

@@ -6,7 +6,6 @@ mod nats;
 mod records;
 mod render;
 mod secret;
-mod size;
 #[cfg(test)]
 mod tests;
 mod timescale;
@@ -23,9 +22,9 @@ use fleet_core::{CellId, Micros, Schema};
 
 pub use archive::{ArchivePlace, BucketConfig, ParquetConfig, archive_place};
 pub use fleet_core::schema::Problem;
+pub use fleet_core::schema::parse_size;
 pub use nats::NatsConfig;
 pub use secret::{Secret, Url, without_passwords};
-pub use size::parse_size;
 pub use timescale::TimescaleConfig;
 
 use values::Values;

@@ -9,7 +9,8 @@ use fleet_core::schema::{MAX_COLUMNS, MAX_SIGNALS, RecordsConfig, Signal};
 use fleet_core::time::{MINUTE, SECOND};
 
 /// Where a problem can be.
-const KEYS: [&str; 6] = ["interval", "window", "patience", "max_future", "max_samples", "signal"];
+const KEYS: [&str; 7] =
+    ["interval", "window", "patience", "max_future", "max_samples", "max_vehicle_memory", "signal"];
 
 /// Asserts what must hold of bytes as TOML.
 pub fn check(bytes: &[u8]) {
@@ -36,6 +37,7 @@ fn limited(schema: &Schema) {
     assert!((0..=60 * MINUTE).contains(&schema.window()) && (0..=60 * MINUTE).contains(&schema.patience()));
     assert!((0..=24 * 60 * MINUTE).contains(&schema.max_future()));
     assert!((8..=65_536).contains(&schema.max_samples()));
+    assert!((64 << 10..=1 << 30).contains(&schema.max_vehicle_memory()));
     assert!((1..=MAX_SIGNALS).contains(&schema.signals().len()));
     assert!(schema.signals().iter().all(|signal| signal.max_gap >= schema.interval()));
     let mut end = 0;

@@ -11,6 +11,9 @@ use super::Error;
 /// its sensors may be fast.
 const MAX_SAMPLES: usize = 65_536;
 
+/// And how much memory these take.
+const MAX_VEHICLE_MEMORY: &str = "1GiB";
+
 /// The scenario's four signals every 10 s.
 ///
 /// # Errors
@@ -33,6 +36,7 @@ fn build(mut file: toml::Table) -> Result<Schema, Error> {
     // `[signal]` where `[[signal]]` is meant must not pass for a table of the worker's.
     file.retain(|key, value| key == "signal" || !(value.is_table() || key == "cell"));
     file.entry("max_samples").or_insert(toml::Value::Integer(MAX_SAMPLES as i64));
+    file.entry("max_vehicle_memory").or_insert(MAX_VEHICLE_MEMORY.into());
     let config: RecordsConfig = file.try_into()?;
     Ok(config.build().map_err(join)?)
 }

@@ -1,5 +1,6 @@
 //! Joins the signals' rules to rows.
 
+mod room;
 mod rows;
 mod samples;
 
@@ -21,6 +22,7 @@ use crate::time::Micros;
 pub struct Aligner {
     schema: Schema,
     rules: Box<[Rules]>,
+    context: Micros,
     /// How many a row has.
     columns: usize,
 }
@@ -29,13 +31,16 @@ impl Aligner {
     /// An aligner for the schema's signals with the methods that they name.
     ///
     /// # Errors
-    /// Every signal whose method is unknown or can't work on its columns, all at once.
+    /// Every signal whose method is unknown or can't work on its columns, or whose samples find no room, all at
+    /// once.
     pub fn new(schema: &Schema, methods: &Methods) -> Result<Self, Vec<Problem>> {
         let found = methods.resolve(schema)?;
         let (interval, window) = (schema.interval(), schema.window());
         let rules = found.into_iter().zip(schema.signals());
-        let rules = rules.map(|(method, signal)| Rules::new(method, signal, interval, window));
-        Ok(Self { schema: schema.clone(), rules: rules.collect(), columns: schema.column_count() })
+        let rules: Box<[Rules]> =
+            rules.map(|(method, signal)| Rules::new(method, signal, interval, window)).collect();
+        let context = rules.iter().map(|rules| rules.span).max().unwrap_or(0);
+        Ok(Self { schema: schema.clone(), rules, context, columns: schema.column_count() })
     }
 
     /// The schema.
@@ -47,7 +52,7 @@ impl Aligner {
     /// `window + max_gap + interval` where methods look at the next neighbours, and a `max_gap` more
     /// for each sample further.
     pub fn context(&self) -> Micros {
-        self.rules.iter().map(|rules| rules.span).max().unwrap_or(0)
+        self.context
     }
 
     /// The state of a vehicle from which nothing has arrived here.
@@ -64,6 +69,7 @@ impl Aligner {
             rings: rings.collect(),
             frontier: NEVER,
             floor: floor.unwrap_or(NEVER),
+            awake_from: NEVER,
             patience_from: NEVER,
             newest: NEVER,
             heard: NEVER,
@@ -122,12 +128,37 @@ impl Aligner {
 
     /// What another worker needs to go on from here. Forgets what nothing can need any more.
     pub fn snapshot(&self, track: &mut Track) -> Snapshot {
-        (0..track.rings.len()).for_each(|s| self.prune(track, s));
-        Snapshot {
-            resume_at: track.rings.iter().filter_map(Ring::earliest_arrival).min(),
-            floor: Some(track.frontier.max(track.floor)).filter(|floor| *floor != NEVER),
-            horizon: track.rings.iter().map(Ring::horizon).collect(),
-            newest: track.rings.iter().map(Ring::newest).collect(),
+        for s in 0..track.rings.len() {
+            self.prune(track, s);
+            track.rings[s].recover(self.schema.window());
         }
+        let behind = |newest: Micros| newest.saturating_add(1);
+        let needed = |s: usize, ring: &Ring| !self.is_past(track, s, ring);
+        let rings = || track.rings.iter().enumerate();
+        let held = rings().filter(|(s, ring)| needed(*s, ring));
+        let horizon =
+            rings().map(|(s, ring)| if needed(s, ring) { ring.horizon() } else { ring.newest().map(behind) });
+        Snapshot {
+            resume_at: held.filter_map(|(_, ring)| ring.earliest_arrival()).min(),
+            floor: Some(track.frontier.max(track.floor)).filter(|floor| *floor != NEVER),
+            horizon: horizon.collect(),
+            newest: track.rings.iter().map(Ring::known_newest).collect(),
+        }
+    }
+
+    /// Whether a signal's samples can change nothing any more: what is within the window of the vehicle's newest
+    /// sample lies beyond a gap that nothing bridges, and the rows that hang on them are emitted.
+    ///
+    /// Older samples may come as long as the vehicle is coming back from a time offline, one signal's backlog
+    /// after the other's: the signal must have been silent for two contexts of server time in which the vehicle
+    /// never paused for half a one, or for ten whatever the others did.
+    fn is_past(&self, track: &Track, s: usize, ring: &Ring) -> bool {
+        let (Some(newest), Some(heard)) = (ring.newest(), ring.heard()) else { return false };
+        let awake = track.heard.saturating_sub(heard.max(track.awake_from));
+        let silent = awake > self.context.saturating_mul(2)
+            || track.heard.saturating_sub(heard) > self.context.saturating_mul(10);
+        silent
+            && self.rules[s].is_past(newest, track.newest)
+            && self.rules[s].last_row(newest) <= track.frontier
     }
 }

@@ -9,6 +9,7 @@ use super::linear::Linear;
 use super::nearest::Nearest;
 use super::pchip::Pchip;
 use super::previous::Previous;
+use super::room;
 use super::time_weighted_mean::TimeWeightedMean;
 use crate::schema::{Problem, Schema};
 
@@ -53,7 +54,8 @@ impl Methods {
     /// The method of each signal of the schema.
     ///
     /// # Errors
-    /// Every signal whose method is unknown or can't work on its columns, all at once.
+    /// Every signal whose method is unknown or can't work on its columns, all at once; and where a signal's
+    /// `sampling_period` is known, the bound that leaves no room for what the method needs of it.
     pub fn resolve(&self, schema: &Schema) -> Result<Vec<Arc<dyn Interpolator>>, Vec<Problem>> {
         let mut found = Vec::new();
         let mut problems = Vec::new();
@@ -75,6 +77,9 @@ impl Methods {
                 },
             };
             problems.push(Problem { path: format!("signal[{i}].interpolation"), message: problem });
+        }
+        if problems.is_empty() {
+            problems = room::check(schema, &found);
         }
         if problems.is_empty() { Ok(found) } else { Err(problems) }
     }

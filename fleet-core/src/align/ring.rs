@@ -35,7 +35,9 @@ pub(super) struct Ring {
     /// How many samples there are.
     len: u32,
     /// How many words a sample takes.
-    stride: u32,
+    stride: u8,
+    /// Whether samples that were needed had to go, up to the horizon at most.
+    pub(super) overflowed: bool,
     horizon: Micros,
     heard: Micros,
     /// The time of the newest sample, at hand: most questions need no more.
@@ -53,7 +55,8 @@ impl Ring {
             words: Box::default(),
             start: 0,
             len: 0,
-            stride: u32::try_from(WIDE * (columns + 1) + 1).unwrap_or(u32::MAX),
+            stride: u8::try_from(WIDE * (columns + 1) + 1).unwrap_or(u8::MAX),
+            overflowed: false,
             horizon: horizon.unwrap_or(NEVER),
             heard: NEVER,
             newest: NEVER,
@@ -63,7 +66,7 @@ impl Ring {
     }
 
     fn stride(&self) -> usize {
-        self.stride as usize
+        usize::from(self.stride)
     }
 
     pub(super) fn view(&self) -> View<'_> {
@@ -96,6 +99,16 @@ impl Ring {
 
     pub(super) fn newest(&self) -> Option<Micros> {
         (self.len > 0).then_some(self.newest)
+    }
+
+    /// Notes that there is room enough again, once what had to go would be too late.
+    pub(super) fn recover(&mut self, window: Micros) {
+        self.overflowed &= self.horizon >= self.newest.saturating_sub(window);
+    }
+
+    /// The time of the newest sample that the signal is known to have had, at least.
+    pub(super) fn known_newest(&self) -> Option<Micros> {
+        self.newest().or(self.horizon().map(|horizon| horizon.saturating_sub(1)))
     }
 
     /// How many samples lie before `t`: nothing is searched if all do.
@@ -138,11 +151,18 @@ impl Ring {
         Some(Micros::from(*arrivals.min()?) * SECOND)
     }
 
-    /// Puts a sample before the one at `position`; the caller knows that it belongs there.
-    pub(super) fn insert(&mut self, position: usize, time: Micros, values: &[f64], arrival: Micros) {
+    /// Puts a sample before the one at `position`; the caller knows that it belongs there, and that there are
+    /// fewer than `most`.
+    pub(super) fn insert(
+        &mut self,
+        position: usize,
+        time: Micros,
+        values: &[f64],
+        arrival: Micros,
+        most: usize,
+    ) {
         if self.is_full() {
-            // Doubling would cost half the memory of a fleet; a quarter at a time doesn't.
-            self.resize(self.len() + (self.len() / 4).max(2));
+            self.resize(self.grown().min(most).max(self.len() + 1));
         }
         for later in (position..self.len()).rev() {
             let (from, to) = (self.place(later), self.place(later + 1).start);
@@ -221,6 +241,17 @@ impl Ring {
         self.len() * self.stride() == self.words.len()
     }
 
+    /// How many samples there is room for once more is made. Doubling would cost half the memory of a fleet; a
+    /// quarter at a time doesn't.
+    fn grown(&self) -> usize {
+        self.len() + (self.len() / 4).max(2)
+    }
+
+    /// Bytes on the heap after the next growth.
+    pub(super) fn grown_memory(&self) -> usize {
+        self.grown() * self.stride() * size_of::<u32>()
+    }
+
     /// Makes the room what is said, at least what is held.
     fn resize(&mut self, room: usize) {
         let mut words = Vec::with_capacity(room * self.stride());
@@ -258,6 +289,11 @@ impl Ring {
     }
 }
 
+/// Bytes that a sample takes.
+pub(super) fn bytes_of_sample(columns: usize) -> usize {
+    (WIDE * (columns + 1) + 1) * size_of::<u32>()
+}
+
 fn write(words: &mut [u32], wide: u64) {
     #[allow(clippy::cast_possible_truncation, reason = "the halves")]
     let halves = [wide as u32, (wide >> 32) as u32];
@@ -289,7 +325,7 @@ mod tests {
         let mut ring = Ring::new(1, None);
         for time in [-30, 10, -10, 20] {
             let position = ring.view().count_before(time);
-            ring.insert(position, time, &[0.5], 3 * SECOND - 1);
+            ring.insert(position, time, &[0.5], 3 * SECOND - 1, 99);
         }
         assert_eq!(times(&ring), [-30, -10, 10, 20]);
         assert_eq!((ring.horizon(), ring.earliest_arrival()), (None, Some(2 * SECOND)));
@@ -300,7 +336,7 @@ mod tests {
     #[test]
     fn the_larger_of_two_values_counts_first_column_first() {
         let mut ring = Ring::new(2, None);
-        ring.insert(0, 7, &[1.0, 5.0], 9 * SECOND);
+        ring.insert(0, 7, &[1.0, 5.0], 9 * SECOND, 99);
         assert_eq!(ring.merge(0, &[1.0, 5.0], 12 * SECOND), Merged::Same);
         assert_eq!(ring.merge(0, &[0.5, 9.0], 12 * SECOND), Merged::Kept);
         assert_eq!(ring.merge(0, &[1.0, 6.0], 8 * SECOND), Merged::Replaced);
@@ -314,7 +350,7 @@ mod tests {
         let mut feed = |range: std::ops::Range<Micros>, step: usize| {
             let mut most = 0;
             for time in range.step_by(step) {
-                ring.insert(ring.len(), time, &[1.0], time * SECOND);
+                ring.insert(ring.len(), time, &[1.0], time * SECOND, 1_000);
                 ring.prune(|samples| samples.time(1).is_some_and(|second| second < time - 160));
                 most = most.max(ring.memory());
             }

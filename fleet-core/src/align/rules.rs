@@ -17,6 +17,7 @@ pub(super) struct Rules {
     pub(super) reach: Reach,
     keeps_hits: bool,
     interval: Micros,
+    window: Micros,
     /// How long before its newest sample a signal's samples can be needed at most.
     pub(super) span: Micros,
     /// How long before its newest sample something can still be new: a late sample, or a row.
@@ -46,14 +47,49 @@ impl Rules {
         // ends, and looking back takes any number.
         let older = if reach.before <= 1 && reach.look_back == 0 { neighbours } else { usize::MAX };
         let keeps_hits = method.keeps_hits();
-        Self { method, reach, keeps_hits, interval, span, recent, older, signal: signal.clone() }
+        Self { method, reach, keeps_hits, interval, window, span, recent, older, signal: signal.clone() }
     }
 
     /// Whether nothing can need the oldest of the samples any more, if all that came is settled.
     pub(super) fn is_spent(&self, samples: View<'_>, newest: Micros) -> bool {
         let is_before =
             |position, back| samples.time(position).is_some_and(|time| time < newest.saturating_sub(back));
-        is_before(self.older, self.recent) || is_before(0, self.span)
+        is_before(self.older, self.recent)
+            || is_before(0, self.span)
+            || (self.older == usize::MAX && self.has_neighbours_without_oldest(samples, newest))
+    }
+
+    /// The same by the samples themselves where any number of them may be needed: whether the earliest row that
+    /// can still change finds all its neighbours behind the oldest sample, as those of a fast sensor do.
+    fn has_neighbours_without_oldest(&self, samples: View<'_>, newest: Micros) -> bool {
+        let Reach { before, after, look_back } = self.reach;
+        let latest = newest.saturating_sub(self.recent).saturating_sub(look_back);
+        // With more neighbours than two a replay must know more of the gaps between them.
+        if before > 2 || samples.time(before).is_none_or(|time| time > latest) {
+            return false;
+        }
+        // A late sample changes rows from `after` samples before it on.
+        let earliest = newest.saturating_sub(self.window);
+        let from = match after {
+            0 => Some(earliest),
+            _ => samples.count_before(earliest).checked_sub(after).and_then(|first| samples.time(first)),
+        };
+        let from = from.map(|from| from.saturating_add(i64::from(after > 0)).saturating_sub(look_back));
+        from.is_some_and(|from| samples.time(before).is_some_and(|time| time <= from))
+    }
+
+    /// Whether no sample that is within the window of the vehicle's newest can be joined to one at `newest`, the
+    /// signal's last.
+    pub(super) fn is_past(&self, newest: Micros, of_vehicle: Micros) -> bool {
+        let chain = gaps(self.reach.before.saturating_sub(1).max(1)).saturating_mul(self.signal.max_gap);
+        newest.saturating_add(chain) < of_vehicle.saturating_sub(self.window)
+    }
+
+    /// No row after it hangs on a sample at `newest` and older ones, as long as nothing is joined to them.
+    pub(super) fn last_row(&self, newest: Micros) -> Micros {
+        let held =
+            if self.reach.after == 0 { self.signal.max_gap.saturating_add(self.reach.look_back) } else { 0 };
+        newest.saturating_add(held)
     }
 
     fn is_gap(&self, earlier: Option<Micros>, later: Option<Micros>) -> bool {

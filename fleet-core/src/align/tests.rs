@@ -1,6 +1,8 @@
 //! The rules of rows one by one, on a 10 s grid with times in seconds.
 
 mod custom;
+mod past;
+mod room;
 
 use super::{Aligner, Inserted, Methods, Track};
 use crate::batch::Row;

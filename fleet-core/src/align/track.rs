@@ -35,6 +35,8 @@ pub struct Track {
     pub(super) given_up: u32,
     /// Rows up to it were emitted by an earlier holder, or [`NEVER`].
     pub(super) floor: Micros,
+    /// Since then no pause of the vehicle as a whole was longer than half the context, server time.
+    pub(super) awake_from: Micros,
 }
 
 const _: () = assert!(std::mem::offset_of!(Track, floor) == 64);
@@ -82,6 +84,12 @@ impl Track {
     /// How many samples are held.
     pub fn samples(&self) -> usize {
         self.rings.iter().map(Ring::len).sum()
+    }
+
+    /// Bytes of the signals' samples if each had this many at least, but for signal `s`.
+    pub(super) fn memory_beside(&self, s: usize, least: usize) -> usize {
+        let others = self.rings.iter().enumerate().filter(|(other, _)| *other != s);
+        others.map(|(_, ring)| ring.memory().max(least)).sum()
     }
 
     /// What it takes in memory, bytes, without what the allocator adds.
@@ -140,18 +148,22 @@ pub struct Inserted {
     /// Samples, of this message or older, that were dropped because the signal has more of them in
     /// its window than may be held.
     pub overflowed: usize,
+    /// Whether that is to be told: a sample of this message was dropped by it, or the first older one since the
+    /// signal had room enough.
+    pub short_of_room: bool,
 }
 
 /// What another worker needs to go on where this track stands: the middle of a `VehicleState`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The earliest arrival of any sample that is held, server time in whole seconds rounded down.
-    /// `None` where none is held: what was known before holds on.
+    /// The earliest arrival of any sample that is held and can still be needed, server time in whole seconds
+    /// rounded down. `None` where none is held: what was known before holds on.
     pub resume_at: Option<Micros>,
     /// The last grid instant that was emitted, by this or an earlier holder.
     pub floor: Option<Micros>,
     /// Per signal: the event time from which on every sample that was taken is held and thus arrives
-    /// again in a replay. `None`: all there ever were.
+    /// again in a replay. `None`: all there ever were. Of a signal that is silent for so long that nothing can
+    /// be joined to its samples any more it lies behind the newest.
     pub horizon: Vec<Option<Micros>>,
     /// Per signal: the event time of its newest sample.
     pub newest: Vec<Option<Micros>>,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::decode::frame::encode;
+use crate::schema::RecordsConfig;
 use crate::time::SECOND;
 
 const NOW: Micros = 1_735_689_600 * SECOND;
@@ -13,20 +14,29 @@ struct Car {
 
 /// Bound at `NOW`, from 100 s before on, and not caught up yet.
 fn car() -> Car {
-    let mut lane = Lane::with_built_ins(&Schema::default()).unwrap();
+    car_of(&Schema::default(), &[])
+}
+
+fn car_of(schema: &Schema, horizon: &[Option<Micros>]) -> Car {
+    let mut lane = Lane::with_built_ins(schema).unwrap();
     let vehicle = VehicleId::new("V1").unwrap();
     let (start, on_time) = (NOW - 100 * SECOND, NOW);
-    let slot = lane.bind(&Binding { vehicle, epoch: 3, start, on_time, floor: None, horizon: Vec::new() });
+    let horizon = horizon.to_vec();
+    let slot = lane.bind(&Binding { vehicle, epoch: 3, start, on_time, floor: None, horizon });
     Car { lane, slot }
 }
 
 impl Car {
     /// Takes a sample of a signal with one column, taken and arriving so many seconds after `NOW`.
     fn message(&mut self, signal: &str, second: i64, arrival: i64) {
+        self.message_as(signal, second, arrival, true);
+    }
+
+    fn message_as(&mut self, signal: &str, second: i64, arrival: i64, live: bool) {
         let signal = self.lane.schema.find(signal).unwrap();
         let payload = format!("{{\"ts\":{},\"value\":50}}", (NOW + second * SECOND) / 1_000);
         let (topic, arrival) = (Topic::Signal(signal), NOW + arrival * SECOND);
-        let message = Message { slot: self.slot, topic, payload: payload.into(), arrival, live: true };
+        let message = Message { slot: self.slot, topic, payload: payload.into(), arrival, live };
         self.lane.messages(&[message], arrival);
     }
 
@@ -116,6 +126,36 @@ fn what_is_later_than_the_window_is_counted_and_becomes_a_dead_letter() {
     assert_eq!((car.lane.counters().late, letters.len()), (1, 1));
     assert_eq!((letters[0].refusal, letters[0].signal.as_str()), (Refusal::Late, "speed"));
     assert_eq!(letters[0].detail, "1 of its samples came later than the window");
+}
+
+#[test]
+fn what_finds_no_room_is_counted_and_told_under_a_name_of_its_own() {
+    let schema = RecordsConfig { max_samples: 16, ..RecordsConfig::default() }.build().unwrap();
+    let mut car = car_of(&schema, &[]);
+    (0..60).filter(|s| *s != 40).for_each(|s| car.message("speed", s, s));
+    let (first, letters) = (car.lane.counters().overflowed, car.lane.take_letters());
+    assert_eq!((first, letters.len()), (59 - 16, 1), "told once");
+    car.message("speed", 40, 60);
+    let counters = car.lane.counters();
+    assert_eq!((counters.overflowed, counters.replayed, counters.duplicates), (first + 1, 0, 0));
+    let letter = car.lane.take_letters().pop().unwrap();
+    assert_eq!((letter.refusal, letter.signal.as_str()), (Refusal::Capacity, "speed"));
+    let said =
+        "16 samples, 15 s of the signal, is all there is room for (max_samples 16, max_vehicle_memory 524288";
+    assert!(letter.detail.starts_with(said), "{}", letter.detail);
+    assert_eq!(car.lane.counters().refused, [(Refusal::Capacity, 2)]);
+}
+
+#[test]
+fn what_comes_live_from_before_a_saved_horizon_is_no_replay() {
+    let schema = Schema::default();
+    for live in [true, false] {
+        let mut car = car_of(&schema, &[None, Some(NOW)]);
+        car.message_as("speed", -1, 1, live);
+        let counters = car.lane.counters();
+        assert_eq!((counters.late, counters.replayed), if live { (1, 0) } else { (0, 1) });
+        assert_eq!(car.lane.take_letters().len(), usize::from(live));
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{Column, ColumnType, Inner, MAX_COLUMNS, MAX_SIGNALS, Schema, Signal, Wire, WireInteger};
+use super::{
+    Column, ColumnType, Inner, MAX_COLUMNS, MAX_SIGNALS, Schema, Signal, Wire, WireInteger, parse_size,
+};
 use crate::time::{MINUTE, Micros, SECOND, parse_duration};
 
 /// One thing that is wrong with a configuration: the key, the value and the rule.
@@ -43,6 +45,9 @@ pub struct RecordsConfig {
     /// How many samples of one signal are held at most.
     #[serde(default = "max_samples")]
     pub max_samples: usize,
+    /// How much memory the samples of one vehicle take at most, such as `"512KiB"`; its signals share it.
+    #[serde(default = "max_vehicle_memory")]
+    pub max_vehicle_memory: String,
     /// The signals; the scenario's four if there is none.
     #[serde(default = "scenario")]
     pub signal: Vec<SignalConfig>,
@@ -61,6 +66,9 @@ pub struct SignalConfig {
     /// The longest gap that is bridged.
     #[serde(default = "minute")]
     pub max_gap: String,
+    /// The least time between two of its samples where that is known, such as `"10ms"`.
+    #[serde(default)]
+    pub sampling_period: Option<String>,
 }
 
 /// One entry of `columns`.
@@ -109,7 +117,11 @@ fn minute() -> String {
 }
 
 fn max_samples() -> usize {
-    512
+    8_192
+}
+
+fn max_vehicle_memory() -> String {
+    "512KiB".to_owned()
 }
 
 fn column(name: &str, unit: &str, min: f64, max: f64) -> ColumnConfig {
@@ -130,6 +142,7 @@ fn scenario() -> Vec<SignalConfig> {
         columns,
         interpolation: interpolation.to_owned(),
         max_gap: minute(),
+        sampling_period: None,
     };
     vec![
         signal(
@@ -151,6 +164,7 @@ impl Default for RecordsConfig {
             patience: thirty_seconds(),
             max_future: minute(),
             max_samples: max_samples(),
+            max_vehicle_memory: max_vehicle_memory(),
             signal: scenario(),
         }
     }
@@ -170,6 +184,7 @@ impl RecordsConfig {
         if !(8..=65_536).contains(&self.max_samples) {
             check.say("max_samples", format!("{} is not between 8 and 65536", self.max_samples));
         }
+        let max_vehicle_memory = check.memory("max_vehicle_memory", &self.max_vehicle_memory);
         if self.signal.is_empty() || self.signal.len() > MAX_SIGNALS {
             check.say("signal", format!("there are {}; 1 to {MAX_SIGNALS} are possible", self.signal.len()));
         }
@@ -184,7 +199,15 @@ impl RecordsConfig {
         match (interval, window, patience, max_future) {
             (Some(interval), Some(window), Some(patience), Some(max_future)) if check.problems.is_empty() => {
                 let max_samples = self.max_samples;
-                let inner = Inner { interval, window, patience, max_future, max_samples, signals };
+                let inner = Inner {
+                    interval,
+                    window,
+                    patience,
+                    max_future,
+                    max_samples,
+                    max_vehicle_memory,
+                    signals,
+                };
                 Ok(Schema(Arc::new(inner)))
             }
             _ => Err(check.problems),
@@ -238,6 +261,18 @@ impl Check {
         None
     }
 
+    /// Of 64 KiB a schema with the most signals and columns has 15 samples of each.
+    fn memory(&mut self, path: &str, text: &str) -> usize {
+        match parse_size(text) {
+            Ok(bytes) if (64 << 10..=1 << 30).contains(&bytes) => {
+                return usize::try_from(bytes).unwrap_or(usize::MAX);
+            }
+            Ok(_) => self.say(path, format!("{text:?} is not between 64 KiB and 1 GiB")),
+            Err(why) => self.say(path, format!("{text:?} {why}")),
+        }
+        0
+    }
+
     fn name(&mut self, path: &str, name: &str, taken: &[&str]) {
         let mut bytes = name.bytes();
         let starts = bytes.next().is_some_and(|b| b.is_ascii_lowercase());
@@ -281,7 +316,10 @@ impl Check {
         let columns = columns.map(|(i, c)| self.column(&format!("{path}.columns[{i}]"), c)).collect();
         let (name, interpolation) = (config.name.clone(), config.interpolation.clone());
         let max_gap = max_gap.unwrap_or_default();
-        Signal { name, columns, interpolation, max_gap, first_column }
+        let sampling_period = config.sampling_period.as_ref().and_then(|text| {
+            self.duration(&format!("{path}.sampling_period"), text, 1_000..=24 * 60 * MINUTE)
+        });
+        Signal { name, columns, interpolation, max_gap, sampling_period, first_column }
     }
 
     fn column(&mut self, path: &str, config: &ColumnConfig) -> Column {

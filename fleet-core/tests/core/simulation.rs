@@ -36,6 +36,7 @@ fn the_runs_see_what_they_are_made_for() {
         (all.catch_ups, "catch-up after a slow sink"),
         (all.failures, "lost response"),
         (all.lost, "claim behind a holder's back"),
+        (all.past, "dead sensor that holds nothing back"),
         (all.counters.corrections, "correction"),
         (all.counters.duplicates, "duplicate"),
     ] {
@@ -62,6 +63,12 @@ fn acknowledging_before_durable_is_caught() {
 #[test]
 fn not_noticing_a_claim_is_caught() {
     let complaints = complaints(0..200, Fault::Unnoticed);
+    assert!(complaints.len() > 10, "{complaints:#?}");
+}
+
+#[test]
+fn letting_go_of_a_signal_that_may_come_back_is_caught() {
+    let complaints = complaints(0..200, Fault::PastTooEarly);
     assert!(complaints.len() > 10, "{complaints:#?}");
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn tyre() -> SignalConfig {
         columns: vec![column],
         interpolation: "linear".into(),
         max_gap: "60s".into(),
+        sampling_period: None,
     }
 }
 

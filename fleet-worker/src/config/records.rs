@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::values::Values;
 
-const SIGNAL: [&str; 4] = ["name", "columns", "interpolation", "max_gap"];
+const SIGNAL: [&str; 5] = ["name", "columns", "interpolation", "max_gap", "sampling_period"];
 const COLUMN: [&str; 7] = ["name", "unit", "min", "max", "wraps", "type", "wire"];
 const WIRE: [&str; 2] = ["integer", "scale"];
 
@@ -21,6 +21,7 @@ pub(super) fn read(values: &mut Values, signals: Option<Value>) -> (RecordsConfi
         patience: values.text("patience").to_owned(),
         max_future: values.text("max_future").to_owned(),
         max_samples,
+        max_vehicle_memory: values.text("max_vehicle_memory").to_owned(),
         ..RecordsConfig::default()
     };
     let read = values.problems.len();

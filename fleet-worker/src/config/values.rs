@@ -10,7 +10,6 @@ use toml::{Table, Value};
 
 use super::keys::{self, KEYS, Key, Kind};
 use super::secret::Secret;
-use super::size::parse_size;
 
 /// Where a value comes from; a later one wins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -90,10 +90,13 @@ impl Aligner {
                 continue;
             }
             if forgotten {
-                done.replayed += 1;
+                // It isn't late, and no holder before this one used it, if this one has dropped what was needed.
+                done.replayed += usize::from(!ring.overflowed);
+                done.overflowed += usize::from(ring.overflowed);
+                done.short_of_room |= ring.overflowed;
                 continue;
             }
-            if ring.len() >= self.schema.max_samples() {
+            if !self.has_room(track, s) {
                 self.settle(track, s, samples, &mut changed, emit);
                 self.prune(track, s);
                 if !self.make_room(track, s, time, done, emit) {
@@ -109,7 +112,7 @@ impl Aligner {
                 ring.prune_gently(|samples| self.rules[s].is_spent(samples, newest));
                 position = ring.count_before(time);
             }
-            ring.insert(position, time, values, arrival);
+            ring.insert(position, time, values, arrival, self.schema.max_samples());
             track.newest = track.newest.max(time);
             done.taken += 1;
             changed.push(i);
@@ -123,12 +126,13 @@ impl Aligner {
         let Some(newest) = self.next_after(track, s, time) else { return false };
         let ring = &mut track.rings[s];
         if ring.is_full() {
-            if ring.len() >= self.schema.max_samples() {
+            ring.prune_gently(|samples| self.rules[s].is_spent(samples, newest));
+            if !self.has_room(track, s) {
                 return false;
             }
-            ring.prune_gently(|samples| self.rules[s].is_spent(samples, newest));
         }
-        ring.insert(ring.len(), time, values, arrival);
+        let ring = &mut track.rings[s];
+        ring.insert(ring.len(), time, values, arrival, self.schema.max_samples());
         track.newest = track.newest.max(time);
         true
     }
@@ -143,6 +147,9 @@ impl Aligner {
     /// Notes an arrival of any signal: patience with the others that are silent ends no sooner than it
     /// would after the earlier of the two latest.
     fn hear(&self, track: &mut Track, arrival: Micros) {
+        if arrival.saturating_sub(track.heard) > self.context / 2 {
+            track.awake_from = arrival;
+        }
         if track.heard != NEVER {
             let earlier = arrival.min(track.heard).max(track.patience_from);
             track.due = track.due.min(earlier.saturating_add(self.schema.patience()));
@@ -205,32 +212,5 @@ impl Aligner {
         if let Some(newest) = ring.newest() {
             ring.prune(|samples| self.rules[s].is_spent(samples, newest));
         }
-    }
-
-    /// Drops a full ring's oldest sample after the rows that need it; `false` if `time` would be the
-    /// oldest, so that it is the one to go.
-    fn make_room(
-        &self,
-        track: &mut Track,
-        s: usize,
-        time: Micros,
-        done: &mut Inserted,
-        emit: &mut impl FnMut(Row<'_>),
-    ) -> bool {
-        let ring = &mut track.rings[s];
-        if ring.len() < self.schema.max_samples() {
-            return true;
-        }
-        done.overflowed += 1;
-        if ring.oldest().is_none_or(|oldest| time < oldest) {
-            ring.raise_horizon(time.saturating_add(1));
-            return false;
-        }
-        let reach = self.rules[s].reach;
-        let free_from = ring.view().time(reach.before).or(ring.newest()).unwrap_or(time);
-        let until = free_from.saturating_add(reach.look_back).saturating_sub(1);
-        self.advance(track, until, emit);
-        track.rings[s].drop_oldest();
-        true
     }
 }

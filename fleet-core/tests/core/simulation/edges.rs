@@ -1,6 +1,6 @@
 //! Edges in memory that make trouble.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +18,7 @@ use fleet_core::sample::Samples;
 use fleet_core::schema::Signal;
 use fleet_core::sink::memory::{MemorySink, rows};
 use fleet_core::sink::{Progress, Sink};
+use fleet_core::time::SECOND;
 use fleet_core::{Micros, VehicleId};
 
 use super::play::Fault;
@@ -59,6 +60,9 @@ impl Decoder for Raw {
 pub(super) struct Log {
     pub(super) batches: Mutex<Vec<u8>>,
     pub(super) failures: AtomicU64,
+    /// Signals that held something back in a state, by the epoch, and nothing in a later one of that epoch.
+    pub(super) past: AtomicU64,
+    held: Mutex<HashMap<(VehicleId, usize), i32>>,
     /// What was asked of the states last.
     pub(super) claim: Mutex<Option<LateClaim>>,
 }
@@ -160,7 +164,12 @@ impl StateStore for Remote {
 
     async fn save(&self, states: &[VehicleState]) -> Result<Vec<VehicleId>> {
         travel().await;
-        let superseded = self.inner.save(states).await?;
+        states.iter().for_each(|state| self.log.note(state));
+        let mut states = states.to_vec();
+        if self.fault == Fault::PastTooEarly {
+            states.iter_mut().for_each(let_go_of_the_silent);
+        }
+        let superseded = self.inner.save(&states).await?;
         travel().await;
         Ok(if self.fault == Fault::Unnoticed { Vec::new() } else { superseded })
     }
@@ -173,6 +182,30 @@ impl StateStore for Remote {
     async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
         travel().await;
         self.inner.begin_trip(vehicle, started_at).await
+    }
+}
+
+impl Log {
+    fn note(&self, state: &VehicleState) {
+        let mut held = self.held.lock().unwrap();
+        for (s, (horizon, newest)) in state.horizon.iter().zip(&state.newest).enumerate() {
+            let signal = (state.vehicle.clone(), s);
+            if newest.is_some() && horizon <= newest {
+                held.insert(signal, state.epoch);
+            } else if held.remove(&signal) == Some(state.epoch) {
+                self.past.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Counts a signal as dead that is a second behind the others.
+fn let_go_of_the_silent(state: &mut VehicleState) {
+    let newest = state.newest.iter().flatten().max().copied();
+    for (horizon, own) in state.horizon.iter_mut().zip(&state.newest) {
+        if own.zip(newest).is_some_and(|(own, newest)| own + SECOND < newest) {
+            *horizon = (*horizon).max(own.map(|own| own + 1));
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     NoReplay,
     /// A holder is not told that its vehicles were claimed behind its back.
     Unnoticed,
+    /// A signal whose next sample may still be joined to its last one holds nothing back.
+    PastTooEarly,
 }
 
 /// What a run came to.
@@ -49,6 +51,8 @@ pub(super) struct Seen {
     pub(super) catch_ups: u64,
     /// Vehicles that a holder lost to a claim of which nobody told it.
     pub(super) lost: u64,
+    /// Times that a silent signal no longer held anything back.
+    pub(super) past: u64,
     pub(super) counters: LaneCounters,
     /// Every row of every batch in the order in which the sinks got them.
     pub(super) batches: Vec<u8>,
@@ -71,6 +75,7 @@ impl std::ops::AddAssign for Seen {
         self.backlog += other.backlog;
         self.catch_ups += other.catch_ups;
         self.lost += other.lost;
+        self.past += other.past;
         *self += other.counters;
     }
 }
@@ -137,6 +142,7 @@ async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
     let mut seen = Seen { backlog, ..Seen::default() };
     work(&world, &mut dice, posts, &mut seen).await?;
     seen.trips = vehicles.iter().map(|v| v.trips.len() as u64 - 1).sum();
+    seen.past = world.log.past.load(Ordering::Relaxed);
     seen.failures = world.log.failures.load(Ordering::Relaxed);
     seen.batches = std::mem::take(&mut *world.log.batches.lock().unwrap());
     vehicles.iter().try_for_each(|vehicle| compare(&world, vehicle))?;

@@ -1,5 +1,5 @@
 //! What some vehicles send in some minutes: uneven samples, out of order within the window, some twice,
-//! some in one message, some as a backlog after a time offline, on several trips.
+//! some in one message, some as a backlog after a time offline, on several trips, and now and then a sensor that dies.
 
 use fleet_core::schema::{RecordsConfig, Schema};
 use fleet_core::time::SECOND;
@@ -92,7 +92,14 @@ pub(super) fn drive(dice: &mut Dice, vehicle: &VehicleId) -> (Vec<Post>, Vec<Tri
     let (mut posts, mut trips) = (Vec::new(), Vec::new());
     let mut on = START + dice.below(5 * SECOND);
     for _ in 0..=dice.below(3) {
-        let end = on + SECOND + dice.below(40 * SECOND);
+        let mut end = on + SECOND + dice.below(40 * SECOND);
+        // A sensor dies, for the rest of the trip or for long, while the others go on.
+        let dead = dice.one_in(3).then(|| {
+            let from = on + dice.below(15 * SECOND);
+            end = from + 45 * SECOND + dice.below(30 * SECOND);
+            let signal = dice.below(4) as usize;
+            (signal, from..from + 40 * SECOND + dice.below(30 * SECOND))
+        });
         let offline = dice.one_in(3).then(|| {
             let from = on + dice.below(end - on);
             (from, from + dice.below(30 * SECOND))
@@ -100,6 +107,9 @@ pub(super) fn drive(dice: &mut Dice, vehicle: &VehicleId) -> (Vec<Post>, Vec<Tri
         let mut last = end;
         for signal in 0..4 {
             for (stored, samples) in messages(dice, signal, (on, end), offline) {
+                if dead.as_ref().is_some_and(|(s, time)| *s == signal && time.contains(&samples[0].0)) {
+                    continue;
+                }
                 last = last.max(stored);
                 let what = What::Samples(signal, samples);
                 posts.push(Post { stored, vehicle: vehicle.clone(), what });
