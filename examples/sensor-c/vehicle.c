@@ -67,11 +67,11 @@ static char others[8][66];
 static unsigned more_others;
 
 static void note(const char *vehicle) {
-    size_t i = 0;
+    size_t i = 0, length = strlen(vehicle);
     for (; i < sizeof others / sizeof *others && *others[i]; i++)
         if (strncmp(others[i], vehicle, sizeof *others - 1) == 0) return;
     if (i == sizeof others / sizeof *others) more_others++;
-    else snprintf(others[i], sizeof *others, "%s", vehicle);
+    else memcpy(others[i], vehicle, length < sizeof *others ? length : sizeof *others - 1);
 }
 
 static int nothing_of(const char *vehicle, const char *file) {

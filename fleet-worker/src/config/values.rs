@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleet_core::schema::Problem;
+use fleet_core::schema::{Problem, parse_size};
 use toml::{Table, Value};
 
 use super::keys::{self, KEYS, Key, Kind};
