@@ -128,7 +128,7 @@ fn feed(lane: &mut Lane, messages: &[Message]) {
     let quarter = |message: &Message| message.arrival / 250_000;
     for group in messages.chunk_by(|a, b| quarter(a) == quarter(b)) {
         let now = group[group.len() - 1].arrival;
-        lane.messages(group, now);
+        lane.messages(group);
         lane.tick(now);
     }
 }

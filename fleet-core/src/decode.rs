@@ -5,6 +5,7 @@
 //! takes out what no sensor can have measured.
 
 mod check;
+mod clock;
 pub mod frame;
 pub mod json;
 pub mod senml;

@@ -151,9 +151,9 @@ impl Lane {
         }
     }
 
-    /// Takes a message of a bound vehicle; `now` is the server's clock. What can't be used becomes a
-    /// dead letter; the rest of the message is used.
-    pub fn message(&mut self, message: &Message, now: Micros) {
+    /// Takes a message of a bound vehicle. What can't be used becomes a dead letter; the rest of the
+    /// message is used. Its times are judged by its arrival, so that it does not matter when it is taken.
+    pub fn message(&mut self, message: &Message) {
         let Topic::Signal(signal) = message.topic else { return };
         let Some(vehicle) = self.vehicles.get_mut(message.slot.index()).and_then(Option::as_mut) else {
             return;
@@ -172,7 +172,7 @@ impl Lane {
             return self.refuse(message, signal, error);
         }
         self.output.counters.samples += self.samples.len() as u64;
-        let refused = check(&self.schema, signal, &mut self.samples, now);
+        let refused = check(&self.schema, signal, &mut self.samples, message.arrival);
         let (samples, arrival, due) = (&self.samples, message.arrival, vehicle.track.due());
         let inserted = self.output.rows_of(message.slot, vehicle, |track, mut out| {
             self.aligner.insert(track, signal, samples, arrival, &mut out)

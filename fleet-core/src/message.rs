@@ -44,9 +44,9 @@ pub enum Refusal {
     NotFinite,
     /// A value is outside the column's range.
     OutOfRange,
-    /// A time is before 2000.
+    /// A time is before 2000, or older than its arrival by more than `max_past`.
     TooOld,
-    /// A time is further ahead of the server's clock than `max_future`.
+    /// A time is further ahead of its arrival (server time) than `max_future`.
     InFuture,
     /// A sample is older than the newest of its signal by more than the window.
     Late,

@@ -186,7 +186,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
 
     /// Gives the group to the lane.
     fn hand_over(&mut self) {
-        self.lane.messages(&self.group, self.source.now());
+        self.lane.messages(&self.group);
         self.group.clear();
     }
 
@@ -313,6 +313,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                 let DeadLetter { vehicle, signal, detail, .. } = &letter;
                 tracing::warn!(%vehicle, signal, detail, "no room for a signal's samples");
             }
+            self.tell_of_clock(&letter);
             self.source.refuse(letter);
         }
         let instant = Instant::now();
@@ -329,6 +330,18 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
         self.advance_phases(now, instant);
         self.counters.publish(self.lane.counters());
+    }
+
+    /// Says once for as long as a vehicle is held that its times are refused: all that it sends may be.
+    fn tell_of_clock(&mut self, letter: &DeadLetter) {
+        if !matches!(letter.refusal, Refusal::TooOld | Refusal::InFuture) {
+            return;
+        }
+        let Some(held) = self.lane.find(&letter.vehicle).and_then(|slot| self.held_mut(slot)) else { return };
+        if !std::mem::replace(&mut held.clock_told, true) {
+            let DeadLetter { vehicle, signal, detail, .. } = letter;
+            tracing::warn!(%vehicle, signal, detail, "samples are refused for their time, is the device's clock set?");
+        }
     }
 
     async fn shut_down(mut self) -> Result<()> {

@@ -102,6 +102,7 @@ struct Inner {
     window: Micros,
     patience: Micros,
     max_future: Micros,
+    max_past: Micros,
     max_samples: usize,
     max_vehicle_memory: usize,
     signals: Vec<Signal>,
@@ -126,6 +127,11 @@ impl Schema {
     /// How far ahead of the server's clock a sample's time may be, microseconds.
     pub fn max_future(&self) -> Micros {
         self.0.max_future
+    }
+
+    /// How much older than its arrival (server time) a sample may be, microseconds.
+    pub fn max_past(&self) -> Micros {
+        self.0.max_past
     }
 
     /// How many samples of one signal are held at most.

@@ -18,6 +18,7 @@ use std::time::Duration;
 use fleet_core::nats::{BinderOptions, Names, SourceOptions, StreamOptions};
 use fleet_core::pipeline::PipelineOptions;
 use fleet_core::schema::RecordsConfig;
+use fleet_core::time::{micros, parse_duration};
 use fleet_core::{CellId, Micros, Schema};
 
 pub use archive::{ArchivePlace, BucketConfig, ParquetConfig, archive_place};
@@ -27,7 +28,7 @@ pub use nats::NatsConfig;
 pub use secret::{Secret, Url, without_passwords};
 pub use timescale::TimescaleConfig;
 
-use values::Values;
+use values::{Layer, Values};
 
 /// Everything that a program of fleet can be told, checked.
 #[derive(Debug, Clone)]
@@ -135,14 +136,15 @@ impl Config {
         values.take_file(table, "");
         values.take_environment(env);
         values.take_overrides(overrides);
+        let nats = nats::read(&mut values);
+        let retention = retention(&mut values, nats.max_age);
+        max_past(&mut values, retention);
         let (records, schema) = records::read(&mut values, signals);
         let cell = values.text("cell").to_owned();
         let cell = CellId::new(&cell).map_err(|e| values.say("cell", e.to_string())).unwrap_or_default();
-        let nats = nats::read(&mut values);
         let worker = worker(&mut values);
         let timescale = timescale::read(&mut values);
         let parquet = archive::read(&mut values);
-        let retention = retention(&mut values, nats.max_age);
         let (admin, page) = admin(&mut values);
         let log = log(&mut values);
         let shown = render::render(&values, &records);
@@ -268,11 +270,27 @@ fn worker(values: &mut Values) -> WorkerConfig {
 /// Longer than any catch-up reaches back: what it writes must not fall to what was dropped.
 fn retention(values: &mut Values, max_age: Duration) -> Option<Duration> {
     let text = values.optional("retention")?;
+    let before = values.problems.len();
     let kept = values.duration("retention", 24 * HOUR..=100 * 366 * 24 * HOUR);
     if kept < max_age.saturating_mul(2) {
         values.say("retention", format!("{text:?} is less than twice nats.max_age"));
     }
-    Some(kept)
+    (values.problems.len() == before).then_some(kept)
+}
+
+/// What is older than `retention` would be stored only to be dropped.
+fn max_past(values: &mut Values, retention: Option<Duration>) {
+    let Some(kept) = retention.map(micros) else { return };
+    let past = values.text("max_past").to_owned();
+    if parse_duration(&past).is_ok_and(|past| past <= kept) {
+        return;
+    }
+    let retention = values.text("retention").to_owned();
+    if values.layer("max_past") == Layer::Default {
+        values.set_default("max_past", retention);
+    } else {
+        values.say("max_past", format!("{past:?} is longer than retention, {retention:?}"));
+    }
 }
 
 fn admin(values: &mut Values) -> (Option<SocketAddr>, bool) {

@@ -9,8 +9,8 @@ use fleet_core::schema::{MAX_COLUMNS, MAX_SIGNALS, RecordsConfig, Signal};
 use fleet_core::time::{MINUTE, SECOND};
 
 /// Where a problem can be.
-const KEYS: [&str; 7] =
-    ["interval", "window", "patience", "max_future", "max_samples", "max_vehicle_memory", "signal"];
+const KEYS: [&str; 8] =
+    ["interval", "window", "patience", "max_future", "max_past", "max_samples", "max_vehicle_memory", "signal"];
 
 /// Asserts what must hold of bytes as TOML.
 pub fn check(bytes: &[u8]) {
@@ -36,6 +36,7 @@ fn limited(schema: &Schema) {
     assert!((SECOND / 1_000..=24 * 60 * MINUTE).contains(&schema.interval()));
     assert!((0..=60 * MINUTE).contains(&schema.window()) && (0..=60 * MINUTE).contains(&schema.patience()));
     assert!((0..=24 * 60 * MINUTE).contains(&schema.max_future()));
+    assert!(schema.max_past() >= schema.window());
     assert!((8..=65_536).contains(&schema.max_samples()));
     assert!((64 << 10..=1 << 30).contains(&schema.max_vehicle_memory()));
     assert!((1..=MAX_SIGNALS).contains(&schema.signals().len()));

@@ -1,11 +1,11 @@
 //! What no sensor can have measured is taken out before it reaches the aligner.
 
-use super::DecodeError;
+use super::{DecodeError, clock};
 use crate::ids::SignalIndex;
 use crate::message::Refusal;
 use crate::sample::Samples;
 use crate::schema::{Schema, Signal};
-use crate::time::{Micros, SECOND, YEAR_2000, YEAR_2200, display};
+use crate::time::{MINUTE, Micros, SECOND, YEAR_2000, YEAR_2200, display};
 
 /// The reasons of this module, in the order of [`Refused`]'s counts.
 const REASONS: [Refusal; 4] = [Refusal::TooOld, Refusal::InFuture, Refusal::NotFinite, Refusal::OutOfRange];
@@ -46,22 +46,45 @@ impl Refused {
 }
 
 /// Takes out of `samples`, of the schema's signal `index`, those with a time before 2000, beyond
-/// 2199 or more than `max_future` ahead of `now` (server time), with a value that isn't finite, or
-/// with one outside its column's `min..=max`. The rest stays, in its order.
+/// 2199, more than `max_future` ahead of `arrival` or more than `max_past` before it, with a value that
+/// isn't finite, or with one outside its column's `min..=max`. The rest stays, in its order.
+///
+/// `arrival` is when the message was stored (server time) and not when it is looked at, so that a
+/// catch-up and a replay decide as live delivery did.
 ///
 /// Allocates nothing when all are good.
 #[inline]
-pub fn check(schema: &Schema, index: SignalIndex, samples: &mut Samples, now: Micros) -> Refused {
+pub fn check(schema: &Schema, index: SignalIndex, samples: &mut Samples, arrival: Micros) -> Refused {
     let signal = schema.signal(index);
-    let is_good = |(time, values)| problem(signal, time, values, now, schema.max_future()).is_none();
-    if samples.iter().all(is_good) { Refused::default() } else { refuse(schema, signal, samples, now) }
+    let limits = Limits::at(schema, arrival);
+    let is_good = |(time, values)| problem(signal, time, values, &limits).is_none();
+    if samples.iter().all(is_good) { Refused::default() } else { refuse(signal, samples, &limits) }
+}
+
+/// Which times are believed of a message.
+struct Limits {
+    arrival: Micros,
+    max_past: Micros,
+    max_future: Micros,
+    oldest: Micros,
+    newest: Micros,
+}
+
+impl Limits {
+    #[inline(always)]
+    fn at(schema: &Schema, arrival: Micros) -> Self {
+        let (max_past, max_future) = (schema.max_past(), schema.max_future());
+        let oldest = arrival.saturating_sub(max_past).max(YEAR_2000);
+        let newest = arrival.saturating_add(max_future).min(YEAR_2200 - 1);
+        Self { arrival, max_past, max_future, oldest, newest }
+    }
 }
 
 #[cold]
-fn refuse(schema: &Schema, signal: &Signal, samples: &mut Samples, now: Micros) -> Refused {
+fn refuse(signal: &Signal, samples: &mut Samples, limits: &Limits) -> Refused {
     let mut refused = Refused::default();
     samples.retain(|time, values| {
-        let problem = problem(signal, time, values, now, schema.max_future());
+        let problem = problem(signal, time, values, limits);
         if let Some(problem) = &problem {
             refused.add(problem);
         }
@@ -71,9 +94,7 @@ fn refuse(schema: &Schema, signal: &Signal, samples: &mut Samples, now: Micros) 
 }
 
 enum Problem<'a> {
-    TooOld { time: Micros },
-    Ahead { time: Micros, now: Micros, max_future: Micros },
-    TooNew { time: Micros },
+    Time { time: Micros, limits: &'a Limits },
     NotFinite { column: &'a str, value: f64 },
     OutOfRange { column: &'a str, value: f64, min: f64, max: f64 },
 }
@@ -81,8 +102,8 @@ enum Problem<'a> {
 impl Problem<'_> {
     fn refusal(&self) -> Refusal {
         match self {
-            Self::TooOld { .. } => Refusal::TooOld,
-            Self::Ahead { .. } | Self::TooNew { .. } => Refusal::InFuture,
+            Self::Time { time, limits } if *time < limits.oldest => Refusal::TooOld,
+            Self::Time { .. } => Refusal::InFuture,
             Self::NotFinite { .. } => Refusal::NotFinite,
             Self::OutOfRange { .. } => Refusal::OutOfRange,
         }
@@ -92,13 +113,7 @@ impl Problem<'_> {
 impl std::fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match *self {
-            Self::TooOld { time } => write!(f, "ts: {} is before 2000", display(time)),
-            Self::TooNew { time } => write!(f, "ts: {} is beyond the year 2199", display(time)),
-            Self::Ahead { time, now, max_future } => {
-                let (time, now) = (display(time), display(now));
-                let limit = max_future as f64 / SECOND as f64;
-                write!(f, "ts: {time} is more than {limit} s ahead of the server's {now}")
-            }
+            Self::Time { time, limits } => write_time(f, time, limits),
             Self::NotFinite { column, value } => write!(f, "{column}: {value} is not a finite number"),
             Self::OutOfRange { column, value, min, max } => {
                 write!(f, "{column}: {value} is not between {min} and {max}")
@@ -107,22 +122,40 @@ impl std::fmt::Display for Problem<'_> {
     }
 }
 
-#[inline(always)]
-fn problem<'a>(
-    signal: &'a Signal,
-    time: Micros,
-    values: &[f64],
-    now: Micros,
-    max_future: Micros,
-) -> Option<Problem<'a>> {
+/// The time, the limit and, where a clock that is not set explains it, that.
+fn write_time(f: &mut std::fmt::Formatter<'_>, time: Micros, limits: &Limits) -> std::fmt::Result {
+    let (shown, server) = (display(time), display(limits.arrival));
     if time < YEAR_2000 {
-        return Some(Problem::TooOld { time });
+        write!(f, "ts: {shown} is before 2000")?;
+    } else if time >= YEAR_2200 {
+        write!(f, "ts: {shown} is beyond the year 2199")?;
+    } else if time < limits.oldest {
+        let limit = Length(limits.max_past);
+        write!(f, "ts: {shown} is more than {limit} (max_past) before the server's {server}")?;
+    } else {
+        let limit = limits.max_future as f64 / SECOND as f64;
+        write!(f, "ts: {shown} is more than {limit} s ahead of the server's {server}")?;
     }
-    if time >= YEAR_2200 {
-        return Some(Problem::TooNew { time });
+    clock::not_set(time, limits.arrival).map_or(Ok(()), |why| write!(f, "; clock not set: {why}"))
+}
+
+/// A length of time as people say it.
+struct Length(Micros);
+
+impl std::fmt::Display for Length {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const UNITS: [(Micros, &str); 3] = [(24 * 60 * MINUTE, "d"), (60 * MINUTE, "h"), (MINUTE, "min")];
+        match UNITS.into_iter().find(|(unit, _)| self.0 > 0 && self.0 % unit == 0) {
+            Some((unit, name)) => write!(f, "{} {name}", self.0 / unit),
+            None => write!(f, "{} s", self.0 as f64 / SECOND as f64),
+        }
     }
-    if time > now.saturating_add(max_future) {
-        return Some(Problem::Ahead { time, now, max_future });
+}
+
+#[inline(always)]
+fn problem<'a>(signal: &'a Signal, time: Micros, values: &[f64], limits: &'a Limits) -> Option<Problem<'a>> {
+    if time < limits.oldest || time > limits.newest {
+        return Some(Problem::Time { time, limits });
     }
     signal.columns.iter().zip(values).find_map(|(column, &value)| {
         let (column, min, max) = (column.name.as_str(), column.min, column.max);
@@ -136,7 +169,8 @@ fn problem<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::MINUTE;
+    use crate::schema::RecordsConfig;
+    use crate::time::parse;
 
     const NOW: Micros = 1_735_689_600 * SECOND;
 
@@ -171,16 +205,20 @@ mod tests {
         );
     }
 
+    fn schema_with(max_past: &str) -> Schema {
+        RecordsConfig { max_past: max_past.to_owned(), ..RecordsConfig::default() }.build().unwrap()
+    }
+
     #[test]
     fn limits_are_inclusive() {
-        let schema = Schema::default();
+        let schema = schema_with("36600d");
         let speed = schema.find("speed").unwrap();
         for (time, value, now) in [
             (NOW, 0.0, NOW),
             (NOW, 400.0, NOW),
             (YEAR_2000, 1.0, NOW),
             (NOW + MINUTE, 1.0, NOW),
-            (YEAR_2200 - 1, 1.0, i64::MAX),
+            (YEAR_2200 - 1, 1.0, YEAR_2200),
         ] {
             let refused = check(&schema, speed, &mut speeds(&[(time, value)]), now);
             assert!(refused.is_empty(), "{refused:?}");
@@ -200,6 +238,61 @@ mod tests {
         ] {
             let refused = check(&schema, speed, &mut speeds(&[(time, value)]), now);
             assert_eq!(refused.first.unwrap().detail, said);
+        }
+    }
+
+    #[test]
+    fn an_old_sample_is_named_with_the_limit() {
+        const DAY: Micros = 24 * 60 * MINUTE;
+        for (max_past, time, said) in [
+            ("7d", NOW - 7 * DAY, None),
+            (
+                "7d",
+                NOW - 7 * DAY - 1,
+                Some(
+                    "ts: 2024-12-24T23:59:59.999999Z is more than 7 d (max_past) before the server's \
+                     2025-01-01T00:00:00Z",
+                ),
+            ),
+            (
+                "90s",
+                NOW - 100 * SECOND,
+                Some(
+                    "ts: 2024-12-31T23:58:20Z is more than 90 s (max_past) before the server's \
+                     2025-01-01T00:00:00Z",
+                ),
+            ),
+        ] {
+            let schema = schema_with(max_past);
+            let refused = check(&schema, schema.find("speed").unwrap(), &mut speeds(&[(time, 1.0)]), NOW);
+            assert_eq!(refused.first.as_ref().map(|first| first.detail.as_str()), said);
+            assert_eq!(refused.counts().collect::<Vec<_>>().is_empty(), said.is_none());
+        }
+    }
+
+    /// What device makers are told in docs/sensors.md.
+    #[test]
+    fn a_clock_that_is_not_set_is_refused_by_name() {
+        let stored = parse("2026-11-30T06:00:00Z").unwrap();
+        for (time, reason, cause) in [
+            ("1900-01-01T00:00:07Z", Refusal::TooOld, "it counts from 1900, NTP's zero"),
+            ("1970-01-01T00:00:07Z", Refusal::TooOld, "it counts from 1970"),
+            ("1980-01-01T00:10:00Z", Refusal::TooOld, "it counts from 1980"),
+            ("1980-01-06T00:00:00Z", Refusal::TooOld, "it counts from 1980"),
+            ("2000-01-01T00:00:00Z", Refusal::TooOld, "it counts from 2000"),
+            ("2000-02-11T07:00:00Z", Refusal::TooOld, "it counts from 2000"),
+            ("2007-04-16T06:00:00Z", Refusal::TooOld, "it is 1024 weeks back, a GPS week rollover"),
+            ("1987-08-31T06:00:05Z", Refusal::TooOld, "it is 2048 weeks back, two GPS week rollovers"),
+            ("2036-02-07T06:28:16Z", Refusal::InFuture, "it shows 2036, NTP's next zero"),
+            ("2036-02-07T08:00:00Z", Refusal::InFuture, "it shows 2036, NTP's next zero"),
+        ] {
+            let schema = Schema::default();
+            let mut samples = speeds(&[(parse(time).unwrap(), 50.0), (stored, 51.0)]);
+            let refused = check(&schema, schema.find("speed").unwrap(), &mut samples, stored);
+            assert_eq!(samples, speeds(&[(stored, 51.0)]), "{time}: the rest of the message is used");
+            assert_eq!(refused.counts().collect::<Vec<_>>(), [(reason, 1)], "{time}");
+            let detail = refused.first.unwrap().detail;
+            assert!(detail.ends_with(&format!("; clock not set: {cause}")), "{time}: {detail}");
         }
     }
 

@@ -23,7 +23,7 @@ fn at<T>(items: &[T], step: usize, level: usize) -> Option<&T> {
 impl Lane {
     /// Takes messages of bound vehicles in their order, each as [`message`](Self::message) does, and
     /// quicker than one by one.
-    pub fn messages(&mut self, messages: &[Message], now: Micros) {
+    pub fn messages(&mut self, messages: &[Message]) {
         for step in 0..messages.len() + LEVELS * AHEAD {
             if let Some(message) = at(messages, step, 0) {
                 prefetch_index(&self.vehicles, message.slot.index());
@@ -45,7 +45,7 @@ impl Lane {
                 }
             }
             if let Some(message) = at(messages, step, LEVELS) {
-                self.message(message, now);
+                self.message(message);
             }
         }
     }

@@ -37,7 +37,7 @@ impl Car {
         let payload = format!("{{\"ts\":{},\"value\":50}}", (NOW + second * SECOND) / 1_000);
         let (topic, arrival) = (Topic::Signal(signal), NOW + arrival * SECOND);
         let message = Message { slot: self.slot, topic, payload: payload.into(), arrival, live };
-        self.lane.messages(&[message], arrival);
+        self.lane.messages(&[message]);
     }
 
     /// How many rows there are once it is so many seconds after `NOW`.
@@ -72,7 +72,7 @@ fn a_jump_of_a_frames_counter_is_a_gap_unless_a_catch_up_lies_between() {
         let arrival = NOW + second * SECOND;
         let topic = Topic::Signal(speed);
         let message = Message { slot: car.slot, topic, payload: payload.into(), arrival, live: true };
-        car.lane.messages(&[message], arrival);
+        car.lane.messages(&[message]);
         if second == 30 {
             car.lane.caught_up(car.slot, arrival);
         }
@@ -220,7 +220,7 @@ fn in_steady_state_only_a_sealed_batch_allocates() {
             }
         }
         let work = allocation_counter::measure(|| {
-            lane.messages(&messages, arrival);
+            lane.messages(&messages);
             lane.tick(arrival);
         });
         let warm = second >= 600;
@@ -230,4 +230,19 @@ fn in_steady_state_only_a_sealed_batch_allocates() {
     let counters = lane.counters();
     assert!(counters.rows > 5_000 && counters.corrections > 500 && counters.late == 0, "{counters:?}");
     assert_eq!(allocated, 0);
+}
+
+/// A worker that was away finds the same as one that was there.
+#[test]
+fn times_are_judged_by_the_arrival_whenever_a_message_is_taken() {
+    let mut car = car();
+    // Past and ahead by the arrival, an hour and a week before the lane's time.
+    car.lane.tick(NOW + 3_600 * SECOND);
+    let week = 7 * 24 * 3_600;
+    for (second, arrival) in [(90, 20), (-week - 1, 0), (-week, 1), (61, 1), (60, 0)] {
+        car.message("speed", second, arrival);
+    }
+    let reasons: Vec<_> = car.lane.take_letters().into_iter().map(|letter| letter.refusal).collect();
+    assert_eq!(reasons, [Refusal::InFuture, Refusal::TooOld, Refusal::TooOld]);
+    assert_eq!(car.lane.counters().refused, [(Refusal::InFuture, 1), (Refusal::TooOld, 2)]);
 }

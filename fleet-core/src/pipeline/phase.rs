@@ -32,11 +32,13 @@ pub(super) struct Held {
     pub last_sign: Micros,
     /// Messages since this server time were left to the stream.
     pub missed: Option<Micros>,
+    /// Whether it was said that its clock is wrong.
+    pub clock_told: bool,
 }
 
 impl Held {
     pub(super) fn new(now: Micros) -> Self {
-        Self { phase: Phase::On, last_sign: now, missed: None }
+        Self { phase: Phase::On, last_sign: now, missed: None, clock_told: false }
     }
 
     pub(super) fn miss(&mut self, arrival: Micros) {

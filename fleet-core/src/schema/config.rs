@@ -42,6 +42,9 @@ pub struct RecordsConfig {
     /// How far ahead of the server's clock a sample may be.
     #[serde(default = "minute")]
     pub max_future: String,
+    /// How old a sample may be when it is stored.
+    #[serde(default = "week")]
+    pub max_past: String,
     /// How many samples of one signal are held at most.
     #[serde(default = "max_samples")]
     pub max_samples: usize,
@@ -116,6 +119,10 @@ fn minute() -> String {
     "60s".to_owned()
 }
 
+fn week() -> String {
+    "7d".to_owned()
+}
+
 fn max_samples() -> usize {
     8_192
 }
@@ -163,6 +170,7 @@ impl Default for RecordsConfig {
             window: thirty_seconds(),
             patience: thirty_seconds(),
             max_future: minute(),
+            max_past: week(),
             max_samples: max_samples(),
             max_vehicle_memory: max_vehicle_memory(),
             signal: scenario(),
@@ -181,6 +189,13 @@ impl RecordsConfig {
         let window = check.duration("window", &self.window, 0..=60 * MINUTE);
         let patience = check.duration("patience", &self.patience, 0..=60 * MINUTE);
         let max_future = check.duration("max_future", &self.max_future, 0..=24 * 60 * MINUTE);
+        let max_past = check.duration("max_past", &self.max_past, 0..=OLDEST);
+        if let (Some(past), Some(window)) = (max_past, window)
+            && past < window
+        {
+            let (past, window) = (seconds(past), seconds(window));
+            check.say("max_past", format!("{past} s is shorter than the window of {window} s"));
+        }
         if !(8..=65_536).contains(&self.max_samples) {
             check.say("max_samples", format!("{} is not between 8 and 65536", self.max_samples));
         }
@@ -196,24 +211,30 @@ impl RecordsConfig {
             signals.push(signal);
         }
         check.duplicates(&signals);
-        match (interval, window, patience, max_future) {
-            (Some(interval), Some(window), Some(patience), Some(max_future)) if check.problems.is_empty() => {
-                let max_samples = self.max_samples;
-                let inner = Inner {
-                    interval,
-                    window,
-                    patience,
-                    max_future,
-                    max_samples,
-                    max_vehicle_memory,
-                    signals,
-                };
-                Ok(Schema(Arc::new(inner)))
-            }
-            _ => Err(check.problems),
+        let times = (interval, window, patience, max_future, max_past);
+        let (Some(interval), Some(window), Some(patience), Some(max_future), Some(max_past)) = times else {
+            return Err(check.problems);
+        };
+        if !check.problems.is_empty() {
+            return Err(check.problems);
         }
+        let max_samples = self.max_samples;
+        let inner = Inner {
+            interval,
+            window,
+            patience,
+            max_future,
+            max_past,
+            max_samples,
+            max_vehicle_memory,
+            signals,
+        };
+        Ok(Schema(Arc::new(inner)))
     }
 }
+
+/// The longest `max_past`: as long as anything is kept.
+const OLDEST: Micros = 100 * 366 * 24 * 60 * MINUTE;
 
 /// Words that a subject, or a column of the tables, already has.
 const TAKEN_SIGNALS: [&str; 2] = ["on", "off"];

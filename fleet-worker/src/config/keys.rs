@@ -51,6 +51,7 @@ pub(super) const KEYS: &[Key] = &[
     with("window", Kind::Duration, "30s"),
     with("patience", Kind::Duration, "30s"),
     with("max_future", Kind::Duration, "60s"),
+    with("max_past", Kind::Duration, "7d"),
     with("max_samples", Kind::Whole, "8192"),
     with("max_vehicle_memory", Kind::Size, "512KiB"),
     optional("retention", Kind::Duration),

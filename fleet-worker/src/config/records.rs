@@ -20,6 +20,7 @@ pub(super) fn read(values: &mut Values, signals: Option<Value>) -> (RecordsConfi
         window: values.text("window").to_owned(),
         patience: values.text("patience").to_owned(),
         max_future: values.text("max_future").to_owned(),
+        max_past: values.text("max_past").to_owned(),
         max_samples,
         max_vehicle_memory: values.text("max_vehicle_memory").to_owned(),
         ..RecordsConfig::default()

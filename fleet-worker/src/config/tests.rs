@@ -314,6 +314,26 @@ fn retention_outlasts_every_catch_up() {
 }
 
 #[test]
+fn no_sample_is_taken_that_retention_would_drop() {
+    let days = |text: &str| {
+        let config = load(text, &[], &[]).unwrap();
+        let again = load(config.shown(), &[], &[]).unwrap();
+        assert_eq!(again.schema, config.schema, "as it is shown");
+        config.schema.max_past() / (24 * 60 * fleet_core::time::MINUTE)
+    };
+    assert_eq!((days(""), days("retention = \"400d\""), days("retention = \"3d\"")), (7, 7, 3));
+    assert_eq!(days("max_past = \"30d\""), 30);
+    assert_eq!(days("max_past = \"2d\"\nretention = \"3d\""), 2);
+    refused(
+        "max_past = \"4d\"\nretention = \"3d\"",
+        &[],
+        &["max_past: \"4d\" is longer than retention, \"3d\""],
+    );
+    refused("max_past = \"soon\"\nretention = \"3d\"", &[], &["max_past: \"soon\" is not a duration"]);
+    refused("retention = \"1h\"", &[], &["retention: \"1h\" is not between"]);
+}
+
+#[test]
 fn retention_bounds_dead_letters_too() {
     let days =
         |text: &str| load(text, &[], &[]).unwrap().stream_options().dead_letters_max_age.as_secs() / 86_400;

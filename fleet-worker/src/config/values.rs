@@ -105,6 +105,11 @@ impl Values {
         }
     }
 
+    /// Lets what another key says be the default of this one.
+    pub(super) fn set_default(&mut self, path: &'static str, text: String) {
+        self.set.insert(path, (Layer::Default, text));
+    }
+
     /// The text of a key, or its default.
     pub(super) fn text(&self, path: &str) -> &str {
         match self.set.get(path) {

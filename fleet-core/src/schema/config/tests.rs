@@ -39,6 +39,19 @@ fn all_problems_come_at_once_and_name_field_and_value() {
 }
 
 #[test]
+fn max_past_is_a_week_and_at_least_the_window() {
+    assert_eq!(Schema::default().max_past(), 7 * 24 * 60 * MINUTE);
+    let said = |max_past: &str| {
+        let config = RecordsConfig { max_past: max_past.to_owned(), ..RecordsConfig::default() };
+        config.build().map_or_else(|problems| problems[0].to_string(), |_| String::new())
+    };
+    assert_eq!((said("30s"), said("36600d")), (String::new(), String::new()));
+    assert_eq!(said("29s"), "max_past: 29 s is shorter than the window of 30 s");
+    assert!(said("36601d").starts_with("max_past: \"36601d\" is not between 0 s and"));
+    assert!(said("ever").starts_with("max_past: \"ever\" is not a duration"));
+}
+
+#[test]
 fn a_gap_is_compared_with_an_interval_only_if_both_are_right() {
     let said = |interval: &str, gap: &str| {
         let mut config = RecordsConfig { interval: interval.to_owned(), ..RecordsConfig::default() };
