@@ -5,7 +5,7 @@ mod state;
 
 use std::future::Future;
 
-pub use state::{Claim, ClaimRequest, LatestRow, StateStore, Stored, VehicleState, plan};
+pub use state::{Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan};
 
 use crate::error::Result;
 use crate::ids::VehicleId;

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::{BindEvent, Binder, Binding, Claim, ClaimRequest, StateStore, Stored, VehicleState, plan};
+use super::{
+    BindEvent, Binder, Binding, Claim, ClaimRequest, StateStore, Stored, TRIP_AHEAD, VehicleState, plan,
+};
 use crate::error::Result;
 use crate::ids::VehicleId;
 use crate::time::Micros;
@@ -19,6 +21,18 @@ struct Row {
     stored: Stored,
     floor: Option<Micros>,
     trips: BTreeMap<Micros, Option<Micros>>,
+}
+
+impl Row {
+    /// Opens the trip that began then, or the newest if that began later, unless it ended after it was
+    /// told of.
+    fn begin_trip(&mut self, started_at: Micros, told_at: Micros) {
+        let newest = self.trips.keys().next_back().copied();
+        let started_at = newest.map_or(started_at, |newest| newest.max(started_at));
+        let ended_at = self.trips.entry(started_at).or_insert(None);
+        // What ended when it began may have been told of by a clock that is ahead.
+        *ended_at = ended_at.filter(|ended_at| *ended_at > told_at.max(started_at));
+    }
 }
 
 /// [`StateStore`] in memory; clones share it.
@@ -54,7 +68,7 @@ impl StateStore for MemoryStates {
             row.stored.resume_at = Some(start);
             row.stored.released_at = None;
             row.stored.horizon.clone_from(&horizon);
-            row.trips.entry(request.started_at).or_insert(None);
+            row.begin_trip(request.started_at, request.told_at);
             Claim { vehicle: request.vehicle.clone(), epoch: row.epoch, start, floor: row.floor, horizon }
         });
         Ok(claims.collect())
@@ -84,15 +98,16 @@ impl StateStore for MemoryStates {
     async fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> Result<()> {
         let mut rows = self.rows();
         for (vehicle, end) in ends {
-            let begun = rows.get_mut(vehicle).into_iter().flat_map(|row| row.trips.range_mut(..=*end));
-            begun.filter(|(_, e)| e.is_none()).for_each(|(_, e)| *e = Some(*end));
+            let begun =
+                rows.get_mut(vehicle).into_iter().flat_map(|row| row.trips.range_mut(..=*end + TRIP_AHEAD));
+            begun.filter(|(_, e)| e.is_none()).for_each(|(start, e)| *e = Some(*end.max(start)));
         }
         Ok(())
     }
 
     #[allow(clippy::unused_async, reason = "the trait's shape")]
-    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
-        self.rows().entry(vehicle.clone()).or_default().trips.entry(started_at).or_insert(None);
+    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros, told_at: Micros) -> Result<()> {
+        self.rows().entry(vehicle.clone()).or_default().begin_trip(started_at, told_at);
         Ok(())
     }
 }
@@ -114,7 +129,8 @@ impl Queue {
             self.again.insert(vehicle.clone(), on_time);
             return;
         }
-        let request = ClaimRequest { vehicle: vehicle.clone(), on_time, started_at: on_time };
+        let request =
+            ClaimRequest { vehicle: vehicle.clone(), on_time, started_at: on_time, told_at: on_time };
         self.requests.push_back(request);
     }
 
@@ -229,7 +245,7 @@ impl<S: StateStore> MemoryBinder<S> {
                 }
                 Command::NextTrip(vehicle, ended_at, started_at) => {
                     self.states.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
-                    self.states.begin_trip(vehicle, *started_at).await?;
+                    self.states.begin_trip(vehicle, *started_at, *ended_at).await?;
                     None
                 }
             };
@@ -319,5 +335,37 @@ impl<S: StateStore> Binder for MemoryBinder<S> {
         self.states.save(&states).await?;
         self.queue.give_back(&std::mem::take(&mut self.held));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_trip_that_is_told_of_again_is_open_again() {
+        let (states, vehicle) = (MemoryStates::new(), VehicleId::new("V1").unwrap());
+        let claim = async |started_at, told_at| {
+            let request = ClaimRequest { vehicle: vehicle.clone(), on_time: told_at, started_at, told_at };
+            states.claim(&[request], told_at, 0).await.unwrap();
+            states.trips(&vehicle)
+        };
+        let end = async |at| states.end_trips(&[(vehicle.clone(), at)]).await.unwrap();
+        claim(1_000, 1_000).await;
+        end(2_000).await;
+        assert_eq!(claim(1_000, 1_500).await, [(1_000, Some(2_000))], "out of date");
+        assert_eq!(claim(1_000, 3_000).await, [(1_000, None)]);
+        end(4_000).await;
+        // A trip later, the request before comes again.
+        states.begin_trip(&vehicle, 5_000, 4_000).await.unwrap();
+        assert_eq!(claim(1_000, 3_000).await, [(1_000, Some(4_000)), (5_000, None)]);
+        end(7_000).await;
+        assert_eq!(claim(1_000, 3_000).await, [(1_000, Some(4_000)), (5_000, Some(7_000))]);
+        // A clock that is ahead.
+        let ahead = 8_000 + TRIP_AHEAD;
+        claim(ahead, 8_000).await;
+        end(8_000).await;
+        assert_eq!(states.trips(&vehicle)[2], (ahead, Some(ahead)));
+        assert_eq!(claim(ahead, 9_000).await[2], (ahead, None));
     }
 }

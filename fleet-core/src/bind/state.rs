@@ -4,7 +4,11 @@ use std::future::Future;
 
 use crate::error::Result;
 use crate::ids::VehicleId;
-use crate::time::Micros;
+use crate::time::{MINUTE, Micros};
+
+/// How far after the server's time of its `on` a trip may begin: that is the vehicle's own word, whose
+/// clock may be ahead. An end that is told belongs to the trip all the same.
+pub const TRIP_AHEAD: Micros = MINUTE;
 
 /// The newest record of a vehicle, for "where is it now".
 #[derive(Debug, Clone, PartialEq)]
@@ -47,8 +51,11 @@ pub struct ClaimRequest {
     pub vehicle: VehicleId,
     /// When its `on` was stored (server time).
     pub on_time: Micros,
-    /// When the trip began: the `on`'s `since`, or else `on_time`.
+    /// When the trip began: the `on`'s `since` where it is believed, or else `on_time`.
     pub started_at: Micros,
+    /// When the `on` was stored that tells of the trip (server time): `on_time` may be earlier, where
+    /// samples are wanted from before.
+    pub told_at: Micros,
 }
 
 /// What a claim found.
@@ -107,8 +114,8 @@ pub fn plan(stored: &Stored, on_time: Micros, now: Micros, context: Micros) -> (
 /// Every method may be repeated; a repeated claim only raises the epoch once more.
 pub trait StateStore: Send + Sync + 'static {
     /// Claims vehicles in one step: raises each epoch by one, makes what [`plan`] says the stored
-    /// `resume_at` and `horizon`, clears `released_at`, and begins the trip unless it is there.
-    /// One claim per request, in any order.
+    /// `resume_at` and `horizon`, clears `released_at`, and begins the trip as
+    /// [`begin_trip`](Self::begin_trip) does. One claim per request, in any order.
     ///
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable) or
@@ -127,17 +134,26 @@ pub trait StateStore: Send + Sync + 'static {
     /// As [`claim`](Self::claim).
     fn save(&self, states: &[VehicleState]) -> impl Future<Output = Result<Vec<VehicleId>>> + Send;
 
-    /// Ends the vehicle's open trips that began before these times (server time).
+    /// Ends the vehicle's open trips that began up to [`TRIP_AHEAD`] after these times (server time), but
+    /// none before it began.
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
     fn end_trips(&self, ends: &[(VehicleId, Micros)]) -> impl Future<Output = Result<()>> + Send;
 
-    /// Begins a trip of a vehicle that is bound already.
+    /// Begins a trip of a vehicle that is bound, as was told at `told_at` (server time). One that began
+    /// then already, and ended before it was told of again, is open again: a vehicle that was lost for a
+    /// while goes on with its trip. One that ended later stays ended: what was told is out of date. Where
+    /// the vehicle's newest trip began later, it is that one which is meant.
     ///
     /// # Errors
     /// As [`claim`](Self::claim).
-    fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> impl Future<Output = Result<()>> + Send;
+    fn begin_trip(
+        &self,
+        vehicle: &VehicleId,
+        started_at: Micros,
+        told_at: Micros,
+    ) -> impl Future<Output = Result<()>> + Send;
 }
 
 #[cfg(test)]

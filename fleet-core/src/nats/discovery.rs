@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 
 use super::clock::local;
 use super::connect::{NatsOptions, connect};
-use super::payloads::{BindRequest, OnPayload};
+use super::payloads::{BindRequest, OnPayload, believed};
 use super::queue::{Enqueued, enqueue};
 use super::streams::jetstream;
 use super::{Names, lifecycle, stored_at};
@@ -33,6 +33,9 @@ pub struct DiscoveryCounters {
     pub off: AtomicU64,
     /// `on` signals that do not parse.
     pub refused: AtomicU64,
+    /// `on` signals whose `since` is not believed: more than a week before or a minute after they were
+    /// stored. The server's time counts in its place.
+    pub since_refused: AtomicU64,
     /// Messages on subjects with fewer or more than four tokens, which no stream keeps.
     pub strays: AtomicU64,
 }
@@ -224,6 +227,9 @@ impl Discovery {
         let payload = OnPayload::parse(&message.payload).inspect_err(|e| complain(e)).ok()?;
         let info = message.info().inspect_err(|e| complain(e)).ok()?;
         let stored = stored_at(info.published);
+        if payload.since.is_some() && believed(payload.since, stored).is_none() {
+            DiscoveryCounters::add(&self.counters.since_refused);
+        }
         let on_time = begin(stored, payload.since, self.gap(stored), self.max_age);
         Some(BindRequest { vehicle, on_sequence: info.stream_sequence, on_time, since: payload.since })
     }
@@ -261,7 +267,7 @@ impl Discovery {
 /// are kept. Else it doesn't, for a wrong clock would cost a long sweep.
 fn begin(stored: Micros, since: Option<Micros>, gap: bool, max_age: Micros) -> Micros {
     let kept = stored.saturating_sub(max_age);
-    since.filter(|since| gap && (kept..stored).contains(since)).unwrap_or(stored)
+    believed(since, stored).filter(|since| gap && (kept..stored).contains(since)).unwrap_or(stored)
 }
 
 async fn ack(message: &Message, kind: AckKind) -> Result<()> {

@@ -4,7 +4,7 @@
 use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 
-use super::payloads::OnPayload;
+use super::payloads::{OnPayload, trip_start};
 use super::{Names, stored_at};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
@@ -16,6 +16,13 @@ pub(super) struct Signal {
     pub sequence: u64,
     pub stored: Micros,
     pub since: Option<Micros>,
+}
+
+impl Signal {
+    /// When the trip of this `on` began; see [`trip_start`].
+    pub(super) fn started_at(&self, vehicle: &VehicleId) -> Micros {
+        trip_start(vehicle, self.since, self.stored)
+    }
 }
 
 /// The last stored `on` and `off` of a vehicle, those that parse.

@@ -4,9 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bind::ClaimRequest;
+use crate::bind::{ClaimRequest, TRIP_AHEAD};
 use crate::ids::VehicleId;
-use crate::time::{Micros, YEAR_2000, YEAR_2200};
+use crate::time::{MINUTE, Micros, YEAR_2000, YEAR_2200, display};
 
 /// A payload that does not parse, in words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -24,8 +24,35 @@ fn object<'de, T: Deserialize<'de>>(payload: &'de [u8]) -> Result<T, String> {
 /// What an `on` or `off` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OnPayload {
-    /// When the trip began by the vehicle's clock, the same in every repeat.
+    /// When the trip began by the vehicle's clock, the same in every repeat. A claim: any time at all.
     pub since: Option<Micros>,
+}
+
+/// How long ago a trip can have begun when its `on` is stored. Longer than trips are, for repeats of `on`
+/// go on; and shorter than the time that a clock without a battery is behind.
+const SINCE_BEHIND: Micros = 7 * 24 * 60 * MINUTE;
+
+/// The `since` of an `on` that was stored then (server time), if it is believed. The one rule for all that
+/// is made of it.
+pub(super) fn believed(since: Option<Micros>, stored: Micros) -> Option<Micros> {
+    let bounds = stored.saturating_sub(SINCE_BEHIND)..=stored.saturating_add(TRIP_AHEAD);
+    since.filter(|since| bounds.contains(since))
+}
+
+/// When a trip began whose `on` was stored then: its `since`, or the server's time where that is not
+/// believed, which is told.
+pub(super) fn trip_start(vehicle: &VehicleId, since: Option<Micros>, stored: Micros) -> Micros {
+    believed(since, stored).unwrap_or_else(|| {
+        if let Some(since) = since {
+            let (since, stored) = (display(since), display(stored));
+            tracing::warn!(
+                %vehicle, since, stored,
+                "`since` is not believed, it is more than a week before or a minute after the `on`: the trip \
+                 begins when that was stored"
+            );
+        }
+        stored
+    })
 }
 
 #[derive(Deserialize)]
@@ -48,11 +75,8 @@ impl OnPayload {
             return Err(bad(format!("{} bytes", payload.len())));
         }
         let Since { since } = object(payload).map_err(bad)?;
-        let micros = since.saturating_mul(1_000);
-        if !(YEAR_2000..YEAR_2200).contains(&micros) {
-            return Err(bad(format!("since {since} is not between 2000 and 2200")));
-        }
-        Ok(Self { since: Some(micros) })
+        // What no clock should say is no reason not to record the vehicle.
+        Ok(Self { since: Some(since.saturating_mul(1_000)) })
     }
 }
 
@@ -93,10 +117,13 @@ impl BindRequest {
         serde_json::to_vec(self).unwrap_or_default()
     }
 
-    /// As the state store wants it.
-    pub(super) fn claim(&self) -> ClaimRequest {
-        let started_at = self.since.unwrap_or(self.on_time);
-        ClaimRequest { vehicle: self.vehicle.clone(), on_time: self.on_time, started_at }
+    /// As the state store wants it; `enqueued` is when the request was stored (server time).
+    pub(super) fn claim(&self, enqueued: Micros) -> ClaimRequest {
+        let (vehicle, on_time) = (self.vehicle.clone(), self.on_time);
+        let started_at = trip_start(&vehicle, self.since, on_time);
+        // Discovery puts `since` in the place of the `on`'s own time where earlier ones may be lost.
+        let told_at = if self.since == Some(on_time) { enqueued } else { on_time };
+        ClaimRequest { vehicle, on_time, started_at, told_at }
     }
 }
 
@@ -111,6 +138,7 @@ pub(super) struct ClaimNotice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::parse;
 
     #[test]
     fn an_on_is_empty_or_names_since_and_a_publish_ack_is_neither() {
@@ -120,8 +148,7 @@ mod tests {
         for bad in [
             r#"{"stream":"TELEMETRY_0","seq":17}"#,
             r#"{"since": 17, "seq": 1}"#,
-            r#"{"since": 17}"#,
-            r#"{"since": 9223372036854775807}"#,
+            r#"{"since": "2026-01-31"}"#,
             "[1700000000000]",
             "on",
             "{}",
@@ -131,12 +158,52 @@ mod tests {
     }
 
     #[test]
+    fn since_is_believed_from_a_week_before_to_a_minute_after_the_on() {
+        let on_time = parse("2026-11-30T06:00:00Z").unwrap();
+        let start = |since: Micros| {
+            let vehicle = VehicleId::new("VIN1").unwrap();
+            let request = BindRequest { vehicle, on_sequence: 7, on_time, since: Some(since) };
+            let request = BindRequest::parse("VIN1", &request.to_json()).unwrap();
+            let started_at = request.claim(on_time).started_at;
+            assert_eq!(started_at, trip_start(&request.vehicle, request.since, on_time));
+            (started_at != on_time).then_some(started_at)
+        };
+        for good in ["2026-11-30T05:00:00Z", "2026-11-23T06:00:00Z", "2026-11-30T06:01:00Z"] {
+            let good = parse(good).unwrap();
+            assert_eq!(start(good), Some(good));
+        }
+        for bad in [
+            "1970-01-01T00:00:00.017Z",
+            "1980-01-06T00:00:00Z",
+            "2000-01-01T00:00:00Z",
+            "2007-04-16T06:00:00Z",
+            "2026-11-23T05:59:59Z",
+            "2026-11-30T06:01:30Z",
+            "2036-02-07T06:28:16Z",
+            "2080-01-01T00:00:00Z",
+        ] {
+            let bad = parse(bad).unwrap();
+            assert_eq!(start(bad), None, "{bad}");
+            let payload = format!("{{\"since\": {}}}", bad / 1_000);
+            assert_eq!(OnPayload::parse(payload.as_bytes()).unwrap().since, Some(bad), "it is still an on");
+        }
+        for bad in [i64::MIN, i64::MAX] {
+            assert_eq!(start(bad), None);
+            let payload = format!("{{\"since\": {bad}}}");
+            assert_eq!(OnPayload::parse(payload.as_bytes()).unwrap().since, Some(bad));
+        }
+    }
+
+    #[test]
     fn a_bind_request_names_the_vehicle_of_its_subject() {
         let vehicle = VehicleId::new("VIN1").unwrap();
         let on_time = 1_700_000_000_000_000;
         let request = BindRequest { vehicle, on_sequence: 7, on_time, since: None };
         assert_eq!(BindRequest::parse("VIN1", &request.to_json()).as_ref(), Ok(&request));
-        assert_eq!(request.claim().started_at, on_time);
+        let claim = request.claim(on_time + 5);
+        assert_eq!((claim.started_at, claim.told_at), (on_time, on_time));
+        let from_since = BindRequest { since: Some(on_time), ..request.clone() };
+        assert_eq!(from_since.claim(on_time + 5).told_at, on_time + 5);
         assert!(BindRequest::parse("VIN2", &request.to_json()).is_err());
         assert!(BindRequest::parse("VIN1", br#"{"stream":"BINDINGS_0","seq":17}"#).is_err());
         let array = br#"["VIN1",7,1700000000000000]"#;

@@ -13,7 +13,12 @@ const VEHICLES: usize = 10_000;
 
 pub(crate) async fn claims_and_saves(bench: &Bench) {
     let states = TimescaleStates::new(bench.connector(), &bench.schema);
-    let request = |v| ClaimRequest { vehicle: vin(1_000_000 + v), on_time: MIDNIGHT, started_at: MIDNIGHT };
+    let request = |v| ClaimRequest {
+        vehicle: vin(1_000_000 + v),
+        on_time: MIDNIGHT,
+        started_at: MIDNIGHT,
+        told_at: MIDNIGHT,
+    };
     let requests: Vec<_> = (0..VEHICLES).map(request).collect();
     for what in ["claim of new vehicles", "claim of known vehicles"] {
         let begun = Instant::now();

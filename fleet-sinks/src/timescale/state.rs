@@ -1,6 +1,6 @@
 //! The states of the vehicles, in `vehicle_latest`, and their trips.
 
-use fleet_core::bind::{Claim, ClaimRequest, LatestRow, StateStore, Stored, VehicleState, plan};
+use fleet_core::bind::{Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan};
 use fleet_core::error::Result;
 use fleet_core::schema::ColumnType;
 use fleet_core::time::{Micros, YEAR_2000, YEAR_2200};
@@ -57,17 +57,30 @@ const PLAN: &str = "update vehicle_latest as l set resume_at = u.resume_at, rele
     from unnest($1::int[], $2::timestamptz[], $4::int[], $5::int[]) u(id, resume_at, first, many) \
     where l.vehicle_id = u.id";
 
-const BEGIN: &str = "insert into trip (vehicle_id, started_at) \
-    select id, at from unnest($1::int[], $2::timestamptz[]) u(id, at) order by id, at \
-    on conflict do nothing";
+/// The trip that began then (`$2`), or the newest if that began later, is there, and open unless it ended
+/// after it was told of (`$3`). What ended when it began may have been told of by a clock that is ahead.
+const BEGIN: &str = "with told as ( \
+      select id, max(told) as told, \
+        greatest(max(at), (select max(started_at) from trip where vehicle_id = id)) as at \
+      from unnest($1::int[], $2::timestamptz[], $3::timestamptz[]) u(id, at, told) group by id), \
+    again as ( \
+      select t.vehicle_id, t.started_at from told \
+      join trip t on t.vehicle_id = told.id and t.started_at = told.at \
+      where t.ended_at <= greatest(told.told, told.at) \
+      order by t.vehicle_id, t.started_at for update of t), \
+    opened as ( \
+      update trip t set ended_at = null from again \
+      where t.vehicle_id = again.vehicle_id and t.started_at = again.started_at) \
+    insert into trip (vehicle_id, started_at) select id, at from told order by id on conflict do nothing";
 
+/// `$3`: how many microseconds after its end a trip may have begun.
 const END: &str = "with open as ( \
       select t.vehicle_id, t.started_at, u.at \
       from unnest($1::text[], $2::timestamptz[]) u(vin, at) \
       join vehicle v on v.vin = u.vin join trip t on t.vehicle_id = v.vehicle_id \
-      where t.ended_at is null and t.started_at <= u.at \
+      where t.ended_at is null and t.started_at <= u.at + $3::bigint * interval '1 microsecond' \
       order by t.vehicle_id, t.started_at for update of t) \
-    update trip t set ended_at = open.at from open \
+    update trip t set ended_at = greatest(t.started_at, open.at) from open \
     where t.vehicle_id = open.vehicle_id and t.started_at = open.started_at";
 
 impl Link {
@@ -114,7 +127,8 @@ impl Link {
             let Plans { ids: planned, resume_at, horizons, first, many } = &plans;
             client.execute(&self.plan, &[planned, resume_at, horizons, first, many]).await?;
             let started: Vec<_> = group.iter().map(|r| Time(trip_start(r))).collect();
-            client.execute(&self.begin, &[&ids, &started]).await?;
+            let told: Vec<_> = group.iter().map(|r| Time(r.told_at)).collect();
+            client.execute(&self.begin, &[&ids, &started, &told]).await?;
             client.batch_execute("commit").await?;
             Ok(claims)
         };
@@ -287,20 +301,21 @@ impl StateStore for TimescaleStates {
         for round in rounds(ends, |(vehicle, _)| vehicle) {
             let names: Vec<_> = round.iter().map(|(vehicle, _)| vehicle.as_str()).collect();
             let at: Vec<_> = round.iter().map(|(_, at)| Time(*at)).collect();
-            let ended = link.connection.client().execute(&link.end, &[&names, &at]).await;
+            let ended = link.connection.client().execute(&link.end, &[&names, &at, &TRIP_AHEAD]).await;
             ended.map_err(link.connection.failed("end trips"))?;
         }
         *slot = Some(link);
         Ok(())
     }
 
-    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
+    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros, told_at: Micros) -> Result<()> {
         let mut slot = self.link.lock().await;
         let link = self.take(&mut slot).await?;
         let name = vehicle.as_str();
         let ids = look_up(&link.connection, &[name]).await?;
         let id: Vec<i32> = ids.get(name).copied().into_iter().collect();
-        let begun = link.connection.client().execute(&link.begin, &[&id, &vec![Time(started_at)]]).await;
+        let (at, told) = (vec![Time(started_at); id.len()], vec![Time(told_at); id.len()]);
+        let begun = link.connection.client().execute(&link.begin, &[&id, &at, &told]).await;
         begun.map_err(link.connection.failed("begin a trip"))?;
         *slot = Some(link);
         Ok(())

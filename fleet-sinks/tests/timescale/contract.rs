@@ -40,7 +40,8 @@ impl Subject for Database {
         let states = TimescaleStates::new(self.fixture.server.connector(), &self.fixture.schema);
         let claimed = self.claimed.entry(vehicle.clone()).or_default();
         while *claimed < epoch {
-            let request = ClaimRequest { vehicle: vehicle.clone(), on_time: NOON, started_at: NOON };
+            let request =
+                ClaimRequest { vehicle: vehicle.clone(), on_time: NOON, started_at: NOON, told_at: NOON };
             *claimed = states.claim(&[request], NOON, MINUTE).await?[0].epoch;
         }
         Ok(())

@@ -84,7 +84,7 @@ async fn a_server_that_is_away_or_read_only_is_told_by_a_probe() {
 async fn states_reconnect_and_unavailable_is_said() {
     let mut f = Fixture::on(Server::plain().await).await;
     let states = TimescaleStates::new(f.server.connector(), &f.schema);
-    let request = ClaimRequest { vehicle: vin(1), on_time: NOON, started_at: NOON };
+    let request = ClaimRequest { vehicle: vin(1), on_time: NOON, started_at: NOON, told_at: NOON };
     states.claim(std::slice::from_ref(&request), NOON, MINUTE).await.unwrap();
     f.store(&[speed(1, NOON, 1.0)]).await;
     f.server.kill().await;
@@ -211,7 +211,7 @@ async fn nothing_counts_as_stored_before_its_commit() {
 async fn a_dropped_future_leaves_a_sink_that_goes_on() {
     let mut f = Fixture::on(Server::plain().await).await;
     let states = TimescaleStates::new(f.server.connector(), &f.schema);
-    let request = ClaimRequest { vehicle: vin(1), on_time: NOON, started_at: NOON };
+    let request = ClaimRequest { vehicle: vin(1), on_time: NOON, started_at: NOON, told_at: NOON };
     let mut reference = MemorySink::new(&f.schema);
     let mut random = Random(7);
     let mut dropped = 0;
@@ -287,8 +287,12 @@ async fn writers_of_the_same_rows_never_deadlock() {
                 };
                 let records: Vec<_> = (0..200).map(|i| record(i).correction()).collect();
                 sink.accept(&seal(&mut builder, &records)).await.unwrap();
-                let request =
-                    |i| ClaimRequest { vehicle: vin(order(i) % 40), on_time: NOON, started_at: NOON };
+                let request = |i| ClaimRequest {
+                    vehicle: vin(order(i) % 40),
+                    on_time: NOON,
+                    started_at: NOON,
+                    told_at: NOON,
+                };
                 let requests: Vec<_> = (0..40).map(request).collect();
                 states.claim(&requests, NOON, MINUTE).await.unwrap();
             }

@@ -150,7 +150,7 @@ async fn old_goes(mut f: Fixture) {
     let states = TimescaleStates::new(f.server.connector(), &f.schema);
     for (vehicle, age) in [(1, 40), (2, 40), (3, 10)] {
         let at = today - age * DAY;
-        let request = ClaimRequest { vehicle: vin(vehicle), on_time: at, started_at: at };
+        let request = ClaimRequest { vehicle: vin(vehicle), on_time: at, started_at: at, told_at: at };
         states.claim(&[request], at, MINUTE).await.unwrap();
         if vehicle != 2 {
             states.end_trips(&[(vin(vehicle), at + HOUR)]).await.unwrap();

@@ -87,7 +87,7 @@ async fn one_that_pools_sessions_serves_as_the_server_does() {
     check(&connector, &Schema::default()).await.unwrap();
     let storing = Storing::by(Fixture::on(server).await, connector.clone());
     let states = TimescaleStates::new(connector, &Schema::default());
-    let request = |v| ClaimRequest { vehicle: vin(v), on_time: NOON, started_at: NOON };
+    let request = |v| ClaimRequest { vehicle: vin(v), on_time: NOON, started_at: NOON, told_at: NOON };
     let requests: Vec<_> = (500..600).map(request).collect();
     assert_eq!(states.claim(&requests, NOON, MINUTE).await.unwrap().len(), 100);
     storing.goes_on(3).await;

@@ -81,7 +81,7 @@ async fn equal_rows_are_not_written_again(f: &mut Fixture) {
 
 async fn a_newer_claim_keeps_corrections_out(f: &mut Fixture) {
     let states = TimescaleStates::new(f.server.connector(), &f.schema);
-    let request = |v| ClaimRequest { vehicle: vin(v), on_time: NOON, started_at: NOON };
+    let request = |v| ClaimRequest { vehicle: vin(v), on_time: NOON, started_at: NOON, told_at: NOON };
     states.claim(&[request(1), request(2)], NOON, MINUTE).await.unwrap();
     f.store(&[speed(1, NOON, 1.0), speed(2, NOON, 1.0)]).await;
     states.claim(&[request(1)], NOON, MINUTE).await.unwrap();

@@ -1,7 +1,7 @@
 //! The states and trips of the vehicles.
 
 use fleet_core::batch::Quality;
-use fleet_core::bind::{ClaimRequest, LatestRow, StateStore, VehicleState};
+use fleet_core::bind::{ClaimRequest, LatestRow, StateStore, TRIP_AHEAD, VehicleState};
 use fleet_core::time::{MINUTE, Micros, SECOND};
 use fleet_sinks::timescale::TimescaleStates;
 
@@ -11,7 +11,7 @@ use crate::server::Server;
 const CONTEXT: Micros = 160 * SECOND;
 
 fn request(vehicle: usize, on_time: Micros) -> ClaimRequest {
-    ClaimRequest { vehicle: vin(vehicle), on_time, started_at: on_time - SECOND }
+    ClaimRequest { vehicle: vin(vehicle), on_time, started_at: on_time - SECOND, told_at: on_time }
 }
 
 fn state(vehicle: usize, epoch: i32) -> VehicleState {
@@ -167,13 +167,53 @@ async fn trips_begin_once_and_end(f: &Fixture) {
 
     store.end_trips(&[(vin(1), NOON + MINUTE), (vin(77), NOON)]).await.unwrap();
     store.end_trips(&[(vin(1), NOON + 2 * MINUTE)]).await.unwrap();
-    store.begin_trip(&vin(1), NOON + 5 * MINUTE).await.unwrap();
-    store.begin_trip(&vin(1), NOON + 5 * MINUTE).await.unwrap();
+    store.begin_trip(&vin(1), NOON + 5 * MINUTE, NOON + MINUTE).await.unwrap();
+    store.begin_trip(&vin(1), NOON + 5 * MINUTE, NOON + MINUTE).await.unwrap();
     // The end before, told once more, is not the end of the new trip.
     store.end_trips(&[(vin(1), NOON + MINUTE)]).await.unwrap();
     let ended = (vin(1).to_string(), NOON - SECOND, Some(NOON + MINUTE));
-    let expected = [ended, open(1, NOON + 5 * MINUTE), open(2, NOON - SECOND), open(3, NOON)];
+    let expected = [ended.clone(), open(1, NOON + 5 * MINUTE), open(2, NOON - SECOND), open(3, NOON)];
     assert_eq!(trips().await, expected);
+
+    // The request comes again: what it began with has ended, and so has the newest trip.
+    store.claim(&[request(1, NOON)], NOON, CONTEXT).await.unwrap();
+    assert_eq!(trips().await, expected);
+    let end = async |vehicle, at| store.end_trips(&[(vin(vehicle), at)]).await.unwrap();
+    end(1, NOON + 9 * MINUTE).await;
+    let over = trips().await;
+    store.claim(&[request(1, NOON)], NOON, CONTEXT).await.unwrap();
+    assert_eq!(trips().await, over);
+
+    // Lost for a while, and on again with the same `since`: the same trip, until its last `off`.
+    let of = async |vehicle| {
+        let all = trips().await.into_iter().filter(|(vin, ..)| *vin == self::vin(vehicle).to_string());
+        all.map(|(_, start, end)| (start - NOON, end.map(|end| end - NOON))).collect::<Vec<_>>()
+    };
+    end(2, NOON + MINUTE).await;
+    assert_eq!(of(2).await, [(-SECOND, Some(MINUTE))]);
+    let again = ClaimRequest { told_at: NOON + 2 * MINUTE, ..request(2, NOON) };
+    store.claim(&[again.clone(), again.clone()], NOON, CONTEXT).await.unwrap();
+    assert_eq!(of(2).await, [(-SECOND, None)]);
+    end(2, NOON + 3 * MINUTE).await;
+    store.begin_trip(&vin(2), NOON - SECOND, NOON + 3 * MINUTE).await.unwrap();
+    assert_eq!(of(2).await, [(-SECOND, None)], "by who holds it");
+    end(2, NOON + 5 * MINUTE).await;
+    store.claim(&[again], NOON, CONTEXT).await.unwrap();
+    assert_eq!(of(2).await, [(-SECOND, Some(5 * MINUTE))], "a request that comes again");
+
+    // A clock that is ahead: the trip ends, and not before it began.
+    let ahead = 6 * MINUTE + TRIP_AHEAD;
+    store.begin_trip(&vin(2), NOON + ahead, NOON + 5 * MINUTE).await.unwrap();
+    end(2, NOON + 6 * MINUTE - 1).await;
+    assert_eq!(of(2).await[1], (ahead, None), "the end of a trip before");
+    end(2, NOON + 6 * MINUTE).await;
+    assert_eq!(of(2).await[1], (ahead, Some(ahead)));
+    store.begin_trip(&vin(2), NOON + ahead, NOON + 6 * MINUTE).await.unwrap();
+    assert_eq!(of(2).await[1], (ahead, None));
+    // A clock that went back: the newest trip goes on, and no older one is open for ever.
+    end(2, NOON + 8 * MINUTE).await;
+    store.begin_trip(&vin(2), NOON - MINUTE, NOON + 9 * MINUTE).await.unwrap();
+    assert_eq!(of(2).await, [(-SECOND, Some(5 * MINUTE)), (ahead, None)]);
 }
 
 /// More than one statement's worth, so that no array is cut in the wrong place.

@@ -66,7 +66,7 @@ fn corrections() -> Vec<Record> {
 
 async fn trips(f: &Fixture) {
     let states = TimescaleStates::new(f.server.connector(), &f.schema);
-    let claim = |v, at: Micros| ClaimRequest { vehicle: vin(v), on_time: at, started_at: at };
+    let claim = |v, at: Micros| ClaimRequest { vehicle: vin(v), on_time: at, started_at: at, told_at: at };
     let requests: Vec<_> = (1..5).map(|v| claim(v, NOON)).collect();
     states.claim(&requests, NOON, MINUTE).await.unwrap();
     let latest = |v: usize| LatestRow { ts: NOON, values: vec![1.0, 2.0, v as f64, 3.0, 4.0], quality: 0x55 };
@@ -83,7 +83,7 @@ async fn trips(f: &Fixture) {
     // The fourth has a trip but no record yet.
     states.save(&[state(1), state(2), state(3)]).await.unwrap();
     states.end_trips(&[(vin(1), NOON + MINUTE), (vin(3), NOON + MINUTE)]).await.unwrap();
-    states.begin_trip(&vin(3), NOON + 2 * MINUTE).await.unwrap();
+    states.begin_trip(&vin(3), NOON + 2 * MINUTE, NOON + 2 * MINUTE).await.unwrap();
 }
 
 pub(crate) async fn filled(server: Server) -> Fixture {

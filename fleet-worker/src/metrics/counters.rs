@@ -125,6 +125,11 @@ pub fn discovery(counters: &DiscoveryCounters) -> Vec<Metric> {
         counter("fleet_discovery_already_total", "On signals of active vehicles.", &c.already),
         counter("fleet_discovery_off_total", "On signals of trips whose samples are gone.", &c.off),
         counter("fleet_discovery_refused_total", "On signals that do not parse.", &c.refused),
+        counter(
+            "fleet_discovery_since_refused_total",
+            "Signals whose `since` is not believed.",
+            &c.since_refused,
+        ),
         counter("fleet_discovery_strays_total", "Messages on odd subjects.", &c.strays),
     ]
 }

@@ -13,8 +13,9 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use crate::bind::{BindEvent, Binding, StateStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::nats::Names;
 use crate::nats::payloads::{BindRequest, ClaimNotice};
+use crate::nats::{Names, stored_at};
+use crate::time::Micros;
 
 /// Requests of one pull at most.
 const MOST: usize = 256;
@@ -29,6 +30,8 @@ const GATHER: Duration = Duration::from_millis(30);
 struct Pulled {
     request: BindRequest,
     delivered: i64,
+    /// When the request was stored, server time.
+    enqueued: Micros,
 }
 
 pub(super) async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut stopped: oneshot::Receiver<()>) {
@@ -109,13 +112,15 @@ async fn accept<S: StateStore>(shared: &Shared<S>, message: Message) -> Result<O
             return term.map(|()| None).map_err(|e| Error::unavailable("an ack").caused_by(e));
         }
     };
-    let delivered = message.info().map_or(1, |info| info.delivered);
+    let info = message.info().ok();
+    let delivered = info.as_ref().map_or(1, |info| info.delivered);
+    let enqueued = info.map_or(request.on_time, |info| stored_at(info.published));
     let Some(reply) = message.message.reply.clone() else { return Ok(None) };
     if shared.held.take(request.vehicle.clone(), reply).is_some_and(|old| old.epoch.is_some()) {
         // It came again to ourselves: somebody may have held it between. Begin anew.
         shared.tell(BindEvent::Lost(vec![request.vehicle.clone()]));
     }
-    Ok(Some(Pulled { request, delivered }))
+    Ok(Some(Pulled { request, delivered, enqueued }))
 }
 
 /// Claims a group, however long the store takes; the requests are held meanwhile. Those that were lost
@@ -134,7 +139,7 @@ async fn claim<S: StateStore>(shared: &Shared<S>, mut group: Vec<Pulled>) -> Res
             sleep(Duration::from_millis(100)).await;
             continue;
         }
-        let requests: Vec<_> = group.iter().map(|p| p.request.claim()).collect();
+        let requests: Vec<_> = group.iter().map(|p| p.request.claim(p.enqueued)).collect();
         match shared.store.claim(&requests, shared.clock.now(), shared.options.context).await {
             Ok(claims) => break claims,
             Err(error) if error.kind() == ErrorKind::Unavailable => {

@@ -98,7 +98,7 @@ impl Change {
             }
             Self::Trip { vehicle, ended_at, started_at } => {
                 store.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
-                store.begin_trip(vehicle, *started_at).await?;
+                store.begin_trip(vehicle, *started_at, *ended_at).await?;
                 Ok(Vec::new())
             }
         }
@@ -141,7 +141,7 @@ async fn release<S: StateStore>(shared: &Shared<S>, releases: Vec<(VehicleState,
         match on {
             Some(on) => {
                 let vehicle = state.vehicle.clone();
-                let started_at = on.since.unwrap_or(on.stored);
+                let started_at = on.started_at(&vehicle);
                 persist(shared, Change::Trip { vehicle, ended_at, started_at }).await;
                 shared.tell(BindEvent::Kept(state.vehicle));
             }

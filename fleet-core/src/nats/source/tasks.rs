@@ -194,7 +194,7 @@ impl NatsSource {
                 }
                 vehicle.off = None;
                 vehicle.on_time = on.stored;
-                let started_at = on.since.unwrap_or(on.stored);
+                let started_at = on.started_at(&vehicle.id);
                 self.ready.push_back(SourceEvent::On { slot, started_at });
             }
             _ => {}

@@ -179,9 +179,9 @@ impl StateStore for Remote {
         self.inner.end_trips(ends).await
     }
 
-    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros) -> Result<()> {
+    async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros, told_at: Micros) -> Result<()> {
         travel().await;
-        self.inner.begin_trip(vehicle, started_at).await
+        self.inner.begin_trip(vehicle, started_at, told_at).await
     }
 }
 
