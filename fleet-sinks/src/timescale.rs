@@ -20,6 +20,7 @@ mod retention;
 mod rollup;
 mod session;
 mod sink;
+mod spans;
 mod sql;
 mod state;
 mod tls;

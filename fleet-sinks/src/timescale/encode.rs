@@ -80,10 +80,14 @@ impl<'a> Rows<'a> {
 
     /// Whether the row's time is one that a sample can have. Others are valid to PostgreSQL, and would
     /// make chunks in the year 290000.
+    pub(super) fn is_possible(&self, row: usize) -> bool {
+        (YEAR_2000..YEAR_2200).contains(&self.ts[row])
+    }
+
+    /// Why the row can't be stored, if its time is not [possible](Self::is_possible).
     pub(super) fn refused(&self, row: usize) -> Option<String> {
-        let ts = self.ts[row];
-        (!(YEAR_2000..YEAR_2200).contains(&ts))
-            .then(|| format!("ts {} is not between the years 2000 and 2200", time::display(ts)))
+        (!self.is_possible(row))
+            .then(|| format!("ts {} is not between the years 2000 and 2200", time::display(self.ts[row])))
     }
 
     /// Appends these rows, none of which may be [`refused`](Self::refused): ts, vehicle id, values,

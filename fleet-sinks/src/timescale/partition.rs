@@ -9,19 +9,39 @@ use tokio_postgres::Client;
 
 use super::connect::Connection;
 use super::migrate::LOCK;
+use super::spans::AT_ONCE;
 
-const DAY: Micros = 24 * 60 * MINUTE;
+pub(super) const DAY: Micros = 24 * 60 * MINUTE;
 
-/// Makes the partitions that are missing, in a transaction of its own; drop the connection after an
-/// error.
+/// Makes the partitions that are missing, a few in each transaction: others wait for a moment only, and
+/// after an error those before are there. Drop the connection after an error.
 pub(super) async fn make(connection: &Connection, days: impl IntoIterator<Item = i64> + Send) -> Result<()> {
     let days: Vec<i64> = days.into_iter().collect();
+    let client = connection.client();
     let made = async {
-        connection.client().batch_execute("begin").await?;
-        make_within(connection.client(), days).await?;
-        connection.client().batch_execute("commit").await
+        for some in days.chunks(AT_ONCE) {
+            client.batch_execute("begin").await?;
+            make_within(client, some.to_vec()).await?;
+            client.batch_execute("commit").await?;
+        }
+        Ok(())
     };
     made.await.map_err(connection.failed("make partitions"))
+}
+
+/// Those of these days, since 1970, that have no partition.
+pub(super) async fn missing(
+    client: &Client,
+    days: impl IntoIterator<Item = i64, IntoIter: Send> + Send,
+) -> std::result::Result<BTreeSet<i64>, tokio_postgres::Error> {
+    let days: Vec<i64> = days.into_iter().collect();
+    let names: Vec<String> = days.iter().copied().map(name).collect();
+    // `to_regclass` goes by what the connection remembers: after a wait for the lock it may be out of date.
+    let ask = "select day from unnest($1::bigint[], $2::text[]) d(day, name) where not exists ( \
+                 select from pg_class c where c.relname = d.name and c.relnamespace = ( \
+                   select relnamespace from pg_class where oid = 'telemetry'::regclass))";
+    let rows = client.query(ask, &[&days, &names]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Yesterday to so many days ahead, by the server's clock, in days since 1970.
@@ -46,12 +66,8 @@ pub(super) async fn make_within(
     days: impl IntoIterator<Item = i64, IntoIter: Send> + Send,
 ) -> std::result::Result<(), tokio_postgres::Error> {
     client.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    for day in days {
+    for day in missing(client, days).await? {
         let name = name(day);
-        let there = client.query_one("select to_regclass($1) is not null", &[&name]).await?;
-        if there.get(0) {
-            continue;
-        }
         let (from, to) = (time::display(day * DAY), time::display((day + 1) * DAY));
         // Attaching locks readers and writers out less than creating as a partition does.
         let statements = format!(

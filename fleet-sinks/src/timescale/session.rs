@@ -19,6 +19,7 @@ use super::encode::{self, Rows};
 use super::fault::{self, Verdict};
 use super::layout::{self, Later, Layout};
 use super::rollup::tables::TOUCH;
+use super::spans::{Lacking, Spans};
 use super::sql::{self, KeyOrder};
 use super::value::Time;
 use super::{layout::layout, partition};
@@ -29,6 +30,8 @@ const PIECE: usize = 1_024;
 pub(super) struct Session {
     connection: Connection,
     layout: Layout,
+    /// Of what is cut into partitions or chunks.
+    spans: Option<Spans>,
     schema: Schema,
     copy: Statement,
     /// Notes which minutes are touched, where roll-ups are made from such notes.
@@ -83,6 +86,7 @@ impl Session {
         let connection = connector.connect().await?;
         layout::require(&connection, schema, Later::Ignored).await?;
         let layout = layout(&connection).await?;
+        let spans = Spans::of(&connection, layout).await?;
         connection.unlimit_decompression().await?;
         let copy = sql::copy_into("telemetry", schema);
         let prepare = async |sql: &str| {
@@ -92,7 +96,7 @@ impl Session {
         let copy = prepare(&copy).await?;
         let touch = if layout.noted { Some(prepare(TOUCH).await?) } else { None };
         let (schema, buffer) = (schema.clone(), BytesMut::new());
-        Ok(Self { connection, layout, schema, copy, touch, staging: None, buffer })
+        Ok(Self { connection, layout, spans, schema, copy, touch, staging: None, buffer })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -106,6 +110,14 @@ impl Session {
     /// Whether a row may lack its partition.
     pub(super) fn partitioned(&self) -> bool {
         self.layout.partitioned
+    }
+
+    /// Which partitions or chunks the rows of a batch need that are not there.
+    pub(super) async fn lacking(&mut self, load: Load<'_>) -> Result<Lacking> {
+        match &mut self.spans {
+            Some(spans) => spans.lacking(&self.connection, load).await,
+            None => Ok(Lacking::default()),
+        }
     }
 
     /// Stores rows that are new, all or none.

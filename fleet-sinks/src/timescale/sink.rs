@@ -66,7 +66,16 @@ struct Task {
     from: usize,
     to: usize,
     merge: bool,
+    /// Whether they need partitions that are not there.
+    makes: bool,
     partitions_made: bool,
+}
+
+/// Rows that go in together: new ones, and those that may be there.
+#[derive(Debug, Clone, Default)]
+struct Piece {
+    new: Vec<u32>,
+    corrections: Vec<u32>,
 }
 
 impl TimescaleSink {
@@ -116,26 +125,43 @@ impl TimescaleSink {
         let ids = self.ids.resolve(session.connection(), &vehicles).await?;
         let load = Load { rows: &rows, vehicles: batch.vehicles(), ids: &ids };
 
+        let lacking = session.lacking(load).await?;
         let mut rejected = Vec::new();
-        let (mut order, mut corrections) = (Vec::with_capacity(rows.len()), Vec::new());
+        let mut pieces = vec![Piece::default(); lacking.pieces()];
+        pieces[0].new.reserve(rows.len());
         for (row, &correction) in (0_u32..).zip(batch.corrections()) {
-            match rows.refused(row as usize) {
-                Some(why) => rejected.push(reject(batch, &rows, &self.schema, row as usize, why)),
-                None if correction => corrections.push(row),
-                None => order.push(row),
+            let (vehicle, ts) = (rows.vehicle(row as usize), rows.ts(row as usize));
+            let piece = match rows.refused(row as usize) {
+                Some(why) => Err(why),
+                None => lacking.piece(vehicle, ts),
+            };
+            match piece {
+                Err(why) => rejected.push(reject(batch, &rows, &self.schema, row as usize, why)),
+                Ok(piece) if correction => pieces[piece].corrections.push(row),
+                Ok(piece) => pieces[piece].new.push(row),
             }
         }
-        sort(&mut order, load, session.key());
-        sort(&mut corrections, load, session.key());
-        let new = order.len();
-        order.append(&mut corrections);
 
-        let task = |from, to, merge| Task { from, to, merge, partitions_made: false };
-        let mut tasks = vec![task(new, order.len(), true), task(0, new, false)];
-        while let Some(task) = tasks.pop() {
+        let (mut order, mut tasks) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (n, Piece { mut new, mut corrections }) in pieces.into_iter().enumerate() {
+            for (merge, part) in [(false, &mut new), (true, &mut corrections)] {
+                sort(part, load, session.key());
+                let from = order.len();
+                order.append(part);
+                let makes = n > 0 && session.partitioned();
+                tasks.push(Task { from, to: order.len(), merge, makes, partitions_made: false });
+            }
+        }
+        // What needs nothing new comes first: it waits for nobody else's partitions.
+        tasks.reverse();
+        while let Some(mut task) = tasks.pop() {
             let part = &order[task.from..task.to];
             if part.is_empty() {
                 continue;
+            }
+            if std::mem::take(&mut task.makes) {
+                session.make_partitions(load, part).await?;
+                task.partitions_made = true;
             }
             match self.attempt(session, load, part, task.merge).await {
                 Ok(()) => {}

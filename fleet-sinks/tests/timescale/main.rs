@@ -11,6 +11,7 @@ mod faults;
 mod fixture;
 mod grafana;
 mod maintain;
+mod old_days;
 mod outages;
 mod pooler;
 mod reader;
