@@ -199,7 +199,7 @@ LOW_FUEL = """
           max(r.ts) as "last record"
         from fleet_last l
         join fleet_record r using (vehicle_id)
-        where l.is_on and l.fuel_level_pct < 50 and r.fuel_level_pct is not null
+        where l.fuel_level_pct < 50 and l.ts > now() - interval '10 minutes' and r.fuel_level_pct is not null
           and r.ts > now() - interval '10 minutes'
         group by l.vin
         having percentile_cont(0.5) within group (order by r.fuel_level_pct) < 10
@@ -235,13 +235,13 @@ def fleet():
              "saved every 30 s.", (12, 1, 4, 4),
              table("select extract(epoch from now() - max(ts))::float8 as age from fleet_last where is_on"),
              "s", AGE, decimals=0),
-        stat("Hot brakes", "Vehicles that are on with brake fluid above 130 °C.", (16, 1, 4, 4),
+        stat("Hot brakes", "Vehicles with brake fluid above 130 °C in the last ten minutes, whether they say that they are on or not.", (16, 1, 4, 4),
              table("""
                  select count(*) as vehicles
                  from fleet_last
-                 where is_on and brake_fluid_temp_c > 130 and ts > now() - interval '10 minutes'
+                 where brake_fluid_temp_c > 130 and ts > now() - interval '10 minutes'
              """), "short", [("green", None), ("orange", 1)]),
-        stat("Low fuel", "Vehicles that are on with a median of less than 10 % over ten minutes.",
+        stat("Low fuel", "Vehicles whose median over the last ten minutes is less than 10 %.",
              (20, 1, 4, 4), table(f"select count(*) as vehicles from (\n{LOW_FUEL}) low"), "short",
              [("green", None), ("orange", 1)]),
         geomap("Last positions", "The newest position of each vehicle with a record in the chosen time, the "
@@ -262,7 +262,7 @@ def fleet():
              table("""
                  select vin, brake_fluid_temp_c as temperature, ts as "last record"
                  from fleet_last
-                 where is_on and brake_fluid_temp_c > 130 and ts > now() - interval '10 minutes'
+                 where brake_fluid_temp_c > 130 and ts > now() - interval '10 minutes'
                  order by brake_fluid_temp_c desc
                  limit 100
              """), [vin(), override("temperature", unit="celsius", thresholds=thresholds(BRAKE), decimals=0,
