@@ -22,4 +22,5 @@ mod schemas;
 mod sensor_c;
 mod simulation;
 mod source;
+mod times;
 mod world;
