@@ -1,4 +1,5 @@
-//! The wall clock, read in one place.
+//! The wall clock, read in one place: for what publishes as vehicles do, for names and for people. What is
+//! bound, aligned or deleted goes by the server's clock ([`fleet_core::nats::ServerClock`]).
 
 use fleet_core::Micros;
 

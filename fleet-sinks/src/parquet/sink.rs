@@ -54,7 +54,7 @@ pub struct ParquetSink {
     days: Days,
     accepted: u64,
     files: u64,
-    clock: fn() -> Micros,
+    clock: Box<dyn Fn() -> Micros + Send + Sync>,
 }
 
 impl std::fmt::Debug for ParquetSink {
@@ -68,12 +68,17 @@ impl std::fmt::Debug for ParquetSink {
 }
 
 impl ParquetSink {
-    /// Opens an archive for records of this schema. `clock` says the time of storing, UTC. In a folder it
+    /// Opens an archive for records of this schema. `clock` says the time of storing, UTC, by which a reader
+    /// knows the newer of two values: best one that nobody sets back, such as the server's. In a folder it
     /// removes unfinished files of killed writers that are older than an hour.
     ///
     /// # Errors
     /// [`Configuration`](fleet_core::ErrorKind::Configuration), with the option's name and value.
-    pub fn new(options: ParquetOptions, schema: &Schema, clock: fn() -> Micros) -> Result<Self> {
+    pub fn new(
+        options: ParquetOptions,
+        schema: &Schema,
+        clock: impl Fn() -> Micros + Send + Sync + 'static,
+    ) -> Result<Self> {
         let fits = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if !(1..=128).contains(&options.worker.len()) || !options.worker.chars().all(fits) {
             let rule = "must be 1 to 128 of A-Z a-z 0-9 _ -";
@@ -81,7 +86,7 @@ impl ParquetSink {
         }
         let store = Store::open(&options.place, clock())?;
         let (schema, days) = (schema.clone(), Days::default());
-        Ok(Self { options, schema, store, days, accepted: 0, files: 0, clock })
+        Ok(Self { options, schema, store, days, accepted: 0, files: 0, clock: Box::new(clock) })
     }
 
     /// Asks, at the start, whether the archive is there and may be used.

@@ -36,7 +36,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let (nats, names) = (config.nats.options(), config.names());
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let Sinks { sink, required, cursors } = sinks(config, &connector).await?;
+    let clock = source.clock();
+    let stored_at = clock.clone();
+    let Sinks { sink, required, cursors } = sinks(config, &connector, move || stored_at.now()).await?;
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
@@ -48,7 +50,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     health.set(QUEUE, true);
 
     let upkeep = Upkeep::start(config);
-    let archive = tokio::spawn(super::archive::keep(config.clone()));
+    let archive = tokio::spawn(super::archive::keep(config.clone(), clock));
     let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
     let snapshot = move || {
         let optional = metrics::optional_sinks(&cursors);

@@ -2,10 +2,12 @@
 
 #[cfg(feature = "parquet")]
 use fleet_core::ErrorKind;
+use fleet_core::Micros;
 use fleet_core::error::Result;
 use fleet_core::sink::{Availability, Backoff, Cursor, DynSink, Retry, Sink};
 use fleet_sinks::timescale::{Connector, TimescaleSink};
 
+use crate::clock;
 #[cfg(feature = "parquet")]
 use crate::config::ArchivePlace;
 use crate::config::Config;
@@ -19,16 +21,20 @@ pub(super) struct Sinks {
     pub cursors: Vec<(&'static str, Cursor)>,
 }
 
-/// Makes the sinks.
+/// Makes the sinks; `clock` says the time of storing in an archive.
 ///
 /// # Errors
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) if the archive can't be used,
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) if it is away and must be waited for.
-pub(super) async fn sinks(config: &Config, connector: &Connector) -> Result<Sinks> {
+pub(super) async fn sinks(
+    config: &Config,
+    connector: &Connector,
+    clock: impl Fn() -> Micros + Send + Sync + 'static,
+) -> Result<Sinks> {
     let timescale = TimescaleSink::new(connector.clone(), &config.schema);
     let timescale = Retry::new(timescale, DATABASE, Backoff::default());
     let required = vec![(DATABASE, timescale.availability())];
-    match archive(config).await? {
+    match archive(config, clock).await? {
         None => Ok(Sinks { sink: Box::new(timescale), required, cursors: Vec::new() }),
         #[cfg(feature = "parquet")]
         Some((archive, limits)) => {
@@ -54,7 +60,7 @@ pub(super) async fn sinks(config: &Config, connector: &Connector) -> Result<Sink
 /// # Errors
 /// As [`sinks`].
 pub(super) async fn complete(config: &Config, database: impl Sink + 'static) -> Result<Box<dyn DynSink>> {
-    match archive(config).await? {
+    match archive(config, clock::now).await? {
         None => Ok(Box::new(database)),
         #[cfg(feature = "parquet")]
         Some((archive, _)) => Ok(Box::new(fleet_core::sink::Tee::new().required(database).required(archive))),
@@ -77,7 +83,10 @@ type Archive = (Retry<fleet_sinks::parquet::ParquetSink>, Option<fleet_core::sin
 type Archive = std::convert::Infallible;
 
 #[cfg(feature = "parquet")]
-async fn archive(config: &Config) -> Result<Option<Archive>> {
+async fn archive(
+    config: &Config,
+    clock: impl Fn() -> Micros + Send + Sync + 'static,
+) -> Result<Option<Archive>> {
     use fleet_core::sink::Limits;
     use fleet_sinks::parquet::{ParquetOptions, ParquetSink};
 
@@ -87,7 +96,7 @@ async fn archive(config: &Config) -> Result<Option<Archive>> {
         max_age: parquet.max_age,
         ..ParquetOptions::new(place(&parquet.place)?, &format!("cell-{}", config.cell))
     };
-    let sink = ParquetSink::new(options, &config.schema, crate::clock::now)?;
+    let sink = ParquetSink::new(options, &config.schema, clock)?;
     match sink.check().await {
         // It holds nothing back, not even the start.
         Err(error) if error.kind() == ErrorKind::Unavailable && !parquet.required => {
@@ -114,6 +123,6 @@ pub(super) fn place(configured: &ArchivePlace) -> Result<fleet_sinks::parquet::P
 
 #[cfg(not(feature = "parquet"))]
 #[allow(clippy::unused_async, reason = "the shape with the feature")]
-async fn archive(_: &Config) -> Result<Option<Archive>> {
+async fn archive(_: &Config, _: impl Fn() -> Micros) -> Result<Option<Archive>> {
     Ok(None)
 }
