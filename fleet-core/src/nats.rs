@@ -22,6 +22,7 @@ mod queue;
 mod reading;
 mod source;
 mod streams;
+mod watch;
 
 pub use access::Access;
 pub use auth::{Auth, Key};

@@ -25,7 +25,7 @@ use crate::lane::{Lane, Rows};
 use crate::message::{DeadLetter, Message, Refusal};
 use crate::sink::Sink;
 use crate::source::{Attach, Source, SourceEvent};
-use crate::time::Micros;
+use crate::time::{Micros, display, micros};
 
 /// Choices of a pipeline.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ pub struct Pipeline<S, B> {
     held: Vec<Option<Held>>,
     /// What becomes due when a batch is durable, oldest first.
     checkpoints: VecDeque<Checkpoint>,
-    /// Counter jumps within their grace.
+    /// Counter jumps within their grace, one a vehicle.
     gaps: VecDeque<(Instant, Slot, Micros)>,
     /// A save that the store has not confirmed.
     saving: Option<u64>,
@@ -170,12 +170,13 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// Takes an event, and the messages that are there already: the lane is quicker with many at once.
     fn on_events(&mut self, first: SourceEvent) -> Result<()> {
         let mut next = Some(first);
+        let instant = Instant::now();
         while let Some(event) = next.take() {
             let is_message = matches!(event, SourceEvent::Message(_));
             if !is_message {
                 self.hand_over();
             }
-            self.on_source(event);
+            self.on_source(event, instant);
             if is_message && self.group.len() < MAX_GROUP {
                 next = self.source.next().now_or_never().transpose()?;
             }
@@ -184,19 +185,36 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         Ok(())
     }
 
-    /// Gives the group to the lane.
+    /// Gives the group to the lane, and takes what it made of it: however much a vehicle sends, no more
+    /// than a group's letters and jumps are ever at hand.
     fn hand_over(&mut self) {
         self.lane.messages(&self.group);
         self.group.clear();
+        for letter in self.lane.take_letters() {
+            if letter.refusal == Refusal::Capacity {
+                let DeadLetter { vehicle, signal, detail, .. } = &letter;
+                tracing::warn!(%vehicle, signal, detail, "no room for a signal's samples");
+            }
+            self.tell_of_clock(&letter);
+            self.source.refuse(letter);
+        }
+        for (slot, from) in self.lane.take_gaps() {
+            let Some(held) = self.held_mut(slot) else { continue };
+            // The first jump's catch-up reaches up to then.
+            if !std::mem::replace(&mut held.jumped, true) {
+                self.gaps.push_back((Instant::now() + GRACE, slot, from));
+            }
+        }
     }
 
-    fn on_source(&mut self, event: SourceEvent) {
+    fn on_source(&mut self, event: SourceEvent, instant: Instant) {
         match event {
             SourceEvent::Message(message) => {
                 let Some(held) = self.held.get_mut(message.slot.index()).and_then(Option::as_mut) else {
                     return;
                 };
                 held.last_sign = held.last_sign.max(message.arrival);
+                held.heard = instant;
                 if self.behind {
                     held.miss(message.arrival);
                 } else {
@@ -210,6 +228,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                         continue;
                     };
                     held.last_sign = held.last_sign.max(now);
+                    held.heard = instant;
                     if held.missed.is_none() {
                         self.lane.caught_up(slot, now);
                     }
@@ -221,8 +240,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             SourceEvent::Gap { slot, wanted, found } => {
                 Counters::add(&self.counters.unreachable, 1);
                 if let Some(vehicle) = self.lane.name(slot) {
-                    let (wanted, found) = (crate::time::display(wanted), crate::time::display(found));
-                    tracing::error!(%vehicle, wanted, found, "the stream no longer holds what must be caught up");
+                    let (wanted, found) = (display(wanted), display(found));
+                    tracing::debug!(%vehicle, wanted, found, "the stream no longer holds what must be caught up");
                 }
             }
         }
@@ -269,7 +288,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     }
 
     fn on_bound(&mut self, bindings: &[Binding]) {
-        let now = self.source.now();
+        let (now, margin) = (self.source.now(), micros(self.options.resume_margin));
         Counters::add(&self.counters.bindings, bindings.len() as u64);
         let mut group = Vec::with_capacity(bindings.len());
         for binding in bindings {
@@ -280,9 +299,12 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             if self.held.len() <= slot.index() {
                 self.held.resize_with(slot.index() + 1, || None);
             }
-            self.held[slot.index()] = Some(Held::new(now));
+            self.held[slot.index()] = Some(Held::new(now, Instant::now()));
             let (vehicle, on_time) = (binding.vehicle.clone(), binding.on_time);
-            group.push(Attach { slot, vehicle, from: binding.start, on_time });
+            // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
+            let resumes = binding.start != on_time - self.lane.context();
+            let stored_at = resumes.then_some(binding.start.saturating_add(margin));
+            group.push(Attach { slot, vehicle, from: binding.start, on_time, stored_at });
         }
         self.source.attach(group);
     }
@@ -308,27 +330,19 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         if !self.behind {
             self.lane.tick(now);
         }
-        for letter in self.lane.take_letters() {
-            if letter.refusal == Refusal::Capacity {
-                let DeadLetter { vehicle, signal, detail, .. } = &letter;
-                tracing::warn!(%vehicle, signal, detail, "no room for a signal's samples");
-            }
-            self.tell_of_clock(&letter);
-            self.source.refuse(letter);
-        }
         let instant = Instant::now();
-        for (slot, from) in self.lane.take_gaps() {
-            self.gaps.push_back((instant + GRACE, slot, from));
-        }
         let mut due = Vec::new();
         while let Some((_, slot, from)) = self.gaps.pop_front_if(|(at, ..)| *at <= instant) {
-            due.push((slot, from));
+            if let Some(held) = self.held_mut(slot) {
+                held.jumped = false;
+                due.push((slot, from));
+            }
         }
         if !due.is_empty() {
             Counters::add(&self.counters.catch_ups, due.len() as u64);
             self.source.catch_up(&due);
         }
-        self.advance_phases(now, instant);
+        self.advance_phases(instant);
         self.counters.publish(self.lane.counters());
     }
 

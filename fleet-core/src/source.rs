@@ -21,6 +21,10 @@ pub struct Attach {
     /// When the `on` of its trip was stored (server time): an `off` stored later ends the trip, even
     /// if a newer `on` has followed it already.
     pub on_time: Micros,
+    /// When a message of the vehicle was stored at the latest, by the state that an earlier holder saved
+    /// (server time): where messages are kept only from a later time on, some are gone. `None` without
+    /// such a state.
+    pub stored_at: Option<Micros>,
 }
 
 /// What a source has to say.

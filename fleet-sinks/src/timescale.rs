@@ -36,6 +36,6 @@ pub use layout::{Edition, check};
 pub use maintain::{MaintainOptions, Maintained, maintain};
 pub use migrate::{SetupOptions, setup};
 pub use reader::{Fleet, Newest, TimescaleReader};
-pub use replace::{ReplacingSink, epochs};
+pub use replace::{ReplacingSink, epochs, known_since};
 pub use sink::{SinkCounters, TimescaleSink};
 pub use state::TimescaleStates;

@@ -20,13 +20,16 @@ pub struct NatsOptions {
     pub ca_file: Option<PathBuf>,
     /// How long the first connection may take.
     pub timeout: Duration,
-    /// Messages of one subscription that wait in the client at most; what comes beyond is dropped,
-    /// which the source notices on its live connection and catches up.
+    /// Messages of one subscription that wait in the client at most, of up to the server's `max_payload`
+    /// each; what comes beyond is dropped, which the source notices on its live connection and catches up.
     pub subscription_capacity: usize,
 }
 
-/// The client library's own choice.
-pub(super) const SUBSCRIPTION_CAPACITY: usize = 65_536;
+/// Enough for what a vehicle may send at once, and no more: nobody but the vehicle limits its rate.
+const SUBSCRIPTION_CAPACITY: usize = 1024;
+
+/// For pulls, which ask for no more than they take.
+pub(super) const PULL_CAPACITY: usize = 65_536;
 
 impl NatsOptions {
     /// A server without authentication, 10 s to reach it.

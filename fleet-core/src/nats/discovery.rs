@@ -10,7 +10,7 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt;
 
-use super::clock::local;
+use super::clock::{ServerClock, ask};
 use super::connect::{NatsOptions, connect};
 use super::payloads::{BindRequest, OnPayload, believed};
 use super::queue::{Enqueued, enqueue};
@@ -62,9 +62,14 @@ pub struct Discovery {
     max_age: Micros,
     counters: Arc<DiscoveryCounters>,
     reading: Arc<AtomicBool>,
-    /// Since when it has been reading without a break, this machine's clock.
+    /// Since when it has been reading without a break, server time.
     reading_since: Arc<AtomicI64>,
+    /// Observed whenever the reading begins, and every few seconds.
+    clock: ServerClock,
 }
+
+/// How often the server's clock is observed.
+const OBSERVE: Duration = Duration::from_secs(5);
 
 /// An `on` that was stored so long before it is read may have replaced one that nobody read.
 const LATE: Micros = 10 * SECOND;
@@ -90,7 +95,8 @@ impl Discovery {
             max_age: micros(max_age),
             counters: Arc::default(),
             reading: Arc::default(),
-            reading_since: Arc::new(AtomicI64::new(local())),
+            reading_since: Arc::default(),
+            clock: ServerClock::default(),
         })
     }
 
@@ -117,9 +123,11 @@ impl Discovery {
     ) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut strays = std::pin::pin!(self.watch_strays());
+        let mut clock = std::pin::pin!(self.keep_clock());
         loop {
             tokio::select! {
                 () = &mut stop => return Ok(()),
+                () = &mut clock => {}
                 error = &mut strays => return Err(error),
                 result = self.read(&beat) => {
                     self.reading.store(false, Ordering::Relaxed);
@@ -154,8 +162,26 @@ impl Discovery {
         Error::unavailable("the subscription to stray subjects ended")
     }
 
+    /// Never ready.
+    async fn keep_clock(&self) {
+        loop {
+            tokio::time::sleep(OBSERVE).await;
+            if let Err(error) = self.observe_clock().await {
+                tracing::debug!(%error, "the server's clock is not observed");
+            }
+        }
+    }
+
+    async fn observe_clock(&self) -> Result<()> {
+        let consumer = format!("CONSUMER.INFO.{}.{}", self.names.lifecycle_stream(), Names::DISCOVERY);
+        let (observed, _) = ask(&self.client, &consumer).await?;
+        self.clock.observe(observed);
+        Ok(())
+    }
+
     async fn read(&self, beat: &(impl Fn() + Send + Sync)) -> Result<()> {
         let consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+        self.observe_clock().await?;
         let messages = consumer
             .stream()
             .max_messages_per_batch(AT_ONCE * 4)
@@ -165,7 +191,7 @@ impl Discovery {
             .await
             .map_err(|e| Error::unavailable("no `on` signals").caused_by(e))?;
         self.reading.store(true, Ordering::Relaxed);
-        self.reading_since.store(local(), Ordering::Relaxed);
+        self.reading_since.store(self.clock.now(), Ordering::Relaxed);
         let mut handled = messages.map(|message| self.handle(message)).buffer_unordered(AT_ONCE);
         let mut ticker = tokio::time::interval(Duration::from_secs(1));
         loop {
@@ -198,7 +224,7 @@ impl Discovery {
             return ack(&message, AckKind::Term).await;
         };
         // A trip that ended before we came to read of it is still to be recorded, unless nothing is left of it.
-        let gone = local().saturating_sub(self.max_age);
+        let gone = self.clock.now().saturating_sub(self.max_age);
         if request.on_time < gone && self.is_over(&request).await? {
             DiscoveryCounters::add(&self.counters.off);
             return ack(&message, AckKind::Ack).await;
@@ -237,7 +263,7 @@ impl Discovery {
     /// Whether an earlier `on` of the same trip may have gone unread.
     fn gap(&self, stored: Micros) -> bool {
         let reading_since = self.reading_since.load(Ordering::Relaxed);
-        local() - stored > LATE || stored - reading_since < REPEATS
+        self.clock.now() - stored > LATE || stored - reading_since < REPEATS
     }
 
     /// How many `on` signals are stored and not dealt with.

@@ -8,14 +8,16 @@ use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use bytes::Bytes;
 
+use super::clock::ServerClock;
 use super::fence::fence;
 use super::reading::{Read, Reading};
 use super::streams::jetstream;
-use super::{Names, NatsOptions, connect, stored_at};
+use super::watch::look;
+use super::{Names, NatsOptions, connect};
 use crate::error::{Error, Result};
 use crate::ids::{SignalIndex, VehicleId};
 use crate::schema::Schema;
-use crate::time::Micros;
+use crate::time::{MINUTE, Micros};
 
 /// Up to so many vehicles the server filters; more are cheaper to sweep unfiltered (DESIGN section 5).
 const FILTER_UP_TO: usize = 15;
@@ -26,6 +28,7 @@ pub struct History {
     js: Context,
     names: Names,
     schema: Schema,
+    clock: ServerClock,
 }
 
 /// Where a sweep begins.
@@ -58,25 +61,33 @@ impl Told {
 }
 
 impl History {
-    /// Connects.
+    /// Connects, and asks the server for its time.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no telemetry stream.
     pub async fn connect(options: &NatsOptions, names: &Names, schema: &Schema) -> Result<Self> {
         let js = jetstream(&connect(options, "fleet-replay", |_| {}).await?);
-        Ok(Self { js, names: names.clone(), schema: schema.clone() })
+        let clock = ServerClock::default();
+        look(&js.client(), &names.telemetry_stream(), &clock).await?;
+        Ok(Self { js, names: names.clone(), schema: schema.clone(), clock })
     }
 
-    /// From when on the stream holds everything that was stored, server time; `None` if it has never
-    /// lost anything to age or size.
+    /// The server's time.
+    pub fn now(&self) -> Micros {
+        self.clock.now()
+    }
+
+    /// From when on the stream holds everything that was stored, server time; `None` if nothing is
+    /// missing. `known_since` is when the first vehicle was known: a stream that was made later is not the
+    /// first one, though it may have lost nothing itself.
     ///
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable), also where there is no such stream.
-    pub async fn begins(&self) -> Result<Option<Micros>> {
-        let stream = self.js.get_stream(self.names.telemetry_stream()).await;
-        let stream = stream.map_err(|e| Error::unavailable("no telemetry stream").caused_by(e))?;
-        let state = &stream.cached_info().state;
-        Ok((state.first_sequence > 1).then(|| stored_at(state.first_timestamp)))
+    pub async fn begins(&self, known_since: Option<Micros>) -> Result<Option<Micros>> {
+        let state = look(&self.js.client(), &self.names.telemetry_stream(), &self.clock).await?;
+        // Another server's clock has told it.
+        let anew = known_since.is_some_and(|since| since < state.created.saturating_sub(MINUTE));
+        Ok((state.first_sequence > 1 || anew).then(|| state.begins()))
     }
 
     /// Reads everything up to now, of these vehicles or, if there is none, of all.

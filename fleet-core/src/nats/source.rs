@@ -1,13 +1,16 @@
 //! The source on NATS: a core subscription per vehicle, and the stream to catch up.
 
 mod feed;
+mod looks;
 mod settle;
+mod subscription;
 mod sweep;
 mod tasks;
 mod vehicle;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -19,21 +22,24 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::feed::Passed;
+use self::looks::{Expected, Looks};
+use self::subscription::{Live, Taken};
 use self::sweep::{Found, Sweeper, Wanted};
-use self::tasks::{Expected, Live, TaskDone};
+use self::tasks::{Rounds, TaskDone};
 use self::vehicle::Attached;
 use super::clock::ServerClock;
-use super::connect::SUBSCRIPTION_CAPACITY;
+use super::connect::PULL_CAPACITY;
 use super::dead_letters::DeadLetters;
 use super::payloads::OnPayload;
 use super::streams::jetstream;
+use super::watch::{Owed, Watch};
 use super::{Names, NatsOptions, connect};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::message::{DeadLetter, Message, Refusal, Topic};
 use crate::schema::Schema;
 use crate::source::{Attach, Source, SourceEvent};
-use crate::time::{Micros, micros};
+use crate::time::{Micros, display, micros};
 
 /// Choices of a source.
 #[derive(Debug, Clone)]
@@ -42,7 +48,7 @@ pub struct SourceOptions {
     pub margin: Duration,
     /// Catch-up rounds start at most this often.
     pub round_interval: Duration,
-    /// Live messages of a vehicle that wait for its catch-up at most.
+    /// Live messages of a vehicle that wait for its catch-up at most; their payloads at most 64 KiB.
     pub buffer: usize,
     /// Catch up everything this often, against losses that nobody notices. `None`: only on a
     /// cluster, every 10 minutes.
@@ -71,8 +77,12 @@ pub struct SourceCounters {
     pub rounds: AtomicU64,
     /// Times that the connection was lost and made again.
     pub reconnects: AtomicU64,
-    /// Slow-consumer events.
+    /// Messages that found a vehicle's subscription full, and are caught up.
     pub slow: AtomicU64,
+    /// Live messages that found a vehicle's buffer full while it was caught up, and are read from the stream.
+    pub overflowed: AtomicU64,
+    /// How often the telemetry stream was made anew, or lost its end, under this source.
+    pub stream_losses: AtomicU64,
     /// Dead letters kept.
     pub dead_letters: AtomicU64,
     /// Dead letters that fell to the rate limit.
@@ -91,18 +101,24 @@ pub struct NatsSource {
     /// A connection of its own: the server answers direct gets inside the connection's read loop.
     side: Context,
     live: SelectAll<Abortable<Live>>,
+    subscription_capacity: usize,
     by_slot: HashMap<Slot, Attached>,
     by_token: HashMap<u64, Slot>,
     next_token: u64,
     tasks: JoinSet<TaskDone>,
+    looks: Looks,
     rounds: mpsc::UnboundedSender<Vec<Wanted>>,
-    found: mpsc::Receiver<Found>,
-    events: mpsc::UnboundedReceiver<Event>,
-    ready: std::collections::VecDeque<SourceEvent>,
+    rounds_alone: mpsc::UnboundedSender<Vec<Wanted>>,
+    found: mpsc::Receiver<(Rounds, Found)>,
+    /// The connection was lost since the last tick.
+    disconnected: Arc<AtomicBool>,
+    watch: Arc<Watch>,
+    ready: VecDeque<SourceEvent>,
     letters: DeadLetters,
     link: Link,
     ticker: tokio::time::Interval,
-    sweeper: tokio::task::AbortHandle,
+    /// The sweepers and the watch.
+    behind: [tokio::task::AbortHandle; 3],
 }
 
 /// What is known of the live connection, to tell since when messages may be missing.
@@ -122,35 +138,49 @@ impl std::fmt::Debug for NatsSource {
 }
 
 impl NatsSource {
-    /// Connects twice: once for live messages, once for what is read from the streams.
+    /// Connects twice: once for live messages, once for what is read from the streams; and asks the server
+    /// for its time.
     ///
     /// # Errors
-    /// As [`connect`].
+    /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no telemetry stream yet.
     pub async fn connect(
         nats: &NatsOptions,
         names: &Names,
         schema: &Schema,
         options: SourceOptions,
     ) -> Result<Self> {
-        let (event_sender, events) = mpsc::unbounded_channel();
-        let notify = move |event| drop(event_sender.send(event));
-        let client = connect(nats, &names.connection("live"), notify).await?;
-        let side = NatsOptions { subscription_capacity: SUBSCRIPTION_CAPACITY, ..nats.clone() };
-        let side = jetstream(&connect(&side, &names.connection("catch-up"), |_| {}).await?);
-        let clock = ServerClock::default();
-        let counters = Arc::new(SourceCounters::default());
-        let (rounds, requests) = mpsc::unbounded_channel();
-        let (found_sender, found) = mpsc::channel(16);
-        let sweeper = Sweeper {
-            js: side.clone(),
-            names: names.clone(),
-            schema: schema.clone(),
-            clock: clock.clone(),
-            counters: Arc::clone(&counters),
-            round_interval: options.round_interval,
-            requests,
-            found: found_sender,
+        let (counters, disconnected) =
+            (Arc::new(SourceCounters::default()), Arc::new(AtomicBool::new(false)));
+        let (told, lost) = (Arc::clone(&counters), Arc::clone(&disconnected));
+        let notify = move |event| match event {
+            Event::Disconnected => lost.store(true, Ordering::Relaxed),
+            Event::SlowConsumer(_) => SourceCounters::add(&told.slow, 1),
+            _ => {}
         };
+        let client = connect(nats, &names.connection("live"), notify).await?;
+        let side = NatsOptions { subscription_capacity: PULL_CAPACITY, ..nats.clone() };
+        let side = connect(&side, &names.connection("catch-up"), |_| {}).await?;
+        let watch = Arc::new(Watch::begin(side.clone(), names, Arc::clone(&counters)).await?);
+        let side = jetstream(&side);
+        let (found_sender, found) = mpsc::channel(FOUND);
+        let sweeper = |rounds: Rounds| {
+            let (wanted, requests) = mpsc::unbounded_channel();
+            let sweeper = Sweeper {
+                js: side.clone(),
+                names: names.clone(),
+                schema: schema.clone(),
+                watch: Arc::clone(&watch),
+                rounds,
+                counters: Arc::clone(&counters),
+                round_interval: options.round_interval,
+                requests,
+                found: found_sender.clone(),
+            };
+            (wanted, tokio::spawn(sweeper.run()).abort_handle())
+        };
+        let ((rounds, all), (rounds_alone, alone)) = (sweeper(Rounds::All), sweeper(Rounds::Alone));
+        let watching = tokio::spawn(Arc::clone(&watch).keep()).abort_handle();
+        let clock = watch.clock.clone();
         let now = clock.now();
         Ok(Self {
             names: names.clone(),
@@ -160,17 +190,21 @@ impl NatsSource {
             letters: DeadLetters::new(side.clone(), names.clone()),
             side,
             live: SelectAll::new(),
+            subscription_capacity: nats.subscription_capacity,
             by_slot: HashMap::new(),
             by_token: HashMap::new(),
             next_token: 0,
             tasks: JoinSet::new(),
+            looks: Looks::default(),
             rounds,
+            rounds_alone,
             found,
-            events,
-            ready: std::collections::VecDeque::new(),
+            disconnected,
+            watch,
+            ready: VecDeque::new(),
             link: Link { connects: 1, last_byte: now, last_audit: now, ..Link::default() },
             ticker: tokio::time::interval(Duration::from_millis(250)),
-            sweeper: tokio::spawn(sweeper.run()).abort_handle(),
+            behind: [all, alone, watching],
             clock,
             counters,
             client,
@@ -192,9 +226,14 @@ impl NatsSource {
     }
 
     /// A live message: to the heart, to its vehicle's buffer, or to the lifecycle check.
-    fn on_live(&mut self, token: u64, message: &async_nats::Message) {
+    fn on_live(&mut self, taken: &Taken) {
+        let Taken { token, message, lossy_since } = taken;
         SourceCounters::add(&self.counters.live, 1);
-        let Some(&slot) = self.by_token.get(&token) else { return };
+        let Some(&slot) = self.by_token.get(token) else { return };
+        if let Some(since) = lossy_since {
+            let from = self.clock.at(*since) - self.margin();
+            self.disturb_alone([(slot, from)]);
+        }
         let Some((_, last)) = self.names.parse(&message.subject) else { return };
         let arrival = self.clock.now();
         let topic = match last {
@@ -210,6 +249,8 @@ impl NatsSource {
         if let Some(message) = vehicle.feed.live(message, capacity) {
             vehicle.saw(&message);
             self.ready.push_back(SourceEvent::Message(message));
+        } else if vehicle.feed.is_broken() {
+            SourceCounters::add(&self.counters.overflowed, 1);
         }
     }
 
@@ -235,7 +276,7 @@ impl NatsSource {
             return;
         }
         let expected = if on { Expected::On } else { Expected::Off };
-        self.check_lifecycle(vec![slot], expected);
+        self.check_lifecycle([slot], expected);
     }
 
     fn refuse_message(&mut self, slot: Slot, message: &async_nats::Message) {
@@ -251,7 +292,7 @@ impl NatsSource {
         self.refuse(letter);
     }
 
-    fn on_found(&mut self, found: Found) {
+    fn on_found(&mut self, rounds: Rounds, found: Found) {
         match found {
             Found::Messages(messages) => {
                 SourceCounters::add(&self.counters.caught_up, messages.len() as u64);
@@ -265,11 +306,26 @@ impl NatsSource {
                 }
             }
             Found::Done(tokens) => self.on_passed(&tokens),
-            Found::Gap { token, wanted, found } => {
-                if let Some(&slot) = self.by_token.get(&token) {
-                    self.ready.push_back(SourceEvent::Gap { slot, wanted, found });
-                }
+            Found::Unfenced(wanted) => self.fence_for(rounds, wanted),
+            Found::Gaps { tokens, found } => self.on_gaps(&tokens, found),
+        }
+    }
+
+    /// The stream doesn't reach back to what must be caught up: told once a vehicle, in one line for all.
+    fn on_gaps(&mut self, tokens: &[(u64, Micros)], found: Micros) {
+        let (mut vehicles, mut earliest) = (0_u64, Micros::MAX);
+        for &(token, wanted) in tokens {
+            let Some(&slot) = self.by_token.get(&token) else { continue };
+            let Some(vehicle) = self.by_slot.get_mut(&slot) else { continue };
+            if !std::mem::replace(&mut vehicle.gap_told, true) {
+                vehicles += 1;
+                earliest = earliest.min(wanted);
+                self.ready.push_back(SourceEvent::Gap { slot, wanted, found });
             }
+        }
+        if vehicles > 0 {
+            let (wanted, found, cell) = (display(earliest), display(found), self.names.cell());
+            tracing::error!(%cell, vehicles, wanted, found, "data is gone: the telemetry stream begins later than what must be caught up; it was made anew or emptied, or max_age or max_bytes is too small for how long workers were away");
         }
     }
 
@@ -285,10 +341,10 @@ impl NatsSource {
                     waited.extend(messages);
                     live.push(slot);
                 }
-                Passed::Again(from) => again.push((*token, from)),
+                Passed::Again(from) => again.push((*token, from, Owed::Perhaps(from.max(vehicle.on_time)))),
             }
         }
-        self.fence_for(again);
+        self.fence_for(Rounds::Alone, again);
         if live.is_empty() {
             return;
         }
@@ -303,42 +359,40 @@ impl NatsSource {
     }
 
     /// Begins a catch-up of these from these times on, or extends the running one.
-    fn disturb(&mut self, slots: impl IntoIterator<Item = (Slot, Micros)>) {
+    fn disturb(&mut self, rounds: Rounds, slots: impl IntoIterator<Item = (Slot, Micros)>) {
+        let margin = self.margin();
         let mut fresh = Vec::new();
         for (slot, from) in slots {
             if let Some(vehicle) = self.by_slot.get_mut(&slot) {
                 // Nothing before the vehicle's own start was ever wanted.
                 let from = from.max(vehicle.from);
                 if vehicle.feed.disturb(from) {
-                    fresh.push((vehicle.token, from));
+                    let owed = Owed::Perhaps(from.saturating_add(margin).max(vehicle.on_time));
+                    fresh.push((vehicle.token, from, owed));
                 }
             }
         }
-        self.fence_for(fresh);
+        self.fence_for(rounds, fresh);
+    }
+
+    /// For what befell single vehicles, perhaps by their own doing.
+    fn disturb_alone(&mut self, slots: impl IntoIterator<Item = (Slot, Micros)>) {
+        self.disturb(Rounds::Alone, slots);
     }
 
     fn disturb_all(&mut self, from: Micros) {
         let all: Vec<_> = self.by_slot.keys().map(|slot| (*slot, from)).collect();
-        self.disturb(all);
-    }
-
-    fn on_event(&mut self, event: &Event) {
-        match event {
-            Event::Disconnected => {
-                self.link.down_since.get_or_insert(self.link.last_byte);
-                tracing::warn!("the connection to NATS is lost");
-            }
-            Event::SlowConsumer(_) => {
-                SourceCounters::add(&self.counters.slow, 1);
-                self.disturb_all(self.clock.now() - self.margin());
-            }
-            _ => {}
-        }
+        self.disturb(Rounds::All, all);
     }
 
     /// Looks at the connection: the counter of connections is the truth, events may be dropped.
     fn on_tick(&mut self) {
         use std::sync::atomic::Ordering::Relaxed;
+        self.start_later_looks();
+        if self.disconnected.swap(false, Relaxed) {
+            self.link.down_since.get_or_insert(self.link.last_byte);
+            tracing::warn!("the connection to NATS is lost");
+        }
         let statistics = self.client.statistics();
         let (connects, bytes) = (statistics.connects.load(Relaxed), statistics.in_bytes.load(Relaxed));
         let now = self.clock.now();
@@ -347,6 +401,8 @@ impl NatsSource {
             self.link.connects = connects;
             SourceCounters::add(&self.counters.reconnects, 1);
             tracing::info!("connected to NATS again, catching up");
+            // This machine may have slept.
+            self.watch.soon.notify_one();
             self.disturb_all(since - self.margin());
         }
         if bytes != self.link.bytes {
@@ -375,6 +431,9 @@ impl SourceCounters {
 /// Live messages that are taken from the subscriptions in one go.
 const DRAIN: usize = 256;
 
+/// Pieces of what sweeps find that wait.
+const FOUND: usize = 8;
+
 impl Source for NatsSource {
     async fn next(&mut self) -> Result<SourceEvent> {
         loop {
@@ -386,13 +445,12 @@ impl Source for NatsSource {
                     let done = done.map_err(|e| Error::internal("a task of the source ended").caused_by(e))?;
                     self.on_task(done);
                 }
-                Some(found) = self.found.recv() => self.on_found(found),
-                Some(event) = self.events.recv() => self.on_event(&event),
-                Some((token, message)) = self.live.next(), if !self.live.is_empty() => {
-                    self.on_live(token, &message);
+                Some((rounds, found)) = self.found.recv() => self.on_found(rounds, found),
+                Some(taken) = self.live.next(), if !self.live.is_empty() => {
+                    self.on_live(&taken);
                     for _ in 0..DRAIN {
-                        let Some(Some((token, message))) = self.live.next().now_or_never() else { break };
-                        self.on_live(token, &message);
+                        let Some(Some(taken)) = self.live.next().now_or_never() else { break };
+                        self.on_live(&taken);
                     }
                 }
                 _ = self.ticker.tick() => self.on_tick(),
@@ -435,7 +493,7 @@ impl Source for NatsSource {
 
     fn catch_up(&mut self, slots: &[(Slot, Micros)]) {
         let margin = self.margin();
-        self.disturb(slots.iter().map(|(slot, from)| (*slot, from - margin)));
+        self.disturb_alone(slots.iter().map(|(slot, from)| (*slot, from - margin)));
     }
 
     fn settle(&mut self, slot: Slot) {
@@ -456,12 +514,12 @@ impl Source for NatsSource {
 
 impl Drop for NatsSource {
     fn drop(&mut self) {
-        self.sweeper.abort();
+        self.behind.iter().for_each(tokio::task::AbortHandle::abort);
     }
 }
 
-/// A subscription's stream with its token, and the handle that ends it.
-fn live(token: u64, subscriber: async_nats::Subscriber) -> (Abortable<Live>, AbortHandle) {
+/// A subscription's stream, and the handle that ends it.
+fn abortable(subscription: Live) -> (Abortable<Live>, AbortHandle) {
     let (handle, registration) = AbortHandle::new_pair();
-    (Abortable::new(Live { token, subscriber }, registration), handle)
+    (Abortable::new(subscription, registration), handle)
 }

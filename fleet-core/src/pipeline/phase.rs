@@ -6,7 +6,7 @@ use super::Pipeline;
 use crate::bind::Binder;
 use crate::ids::Slot;
 use crate::source::Source;
-use crate::time::{Micros, micros};
+use crate::time::Micros;
 
 /// Where a vehicle is in its life with us.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,6 +30,10 @@ pub(super) struct Held {
     pub phase: Phase,
     /// Server time of the last message or `on`.
     pub last_sign: Micros,
+    /// When it was heard of last: no clock that is set makes it silent.
+    pub heard: Instant,
+    /// A frame's counter has jumped, and the grace runs.
+    pub jumped: bool,
     /// Messages since this server time were left to the stream.
     pub missed: Option<Micros>,
     /// Whether it was said that its clock is wrong.
@@ -37,8 +41,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(now: Micros) -> Self {
-        Self { phase: Phase::On, last_sign: now, missed: None, clock_told: false }
+    pub(super) fn new(now: Micros, heard: Instant) -> Self {
+        let (jumped, missed, clock_told) = (false, None, false);
+        Self { phase: Phase::On, last_sign: now, heard, jumped, missed, clock_told }
     }
 
     pub(super) fn miss(&mut self, arrival: Micros) {
@@ -84,14 +89,14 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     }
 
     /// Moves on every vehicle whose time has come.
-    pub(super) fn advance_phases(&mut self, now: Micros, instant: Instant) {
-        let idle = micros(self.options.idle_timeout);
+    pub(super) fn advance_phases(&mut self, instant: Instant) {
+        let idle = self.options.idle_timeout;
         let mut settle = Vec::new();
         for slot in self.lane.slots() {
             let patience = self.options.patience;
             let Some(held) = self.held_mut(slot) else { continue };
             match held.phase {
-                Phase::On if now - held.last_sign >= idle => {
+                Phase::On if instant - held.heard >= idle => {
                     let ended_at = held.last_sign;
                     held.phase = Phase::Settling { ended_at };
                     settle.push(slot);

@@ -198,7 +198,7 @@ impl Source for MemorySource {
     }
 
     fn attach(&mut self, group: Vec<Attach>) {
-        for Attach { slot, vehicle, from, on_time } in group {
+        for Attach { slot, vehicle, from, on_time, .. } in group {
             self.slots.insert(vehicle.clone(), slot);
             self.readers.insert(slot, Reader { vehicle, off: false, told: on_time });
             self.read_again(slot, from);

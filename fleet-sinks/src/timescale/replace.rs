@@ -28,6 +28,17 @@ pub async fn epochs(connector: &Connector, vehicles: &[VehicleId]) -> Result<Has
     Ok(epochs.collect())
 }
 
+/// When the first vehicle was claimed, by the database's clock; `None` if none ever was.
+///
+/// # Errors
+/// As [`epochs`].
+pub async fn known_since(connector: &Connector) -> Result<Option<Micros>> {
+    let connection = connector.connect().await?;
+    let select = "select (extract(epoch from min(first_seen)) * 1000000)::bigint from vehicle";
+    let found = connection.client().query_one(select, &[]).await;
+    Ok(found.map_err(connection.failed("look at the vehicles"))?.get(0))
+}
+
 /// A sink that replaces: for every vehicle of a batch, also one without a row in it, the rows of the
 /// batch are put in place of all that are stored within a span of time, in one transaction.
 ///

@@ -11,6 +11,7 @@ mod stores;
 use fleet_core::error::{Error, Result};
 use fleet_core::nats::{History, Letters};
 use fleet_core::time::display;
+use fleet_sinks::timescale::known_since;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use self::derive::{Deriver, ROOM};
@@ -39,12 +40,12 @@ pub async fn replay(config: &Config, args: &ReplayArgs) -> Result<()> {
 
 /// Derives the rows of a span of event time from the telemetry stream.
 async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
-    let now = crate::clock::now();
     let names = config.names();
+    let known_since = known_since(&super::connector(config)?).await?;
     let history = History::connect(&config.nats.options(), &names, &config.schema).await?;
     let bar = bar();
-    let deriver = Deriver::new(history, &config.schema, ROOM, bar.clone()).await?;
-    let latest = deriver.latest();
+    let deriver = Deriver::new(history, known_since, &config.schema, ROOM, bar.clone()).await?;
+    let (now, latest) = (deriver.now(), deriver.latest());
     let from = args.from.map_or(now, |from| from.before(now));
     let to = args.to.map_or(latest, |to| to.before(now));
     if from >= to {

@@ -106,7 +106,17 @@ pub fn source(counters: &SourceCounters) -> Vec<Metric> {
         counter("fleet_source_caught_up_total", "Messages read from the stream.", &c.caught_up),
         counter("fleet_source_rounds_total", "Catch-up rounds.", &c.rounds),
         counter("fleet_source_reconnects_total", "Times the connection was made again.", &c.reconnects),
-        counter("fleet_source_slow_total", "Slow-consumer events.", &c.slow),
+        counter("fleet_source_slow_total", "Messages that found a vehicle's subscription full.", &c.slow),
+        counter(
+            "fleet_source_overflowed_total",
+            "Live messages left to the stream while their vehicle was caught up.",
+            &c.overflowed,
+        ),
+        counter(
+            "fleet_source_stream_losses_total",
+            "Times the telemetry stream was made anew or lost its end.",
+            &c.stream_losses,
+        ),
         counter("fleet_source_dead_letters_total", "Dead letters kept.", &c.dead_letters),
         counter(
             "fleet_source_dead_letters_dropped_total",

@@ -11,6 +11,7 @@ use fleet_core::source::{Attach, Source, SourceEvent};
 use fleet_core::{CellId, Schema, VehicleId};
 use fleet_worker::clock::now;
 use fleet_worker::local::NatsServer;
+use futures_util::StreamExt;
 use tokio::time::{sleep, timeout};
 
 /// A source on a server of its own.
@@ -35,7 +36,8 @@ impl World {
 
     fn attach(&mut self, slot: Slot, name: &str) -> VehicleId {
         let (vehicle, from) = (VehicleId::new(name).unwrap(), now() - 10_000_000);
-        self.source.attach(vec![Attach { slot, vehicle: vehicle.clone(), from, on_time: from }]);
+        let attach = Attach { slot, vehicle: vehicle.clone(), from, on_time: from, stored_at: None };
+        self.source.attach(vec![attach]);
         vehicle
     }
 
@@ -43,6 +45,19 @@ impl World {
         let caught_up =
             async { while !matches!(self.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {} };
         assert!(timeout(Duration::from_secs(20), caught_up).await.is_ok(), "the catch-up did not end");
+    }
+
+    async fn last_sequence(&self) -> u64 {
+        let stream = self.js.get_stream(self.names.telemetry_stream()).await.unwrap();
+        stream.cached_info().state.last_sequence
+    }
+
+    /// How many fences are in the stream.
+    async fn fences(&self) -> usize {
+        let stream = self.js.get_stream(self.names.telemetry_stream()).await.unwrap();
+        let subjects = stream.info_with_subjects(self.names.fence()).await.unwrap();
+        let counts = subjects.map(|subject| subject.unwrap().1);
+        counts.collect::<Vec<_>>().await.into_iter().sum()
     }
 
     async fn publish(&self, vehicle: &VehicleId, n: u32) {
@@ -54,6 +69,8 @@ impl World {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_slow_consumer_did_not_take_is_caught_up() {
     let mut world = World::new(4, Duration::from_millis(200)).await;
+    world.attach(Slot(1), "QUIET");
+    world.until_caught_up().await;
     let vehicle = world.attach(Slot(0), "SLOW");
     world.until_caught_up().await;
 
@@ -65,9 +82,15 @@ async fn what_a_slow_consumer_did_not_take_is_caught_up() {
     let wanted: BTreeSet<Vec<u8>> = (0..200_u32).map(|n| n.to_le_bytes().to_vec()).collect();
     let mut found = BTreeSet::new();
     let all = async {
-        while found.len() < wanted.len() {
-            if let SourceEvent::Message(message) = world.source.next().await.unwrap() {
-                found.insert(message.payload.to_vec());
+        let mut caught_up = false;
+        while found.len() < wanted.len() || !caught_up {
+            match world.source.next().await.unwrap() {
+                SourceEvent::Message(message) => drop(found.insert(message.payload.to_vec())),
+                SourceEvent::CaughtUp(slots) => {
+                    assert_eq!(slots, [Slot(0)], "it is nobody else's loss");
+                    caught_up = true;
+                }
+                _ => {}
             }
         }
     };
@@ -110,4 +133,51 @@ async fn what_waited_for_the_end_of_a_catch_up_follows_it_in_order() {
     assert!(live.len() > 1 && live.is_sorted(), "{live:?}");
     let found: BTreeSet<u32> = stored.into_iter().chain(live).collect();
     assert_eq!(found, (1..=published).collect());
+}
+
+/// The stream is lost between a catch-up's fence and its round.
+async fn a_lost_fence(grown_again: bool) {
+    let mut world = World::new(1024, Duration::from_secs(2)).await;
+    let first = world.attach(Slot(0), "FIRST");
+    world.until_caught_up().await;
+    for n in 0..20 {
+        world.publish(&first, n).await;
+    }
+    world.attach(Slot(1), "SECOND");
+    // Its fence stands; its round begins two seconds after the other's.
+    let fenced = async {
+        while world.last_sequence().await < 22 {
+            let _ = timeout(Duration::from_millis(20), world.source.next()).await;
+        }
+    };
+    timeout(Duration::from_secs(20), fenced).await.unwrap();
+    world.js.delete_stream(world.names.telemetry_stream()).await.unwrap();
+    set_up(&world.js, &world.names, &Schema::default(), &StreamOptions::default()).await.unwrap();
+    if grown_again {
+        // Another message has the fence's sequence now, and more follow.
+        for n in 0..40 {
+            world.publish(&first, n).await;
+        }
+    }
+    let caught_up = async {
+        loop {
+            if let SourceEvent::CaughtUp(slots) = world.source.next().await.unwrap() {
+                return slots;
+            }
+        }
+    };
+    let slots = timeout(Duration::from_secs(30), caught_up).await;
+    assert_eq!(slots.expect("the catch-up does not end"), [Slot(1)]);
+    // Not by the message that stands there instead: a fence of its own was set in the new stream.
+    assert_eq!(world.fences().await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catch_up_whose_fence_is_gone_ends() {
+    a_lost_fence(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_catch_up_is_not_ended_by_what_has_its_fences_sequence_now() {
+    a_lost_fence(true).await;
 }

@@ -1,7 +1,12 @@
 //! One feed at a time: until its catch-up has passed the fence, a vehicle's live messages wait.
 
+use bytes::Bytes;
+
 use crate::message::Message;
 use crate::time::Micros;
+
+/// Bytes of one vehicle's live messages that wait at most.
+const MOST_BYTES: usize = 64 << 10;
 
 /// Which feed a vehicle is on. Knows no I/O.
 #[derive(Debug)]
@@ -11,6 +16,8 @@ pub(super) enum Feed {
     /// The stream is being read; live messages wait in the buffer.
     CatchingUp {
         buffer: Vec<Message>,
+        /// Of the buffer's payloads.
+        bytes: usize,
         /// Live messages were lost since the fence: read again, from there at the latest.
         broken: Option<Micros>,
     },
@@ -27,11 +34,16 @@ pub(super) enum Passed {
 
 impl Feed {
     pub(super) fn catching_up() -> Self {
-        Self::CatchingUp { buffer: Vec::new(), broken: None }
+        Self::CatchingUp { buffer: Vec::new(), bytes: 0, broken: None }
     }
 
     pub(super) fn is_live(&self) -> bool {
         matches!(self, Self::Live)
+    }
+
+    /// Whether live messages are left to the stream.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::CatchingUp { broken: Some(_), .. })
     }
 
     /// Shown in logs.
@@ -41,17 +53,19 @@ impl Feed {
 
     /// Takes a live message: gives it back if it may pass. A full buffer is dropped, and the
     /// catch-up will go on to a new fence.
-    pub(super) fn live(&mut self, message: Message, capacity: usize) -> Option<Message> {
+    pub(super) fn live(&mut self, mut message: Message, capacity: usize) -> Option<Message> {
         match self {
             Self::Live => Some(message),
-            Self::CatchingUp { buffer, broken } => {
-                if buffer.len() >= capacity {
+            Self::CatchingUp { buffer, bytes, broken } => {
+                if buffer.len() >= capacity || *bytes + message.payload.len() > MOST_BYTES {
                     let first = buffer.first().map_or(message.arrival, |m| m.arrival);
                     *broken = Some(broken.map_or(first, |b| b.min(first)));
-                    buffer.clear();
-                    buffer.shrink_to_fit();
+                    (*buffer, *bytes) = (Vec::new(), 0);
                 }
                 if broken.is_none() {
+                    // As it came it would hold on to all that was received with it.
+                    message.payload = Bytes::copy_from_slice(&message.payload);
+                    *bytes += message.payload.len();
                     buffer.push(message);
                 }
                 None
@@ -67,9 +81,9 @@ impl Feed {
                 *self = Self::catching_up();
                 true
             }
-            Self::CatchingUp { buffer, broken } => {
+            Self::CatchingUp { buffer, bytes, broken } => {
                 *broken = Some(broken.map_or(from, |b| b.min(from)));
-                buffer.clear();
+                (*buffer, *bytes) = (Vec::new(), 0);
                 false
             }
         }
@@ -79,7 +93,7 @@ impl Feed {
     pub(super) fn passed(&mut self) -> Passed {
         match std::mem::replace(self, Self::Live) {
             Self::Live => Passed::Live(Vec::new()),
-            Self::CatchingUp { buffer, broken: None } => Passed::Live(buffer),
+            Self::CatchingUp { buffer, broken: None, .. } => Passed::Live(buffer),
             Self::CatchingUp { broken: Some(from), .. } => {
                 *self = Self::catching_up();
                 Passed::Again(from)
@@ -90,8 +104,6 @@ impl Feed {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
     use crate::ids::{SignalIndex, Slot};
     use crate::message::Topic;
@@ -122,6 +134,17 @@ mod tests {
         assert!(feed.live(message(6), 2).is_none(), "a new catch-up is under way");
         let Passed::Live(waited) = feed.passed() else { panic!("not live") };
         assert_eq!(waited.len(), 1);
+    }
+
+    #[test]
+    fn few_large_messages_are_too_many_as_well() {
+        let mut feed = Feed::catching_up();
+        for t in 1..=5 {
+            let payload = Bytes::from(vec![0; MOST_BYTES / 4]);
+            assert!(feed.live(Message { payload, ..message(t) }, 256).is_none());
+        }
+        let Passed::Again(from) = feed.passed() else { panic!("all of it waited") };
+        assert_eq!(from, 1);
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Settling: before a vehicle is given back, its last stored messages are compared with the last
 //! ones seen.
 
-use std::time::Duration;
+use async_nats::jetstream::Context;
 
 use super::super::dead_letters::Fnv;
-use super::super::{lifecycle::last_stored, stored_at};
+use super::super::lifecycle::last_stored;
+use super::super::{Names, stored_at};
 use super::NatsSource;
-use super::tasks::TaskDone;
+use super::looks::Kind;
 use super::vehicle::Settling;
-use crate::ids::Slot;
+use crate::error::Result;
+use crate::ids::{Slot, VehicleId};
+use crate::schema::Schema;
 use crate::source::SourceEvent;
 use crate::time::Micros;
 
@@ -19,37 +22,52 @@ pub(super) struct Stored {
     at: Micros,
 }
 
+/// Reads the last stored message of each signal.
+///
+/// # Errors
+/// [`Unavailable`](crate::ErrorKind::Unavailable).
+pub(super) async fn compare(
+    js: &Context,
+    names: &Names,
+    schema: &Schema,
+    vehicle: &VehicleId,
+) -> Result<Vec<Option<Stored>>> {
+    let stream = names.telemetry_stream();
+    let mut stored = Vec::with_capacity(schema.signals().len());
+    for signal in schema.signals() {
+        let found = last_stored(js, &stream, names.subject(vehicle, &signal.name)).await?;
+        stored.push(found.map(|m| Stored { hash: Fnv::of(&m.payload), at: stored_at(m.time) }));
+    }
+    Ok(stored)
+}
+
 impl NatsSource {
     pub(super) fn start_settling(&mut self, slot: Slot) {
         let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
-        vehicle.settling = Settling::Comparing;
-        let (token, id) = (vehicle.token, vehicle.id.clone());
-        let (js, names, schema) = (self.side.clone(), self.names.clone(), self.schema.clone());
-        self.tasks.spawn(async move {
-            let stream = names.telemetry_stream();
-            let mut stored = Vec::with_capacity(schema.signals().len());
-            for signal in schema.signals() {
-                loop {
-                    match last_stored(&js, &stream, names.subject(&id, &signal.name)).await {
-                        Ok(found) => {
-                            stored.push(
-                                found.map(|m| Stored { hash: Fnv::of(&m.payload), at: stored_at(m.time) }),
-                            );
-                            break;
-                        }
-                        Err(error) => tracing::debug!(%error, vehicle = %id, "last message not read yet"),
-                    }
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-            }
-            TaskDone::Settle { token, stored }
-        });
+        let token = vehicle.token;
+        let comparing = matches!(vehicle.settling, Settling::Comparing { .. });
+        vehicle.settling = Settling::Comparing { again: comparing };
+        if !comparing {
+            self.look_at_signals(token);
+        }
     }
 
     /// Nothing is missing, or the stream is read from the last message seen of the signal that lacks.
-    pub(super) fn on_settle(&mut self, token: u64, stored: &[Option<Stored>]) {
+    pub(super) fn on_settle(&mut self, token: u64, found: Result<Vec<Option<Stored>>>) {
         let Some(&slot) = self.by_token.get(&token) else { return };
         let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
+        let stored = match found {
+            // What it found was stored before it was wanted for the last time.
+            Ok(_) if vehicle.settling == (Settling::Comparing { again: true }) => {
+                vehicle.settling = Settling::Comparing { again: false };
+                return self.look_at_signals(token);
+            }
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::debug!(%error, vehicle = %vehicle.id, "last messages not read yet");
+                return self.look_again(Kind::Signals, token);
+            }
+        };
         vehicle.settling = Settling::CatchingUp;
         let vehicle = &*vehicle;
         let missing = stored.iter().zip(vehicle.seen.iter()).filter_map(|(stored, seen)| {
@@ -63,7 +81,7 @@ impl NatsSource {
         match missing.min() {
             Some(from) => {
                 let from = from - self.margin();
-                self.disturb([(slot, from)]);
+                self.disturb_alone([(slot, from)]);
             }
             None if vehicle.feed.is_live() => self.finish_settling(slot),
             // A catch-up is under way; its end settles.

@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use bytes::Bytes;
 use futures_util::StreamExt;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::super::clock::ServerClock;
 use super::super::fence::Fence;
+use super::super::watch::{Owed, StreamState, Watch};
 use super::super::{Names, stored_at};
 use super::SourceCounters;
+use super::tasks::Rounds;
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
 use crate::message::Topic;
@@ -29,6 +31,8 @@ pub(super) struct Wanted {
     pub vehicle: VehicleId,
     /// What was stored from this server time on.
     pub from: Micros,
+    /// What of that the stream must hold.
+    pub owed: Owed,
     /// Up to this fence.
     pub to: Fence,
 }
@@ -37,28 +41,41 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) enum Found {
     /// Messages in stored order.
-    Messages(Vec<(u64, Topic, bytes::Bytes, Micros)>),
+    Messages(Vec<(u64, Topic, Bytes, Micros)>),
     /// These have passed their fences.
     Done(Vec<u64>),
-    /// The stream begins later than this was wanted from.
-    Gap { token: u64, wanted: Micros, found: Micros },
+    /// The fences of these are gone, with the stream's end or the whole stream: they need others.
+    Unfenced(Vec<(u64, Micros, Owed)>),
+    /// The stream begins at `found`, later than what these are owed.
+    Gaps { tokens: Vec<(u64, Micros)>, found: Micros },
 }
 
 /// Below this many vehicles the server filters more cheaply than we sweep.
 const FILTER_UP_TO: usize = 15;
 
-/// How many messages go to the source at once.
+/// How many messages go to the source at once …
 const PIECE: usize = 512;
+
+/// … and how many bytes of payload.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// How long a sweep waits for the next message that must be there …
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// … and at the end of what the server has for it, which is no end where a replica is behind.
+const END: Duration = Duration::from_secs(2);
 
 pub(super) struct Sweeper {
     pub js: Context,
     pub names: Names,
     pub schema: Schema,
-    pub clock: ServerClock,
+    pub watch: Arc<Watch>,
+    /// For what it finds: whose rounds these are.
+    pub rounds: Rounds,
     pub counters: Arc<SourceCounters>,
     pub round_interval: Duration,
     pub requests: mpsc::UnboundedReceiver<Vec<Wanted>>,
-    pub found: mpsc::Sender<Found>,
+    pub found: mpsc::Sender<(Rounds, Found)>,
 }
 
 impl Sweeper {
@@ -78,7 +95,7 @@ impl Sweeper {
                 waiting.extend(more);
             }
             not_before = Instant::now() + self.round_interval;
-            match self.round(&waiting).await {
+            match self.round(&mut waiting).await {
                 Ok(()) => waiting.clear(),
                 Err(error) => {
                     if self.found.is_closed() {
@@ -91,10 +108,14 @@ impl Sweeper {
         }
     }
 
-    async fn round(&self, waiting: &[Wanted]) -> Result<()> {
+    async fn round(&self, waiting: &mut Vec<Wanted>) -> Result<()> {
+        let state = self.watch.look().await?;
+        self.report_gaps(waiting, &state).await?;
+        let fenced = |w: &mut Wanted| w.to.sequence <= state.last_sequence;
+        let (unfenced, waiting) = (waiting.extract_if(.., |w| !fenced(w)).collect::<Vec<_>>(), &*waiting);
+        self.unfenced(unfenced.iter()).await?;
         let Some(from) = waiting.iter().map(|w| w.from).min() else { return Ok(()) };
         let Some(to) = waiting.iter().map(|w| w.to.sequence).max() else { return Ok(()) };
-        self.report_gaps(waiting).await?;
         let filter_subjects = self.filter(waiting);
         let start = async_nats::datetime::from_nanos(i128::from(from.max(0)) * 1_000)
             .map_err(|e| Error::internal("a start time out of range").caused_by(e))?;
@@ -109,28 +130,33 @@ impl Sweeper {
             .create_consumer_on_stream(config, stream.as_str())
             .await
             .map_err(|e| unavailable("no consumer for a catch-up", e))?;
+        let mut pending = consumer.cached_info().num_pending;
         let mut messages =
             consumer.messages().await.map_err(|e| unavailable("no messages for a catch-up", e))?;
         let mut round = Round::new(self, waiting);
         loop {
-            let next = timeout(Duration::from_secs(15), messages.next()).await;
-            let message = match next {
+            let silence = if pending == 0 { END } else { SILENCE };
+            let message = match timeout(silence, messages.next()).await {
                 Ok(Some(Ok(message))) => message,
                 Ok(Some(Err(error))) => return Err(unavailable("a catch-up broke off", error)),
+                // What had the last fence's sequence is no fence of ours, or not there.
+                Err(_) if pending == 0 => break,
                 Ok(None) | Err(_) => return Err(Error::unavailable("a catch-up ended before its fence")),
             };
             let (sequence, stored) = {
                 let info = message
                     .info()
                     .map_err(|e| Error::internal("a stored message without its place").caused_by(e))?;
+                pending = info.pending;
                 (info.stream_sequence, stored_at(info.published))
             };
             round.take(sequence, stored, &message.message).await?;
             if sequence >= to {
-                self.counters.rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                return round.finish().await;
+                break;
             }
         }
+        self.counters.rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        round.finish().await
     }
 
     /// A few vehicles are filtered by the server; more are cheaper to sweep unfiltered.
@@ -150,36 +176,44 @@ impl Sweeper {
         subjects
     }
 
-    async fn report_gaps(&self, waiting: &[Wanted]) -> Result<()> {
-        let stream = self
-            .js
-            .get_stream(self.names.telemetry_stream())
-            .await
-            .map_err(|e| unavailable("no telemetry stream", e))?;
-        let state = &stream.cached_info().state;
-        if state.first_sequence <= 1 {
+    async fn report_gaps(&self, waiting: &[Wanted], state: &StreamState) -> Result<()> {
+        let gaps = waiting.iter().filter(|w| state.gap(w.owed).is_some());
+        let tokens: Vec<_> = gaps.map(|w| (w.token, w.from)).collect();
+        if tokens.is_empty() {
             return Ok(());
         }
-        let found = stored_at(state.first_timestamp);
-        for wanted in waiting.iter().filter(|w| w.from < found) {
-            self.send(Found::Gap { token: wanted.token, wanted: wanted.from, found }).await?;
+        self.send(Found::Gaps { tokens, found: state.begins() }).await
+    }
+
+    async fn unfenced(&self, lost: impl Iterator<Item = &Wanted> + Send) -> Result<()> {
+        let lost: Vec<_> = lost.map(|w| (w.token, w.from, w.owed)).collect();
+        if lost.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        tracing::warn!(
+            vehicles = lost.len(),
+            "the end of a catch-up is no longer in the stream, setting another"
+        );
+        self.send(Found::Unfenced(lost)).await
     }
 
     async fn send(&self, found: Found) -> Result<()> {
-        self.found.send(found).await.map_err(|_| Error::unavailable("the source is gone"))
+        let sent = self.found.send((self.rounds, found)).await;
+        sent.map_err(|_| Error::unavailable("the source is gone"))
     }
 }
 
 /// One pass over the tail.
 struct Round<'a> {
     sweeper: &'a Sweeper,
-    /// By vehicle: token, from, fence. A vehicle may wait twice, detached and attached again.
+    /// A vehicle may wait twice, detached and attached again.
     by_vehicle: HashMap<&'a str, Vec<&'a Wanted>>,
-    /// Fences, the last one first.
-    fences: Vec<(u64, u64)>,
-    piece: Vec<(u64, Topic, bytes::Bytes, Micros)>,
+    /// By their fences, the last one first.
+    fences: Vec<&'a Wanted>,
+    /// Sequences of fences that were seen where they must be.
+    seen: HashSet<u64>,
+    piece: Vec<(u64, Topic, Bytes, Micros)>,
+    bytes: usize,
 }
 
 impl<'a> Round<'a> {
@@ -188,9 +222,9 @@ impl<'a> Round<'a> {
         for wanted in waiting {
             by_vehicle.entry(wanted.vehicle.as_str()).or_default().push(wanted);
         }
-        let mut fences: Vec<_> = waiting.iter().map(|w| (w.to.sequence, w.token)).collect();
-        fences.sort_unstable_by(|a, b| b.cmp(a));
-        Self { sweeper, by_vehicle, fences, piece: Vec::new() }
+        let mut fences: Vec<_> = waiting.iter().collect();
+        fences.sort_unstable_by_key(|w| std::cmp::Reverse((w.to.sequence, w.token)));
+        Self { sweeper, by_vehicle, fences, seen: HashSet::new(), piece: Vec::new(), bytes: 0 }
     }
 
     async fn take(&mut self, sequence: u64, stored: Micros, message: &async_nats::Message) -> Result<()> {
@@ -199,38 +233,48 @@ impl<'a> Round<'a> {
                 (self.by_vehicle.get(vehicle), self.sweeper.schema.find(last))
             {
                 for w in wanted.iter().filter(|w| stored >= w.from && sequence <= w.to.sequence) {
-                    self.piece.push((w.token, Topic::Signal(signal), message.payload.clone(), stored));
+                    // As it came it would hold on to all that was received with it.
+                    let payload = Bytes::copy_from_slice(&message.payload);
+                    self.bytes += payload.len();
+                    self.piece.push((w.token, Topic::Signal(signal), payload, stored));
                 }
             }
-        } else if let Some(fence) = self.own_fence(sequence) {
-            self.sweeper.clock.observe(fence.before, fence.after, stored);
+        } else if self.is_fence(sequence, &message.payload) {
+            self.seen.insert(sequence);
         }
-        if self.piece.len() >= PIECE {
-            let piece = std::mem::take(&mut self.piece);
-            self.sweeper.send(Found::Messages(piece)).await?;
+        if self.piece.len() >= PIECE || self.bytes >= PIECE_BYTES {
+            self.send_piece().await?;
         }
-        if self.fences.last().is_some_and(|(fence, _)| *fence <= sequence) {
+        if self.fences.last().is_some_and(|w| w.to.sequence <= sequence) {
             self.pass(sequence).await?;
         }
         Ok(())
     }
 
-    fn own_fence(&self, sequence: u64) -> Option<Fence> {
-        self.by_vehicle.values().flatten().map(|w| w.to).find(|f| f.sequence == sequence)
+    fn is_fence(&self, sequence: u64, payload: &[u8]) -> bool {
+        let next = self.fences.iter().rev().take_while(|w| w.to.sequence <= sequence);
+        next.into_iter().any(|w| w.to.is(sequence, payload))
     }
 
-    /// Tells which vehicles have passed their fences, after all that they were owed.
+    async fn send_piece(&mut self) -> Result<()> {
+        self.bytes = 0;
+        if self.piece.is_empty() {
+            return Ok(());
+        }
+        self.sweeper.send(Found::Messages(std::mem::take(&mut self.piece))).await
+    }
+
+    /// Tells which vehicles have passed their fences, after all that they were owed, and which would have
+    /// but for their fences, which are not there.
     async fn pass(&mut self, sequence: u64) -> Result<()> {
-        if !self.piece.is_empty() {
-            let piece = std::mem::take(&mut self.piece);
-            self.sweeper.send(Found::Messages(piece)).await?;
+        self.send_piece().await?;
+        let (mut done, mut lost) = (Vec::new(), Vec::new());
+        while let Some(wanted) = self.fences.pop_if(|w| w.to.sequence <= sequence) {
+            tracing::trace!(fence = wanted.to.sequence, token = wanted.token, "passed");
+            if self.seen.contains(&wanted.to.sequence) { done.push(wanted.token) } else { lost.push(wanted) }
         }
-        let mut done = Vec::new();
-        while let Some((fence, token)) = self.fences.pop_if(|(fence, _)| *fence <= sequence) {
-            tracing::trace!(fence, token, "passed");
-            done.push(token);
-        }
-        self.sweeper.send(Found::Done(done)).await
+        self.sweeper.unfenced(lost.into_iter()).await?;
+        if done.is_empty() { Ok(()) } else { self.sweeper.send(Found::Done(done)).await }
     }
 
     async fn finish(mut self) -> Result<()> {

@@ -1,71 +1,37 @@
-//! What the source does behind: subscribing, fences, lifecycle checks.
-
-use std::pin::Pin;
-use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
-
-use async_nats::Subscriber;
-use futures_util::StreamExt;
-use futures_util::stream::{self, Stream};
+//! What the source does behind: subscribing, fences, and what came of it.
 
 use super::super::fence::{Fence, fence};
-use super::super::lifecycle::{self, Lifecycle};
+use super::super::lifecycle::Lifecycle;
+use super::super::watch::Owed;
 use super::settle::Stored;
+use super::subscription::Live;
 use super::sweep::Wanted;
-use super::{NatsSource, live};
-use crate::ids::{Slot, VehicleId};
+use super::{NatsSource, abortable};
+use crate::error::Result;
 use crate::source::SourceEvent;
 use crate::time::Micros;
-
-/// How many direct gets are under way at once.
-pub(super) const DIRECT_GETS: usize = 64;
-
-/// A subscription that says whose it is.
-#[derive(Debug)]
-pub(super) struct Live {
-    pub token: u64,
-    pub subscriber: Subscriber,
-}
-
-impl Stream for Live {
-    type Item = (u64, async_nats::Message);
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Option<Self::Item>> {
-        let token = self.token;
-        self.subscriber.poll_next_unpin(cx).map(|next| next.map(|message| (token, message)))
-    }
-}
-
-/// What was just heard live; its storing may be still under way, so that a check waits a little.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Expected {
-    On,
-    Off,
-    /// Nothing was heard: what is stored is stored.
-    Either,
-}
-
-impl Expected {
-    fn is_met(self, found: &Lifecycle) -> bool {
-        match self {
-            Self::On => found.on_still().is_some(),
-            Self::Off => found.off_for_good().is_some(),
-            Self::Either => true,
-        }
-    }
-}
 
 /// What a task brings back.
 #[derive(Debug)]
 pub(super) enum TaskDone {
     /// Subscriptions that were made before the fence, and how often the connection had been made.
-    Subscribed { subscribers: Vec<(u64, Subscriber)>, fence: Fence, connects: u64 },
-    /// A fence for these, with the time from which each must be read.
-    Fenced { tokens: Vec<(u64, Micros)>, fence: Fence },
-    /// What is stored of these vehicles' lives.
-    Lifecycle(Vec<(u64, Lifecycle)>),
+    Subscribed { subscriptions: Vec<Live>, fence: Fence, connects: u64 },
+    /// A fence for these.
+    Fenced { round: Rounds, wanted: Vec<(u64, Micros, Owed)>, fence: Fence },
+    /// What is stored of a vehicle's life.
+    Lifecycle { token: u64, found: Result<Lifecycle> },
     /// A vehicle's last stored message of each signal.
-    Settle { token: u64, stored: Vec<Option<Stored>> },
+    Signals { token: u64, found: Result<Vec<Option<Stored>>> },
+}
+
+/// Whose rounds a vehicle is caught up in. They run side by side, so that a vehicle which has to be caught
+/// up again and again, because it sends more than it may, does not make others wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rounds {
+    /// Those of vehicles that are new here, and of all after a connection was lost.
+    All,
+    /// Those of single vehicles with losses of their own.
+    Alone,
 }
 
 impl NatsSource {
@@ -73,110 +39,89 @@ impl NatsSource {
     /// what comes after is delivered live.
     pub(super) fn subscribe(&mut self, joining: Vec<(u64, String)>) {
         let (client, js, names) = (self.client.clone(), self.js.clone(), self.names.clone());
+        let capacity = self.subscription_capacity;
         self.tasks.spawn(async move {
             let connects = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
-            let mut subscribers = Vec::with_capacity(joining.len());
+            let mut subscriptions = Vec::with_capacity(joining.len());
             for (token, subject) in joining {
-                match client.subscribe(subject).await {
-                    Ok(subscriber) => subscribers.push((token, subscriber)),
+                match Live::subscribe(&client, token, subject, capacity).await {
+                    Ok(subscription) => subscriptions.push(subscription),
                     // Only a closed client refuses, and then everything ends.
                     Err(error) => tracing::error!(%error, "no subscription"),
                 }
             }
             let fence = fence(&js, &names).await;
-            TaskDone::Subscribed { subscribers, fence, connects }
+            TaskDone::Subscribed { subscriptions, fence, connects }
         });
     }
 
     /// Sets a fence for vehicles that must be read from a time on.
-    pub(super) fn fence_for(&mut self, tokens: Vec<(u64, Micros)>) {
-        if tokens.is_empty() {
+    pub(super) fn fence_for(&mut self, round: Rounds, wanted: Vec<(u64, Micros, Owed)>) {
+        if wanted.is_empty() {
             return;
         }
         let (js, names) = (self.js.clone(), self.names.clone());
         self.tasks.spawn(async move {
             let fence = fence(&js, &names).await;
-            TaskDone::Fenced { tokens, fence }
-        });
-    }
-
-    /// Reads what is stored of these vehicles' lives.
-    pub(super) fn check_lifecycle(&mut self, slots: Vec<Slot>, expected: Expected) {
-        let vehicles: Vec<(u64, VehicleId)> = slots
-            .iter()
-            .filter_map(|slot| self.by_slot.get(slot))
-            .map(|vehicle| (vehicle.token, vehicle.id.clone()))
-            .collect();
-        if vehicles.is_empty() {
-            return;
-        }
-        let (js, names) = (self.side.clone(), self.names.clone());
-        self.tasks.spawn(async move {
-            let reads = vehicles.into_iter().map(|(token, vehicle)| {
-                let (js, names) = (&js, &names);
-                async move {
-                    let mut looked = 0;
-                    loop {
-                        match lifecycle::read(js, names, &vehicle).await {
-                            Ok(found) if expected.is_met(&found) || looked >= 10 => return (token, found),
-                            Ok(_) => looked += 1,
-                            Err(error) => tracing::debug!(%error, %vehicle, "lifecycle not read yet"),
-                        }
-                        tokio::time::sleep(Duration::from_millis(200)).await;
-                    }
-                }
-            });
-            TaskDone::Lifecycle(stream::iter(reads).buffer_unordered(DIRECT_GETS).collect().await)
+            TaskDone::Fenced { round, wanted, fence }
         });
     }
 
     pub(super) fn on_task(&mut self, done: TaskDone) {
         match done {
-            TaskDone::Subscribed { subscribers, fence, connects } => {
-                self.on_subscribed(subscribers, fence, connects);
+            TaskDone::Subscribed { subscriptions, fence, connects } => {
+                self.on_subscribed(subscriptions, fence, connects);
             }
-            TaskDone::Fenced { tokens, fence } => {
-                let wanted = tokens.into_iter().filter_map(|(token, from)| self.wanted(token, from, fence));
+            TaskDone::Fenced { round, wanted, fence } => {
+                let wanted = wanted.into_iter();
+                let wanted = wanted.filter_map(|(token, from, owed)| self.wanted(token, from, owed, fence));
                 let wanted: Vec<_> = wanted.collect();
+                let rounds = match round {
+                    Rounds::All => &self.rounds,
+                    Rounds::Alone => &self.rounds_alone,
+                };
                 // The receiver lives as long as the source.
-                let _ = self.rounds.send(wanted);
+                let _ = rounds.send(wanted);
             }
-            TaskDone::Lifecycle(lives) => {
-                for (token, life) in lives {
-                    self.on_life(token, &life);
-                }
+            TaskDone::Lifecycle { token, found } => {
+                self.on_lifecycle_read(token, found);
+                self.look_ended();
             }
-            TaskDone::Settle { token, stored } => self.on_settle(token, &stored),
+            TaskDone::Signals { token, found } => {
+                self.on_settle(token, found);
+                self.look_ended();
+            }
         }
     }
 
-    fn on_subscribed(&mut self, subscribers: Vec<(u64, Subscriber)>, fence: Fence, connects: u64) {
+    fn on_subscribed(&mut self, subscriptions: Vec<Live>, fence: Fence, connects: u64) {
         let now = self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
-        let mut wanted = Vec::with_capacity(subscribers.len());
-        for (token, subscriber) in subscribers {
+        let mut wanted = Vec::with_capacity(subscriptions.len());
+        for subscription in subscriptions {
+            let token = subscription.token();
             let Some(slot) = self.by_token.get(&token) else { continue };
             let Some(vehicle) = self.by_slot.get_mut(slot) else { continue };
-            let (stream, handle) = live(token, subscriber);
+            let (stream, handle) = abortable(subscription);
             vehicle.subscription = Some(handle);
             self.live.push(stream);
             if now != connects {
                 // The connection was made anew meanwhile: what came between is only in the stream.
                 vehicle.feed.disturb(vehicle.from);
             }
-            let from = vehicle.from;
-            wanted.extend(self.wanted(token, from, fence));
+            let (from, owed) = (vehicle.from, vehicle.owed);
+            wanted.extend(self.wanted(token, from, owed, fence));
         }
         let _ = self.rounds.send(wanted);
     }
 
-    fn wanted(&self, token: u64, from: Micros, to: Fence) -> Option<Wanted> {
+    fn wanted(&self, token: u64, from: Micros, owed: Owed, to: Fence) -> Option<Wanted> {
         let vehicle = self.by_slot.get(self.by_token.get(&token)?)?;
         tracing::trace!(vehicle = %vehicle.id, feed = vehicle.feed.name(), from, fence = to.sequence, "wanted");
-        Some(Wanted { token, vehicle: vehicle.id.clone(), from, to })
+        Some(Wanted { token, vehicle: vehicle.id.clone(), from, owed, to })
     }
 
     /// Tells the caller when the stored state has changed.
-    fn on_life(&mut self, token: u64, life: &Lifecycle) {
+    pub(super) fn on_life(&mut self, token: u64, life: &Lifecycle) {
         let Some(&slot) = self.by_token.get(&token) else { return };
         let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
         let known = vehicle.off;

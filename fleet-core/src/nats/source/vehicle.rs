@@ -3,7 +3,9 @@
 use futures_util::stream::AbortHandle;
 
 use super::super::dead_letters::Fnv;
+use super::super::watch::Owed;
 use super::feed::Feed;
+use super::looks::LifeLook;
 use crate::ids::VehicleId;
 use crate::message::{Message, Topic};
 use crate::source::Attach;
@@ -13,8 +15,10 @@ use crate::time::Micros;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settling {
     No,
-    /// The last stored messages are being read.
-    Comparing,
+    /// The last stored messages are being read; once more, if it was wanted again meanwhile.
+    Comparing {
+        again: bool,
+    },
     /// Something was missing, or a catch-up was under way: its end settles.
     CatchingUp,
 }
@@ -26,7 +30,12 @@ pub(super) struct Attached {
     pub id: VehicleId,
     /// Nothing stored before this server time is wanted.
     pub from: Micros,
+    /// What the stream must hold of it for the first catch-up.
+    pub owed: Owed,
+    pub gap_told: bool,
     pub feed: Feed,
+    /// The look at its last `on` and `off`.
+    pub look: LifeLook,
     pub subscription: Option<AbortHandle>,
     /// When the last `off` of the trip was stored, if no later `on` is.
     pub off: Option<Micros>,
@@ -39,12 +48,15 @@ pub(super) struct Attached {
 
 impl Attached {
     pub(super) fn new(token: u64, attach: Attach, signals: usize) -> Self {
-        let Attach { vehicle: id, from, on_time, .. } = attach;
+        let Attach { vehicle: id, from, on_time, stored_at, .. } = attach;
         Self {
             token,
             id,
             from,
+            owed: stored_at.map_or(Owed::Perhaps(on_time), Owed::Known),
+            gap_told: false,
             feed: Feed::catching_up(),
+            look: LifeLook::default(),
             subscription: None,
             off: None,
             on_time,

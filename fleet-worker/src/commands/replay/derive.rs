@@ -40,13 +40,14 @@ pub(super) struct Deriver {
 }
 
 impl Deriver {
-    /// Looks at the stream.
+    /// Looks at the stream; the first vehicle has been known since `known_since`.
     ///
     /// # Errors
     /// As of [`History::begins`]; [`Configuration`](fleet_core::ErrorKind::Configuration) for methods
     /// that can't be had.
     pub(super) async fn new(
         history: History,
+        known_since: Option<Micros>,
         schema: &Schema,
         room: usize,
         bar: ProgressBar,
@@ -55,8 +56,14 @@ impl Deriver {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             Error::configuration(problems.join("; "))
         })?;
-        let begins = history.begins().await?;
-        Ok(Self { history, aligner, begins, now: crate::clock::now(), room, bar })
+        let begins = history.begins(known_since).await?;
+        let now = history.now();
+        Ok(Self { history, aligner, begins, now, room, bar })
+    }
+
+    /// The server's time at its beginning.
+    pub(super) fn now(&self) -> Micros {
+        self.now
     }
 
     /// How much event time around a sample its rows are in, and around a row its samples.

@@ -10,6 +10,7 @@ use fleet_core::nats::{History, Letters};
 use fleet_core::sample::Samples;
 use fleet_core::time::{grid_at_or_after, grid_at_or_before, parse};
 use fleet_core::{Micros, Schema, VehicleId};
+use fleet_sinks::timescale::known_since;
 
 use super::derive::{Deriver, Extra, ROOM};
 use super::gather::{self, Spans};
@@ -196,9 +197,10 @@ async fn replay_messages(
     if messages.is_empty() {
         return Ok(());
     }
+    let known_since = known_since(&crate::commands::connector(config)?).await?;
     let history = History::connect(&config.nats.options(), &config.names(), &config.schema).await?;
     let bar = bar();
-    let deriver = Deriver::new(history, &config.schema, ROOM, bar.clone()).await?;
+    let deriver = Deriver::new(history, known_since, &config.schema, ROOM, bar.clone()).await?;
     let (mut spans, mut extra, mut used) = (Spans::default(), Vec::new(), Vec::new());
     for letter in messages {
         match around(&deriver, &config.schema, &letter) {
