@@ -249,7 +249,7 @@ impl Postgres {
         let url = self.url_of("postgres");
         let (status, id) = (self.dir.path().join("data/postmaster.pid"), process.id());
         let ready = || async { says_ready(&status, id) && connect(&url).await.is_ok() };
-        if let Err(e) = process.until_ready(Duration::from_secs(60), ready).await {
+        if let Err(e) = process.until_ready(Duration::from_secs(120), ready).await {
             process.end_now(Signal::QUIT, Duration::from_secs(10));
             return Err(e);
         }
