@@ -282,7 +282,8 @@ fn retention(values: &mut Values, max_age: Duration) -> Option<Duration> {
 fn max_past(values: &mut Values, retention: Option<Duration>) {
     let Some(kept) = retention.map(micros) else { return };
     let past = values.text("max_past").to_owned();
-    if parse_duration(&past).is_ok_and(|past| past <= kept) {
+    // What is no duration is said where the records are read.
+    if parse_duration(&past).ok().is_none_or(|past| past <= kept) {
         return;
     }
     let retention = values.text("retention").to_owned();
