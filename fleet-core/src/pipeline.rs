@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub use counters::Counters;
 
 use self::durable::Checkpoint;
-use self::phase::{Held, Phase};
+use self::phase::Held;
 use self::sinking::Sinking;
 use crate::bind::{BindEvent, Binder, Binding};
 use crate::error::{Error, Result};
@@ -279,8 +279,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                 }
             }
             BindEvent::Kept(vehicle) => {
-                if let Some(held) = self.lane.find(&vehicle).and_then(|slot| self.held_mut(slot)) {
-                    held.phase = Phase::On;
+                if let Some(slot) = self.lane.find(&vehicle) {
+                    self.on_kept(slot);
                 }
             }
         }

@@ -108,7 +108,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         let Some(held) = self.held_mut(slot) else { return };
         let Phase::Finishing { ended_at, batch } = held.phase else { return };
         if batch == Some(sealed) {
-            held.phase = Phase::Releasing;
+            held.phase = Phase::Releasing { off: None };
             state.released_at = Some(now - margin);
             self.binder.release(state, ended_at);
         }

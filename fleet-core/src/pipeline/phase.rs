@@ -20,8 +20,9 @@ pub(super) enum Phase {
     Settling { ended_at: Micros },
     /// Its last rows are on their way; it is released once the batch is durable.
     Finishing { ended_at: Micros, batch: Option<u64> },
-    /// The binder gives it back.
-    Releasing,
+    /// The binder gives it back. It may keep it for an `on` that it has found, after which the source has
+    /// told of an `off` (server time) that counts then.
+    Releasing { off: Option<Micros> },
 }
 
 /// What the driver keeps of a vehicle.
@@ -53,11 +54,21 @@ impl Held {
 
 impl<S: Source, B: Binder> Pipeline<S, B> {
     pub(super) fn on_off(&mut self, slot: Slot, stored: Micros) {
-        if let Some(held) = self.held_mut(slot)
-            && held.phase == Phase::On
-        {
-            held.phase = Phase::Ending { ended_at: stored, since: Instant::now() };
+        let Some(held) = self.held_mut(slot) else { return };
+        match &mut held.phase {
+            Phase::On => held.phase = Phase::Ending { ended_at: stored, since: Instant::now() },
+            Phase::Releasing { off } => *off = Some(stored),
+            Phase::Ending { .. } | Phase::Settling { .. } | Phase::Finishing { .. } => {}
         }
+    }
+
+    /// The binder has kept it for a new trip, which may be over already.
+    pub(super) fn on_kept(&mut self, slot: Slot) {
+        let Some(held) = self.held_mut(slot) else { return };
+        held.phase = match held.phase {
+            Phase::Releasing { off: Some(ended_at) } => Phase::Ending { ended_at, since: Instant::now() },
+            _ => Phase::On,
+        };
     }
 
     /// On again before the release: a new trip. A release that is under way finds the `on` itself.
@@ -67,7 +78,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             Phase::Ending { ended_at, .. }
             | Phase::Settling { ended_at }
             | Phase::Finishing { ended_at, .. } => ended_at,
-            Phase::On | Phase::Releasing => return,
+            Phase::Releasing { .. } => return held.phase = Phase::Releasing { off: None },
+            Phase::On => return,
         };
         held.phase = Phase::On;
         if let Some(vehicle) = self.lane.name(slot).cloned() {
