@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::{Client, jetstream};
 use fleet_worker::deployment::Program;
 
-use crate::world::{assert_exact, deployment, endless_fleet, eventually, finish, until_bound};
+use crate::world::{QUICK, assert_exact, deployment_by, endless_fleet, eventually, finish, until_bound};
 
 /// More than so much above what it took before is no bound (issue: within 64 MiB).
 const MORE: u64 = 64 << 20;
@@ -33,7 +33,8 @@ async fn insist(client: &Client, last: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_any_kind_costs_bounded_memory_and_harms_no_other() {
-    let deployment = deployment(1).await;
+    // As in production: on a machine that is busy with floods, four seconds may pass without a word.
+    let deployment = deployment_by(&QUICK.replace("ack_wait = \"4s\"", "ack_wait = \"30s\""), 1).await;
     let (fleet, on) = endless_fleet(&deployment, 20).await;
     let client = async_nats::connect(deployment.nats.url()).await.unwrap();
     insist(&client, "on").await;
