@@ -26,7 +26,7 @@ mod watch;
 
 pub use access::Access;
 pub use auth::{Auth, Key};
-pub use binder::{BinderOptions, NatsBinder};
+pub use binder::{BinderCounters, BinderOptions, NatsBinder};
 pub use clock::ServerClock;
 pub use connect::{NatsOptions, connect};
 pub use discovery::{Bindings, Discovery, DiscoveryCounters};

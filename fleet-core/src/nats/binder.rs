@@ -1,8 +1,11 @@
 //! The binder on NATS: bind requests from one pull consumer, un-acknowledged while a vehicle is held.
 
+mod claiming;
 mod claims;
 mod held;
+mod parts;
 mod pull;
+mod refusals;
 mod release;
 
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use self::held::Held;
+pub use self::refusals::BinderCounters;
 use self::release::Command;
 use super::clock::ServerClock;
 use super::streams::jetstream;
@@ -44,6 +48,10 @@ impl BinderOptions {
     }
 }
 
+/// How long a shutdown waits for what was saved and released before it: an older state is always safe, and
+/// the requests must go back while there is time.
+const LAST_CHANGES: Duration = Duration::from_millis(1_500);
+
 /// What all parts of a binder share.
 struct Shared<S> {
     names: Names,
@@ -58,6 +66,9 @@ struct Shared<S> {
     events: mpsc::UnboundedSender<Result<BindEvent>>,
     /// Whether the queue gave an answer the last time that it was asked.
     pulls: Arc<AtomicBool>,
+    counters: Arc<BinderCounters>,
+    /// On the way out nothing is tried again.
+    leaving: AtomicBool,
 }
 
 impl<S> Shared<S> {
@@ -120,6 +131,8 @@ impl<S: StateStore> NatsBinder<S> {
             free: AtomicUsize::new(0),
             events: event_sender,
             pulls: Arc::new(AtomicBool::new(true)),
+            counters: Arc::default(),
+            leaving: AtomicBool::new(false),
         });
         let claims = shared
             .client
@@ -138,6 +151,11 @@ impl<S: StateStore> NatsBinder<S> {
     /// Whether the bind queue gives answers: without its consumer or the server it does not.
     pub fn pulls(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.shared.pulls)
+    }
+
+    /// What it could not do so far, and whether that goes on.
+    pub fn counters(&self) -> Arc<BinderCounters> {
+        Arc::clone(&self.shared.counters)
     }
 
     fn command(&self, command: Command) {
@@ -176,10 +194,13 @@ impl<S: StateStore> Binder for NatsBinder<S> {
             let _ = stop.send(());
             let _ = puller.await;
         }
-        // What is saved and released so far comes first.
+        // What is saved and released so far comes first, unless the store is away.
+        self.shared.leaving.store(true, Ordering::Relaxed);
         let (sender, done) = oneshot::channel();
         self.command(Command::Flush(sender));
-        let _ = done.await;
+        if tokio::time::timeout(LAST_CHANGES, done).await.is_err() {
+            tracing::warn!("the last states are not saved; the vehicles' next holder repeats what is missing");
+        }
         if self.shared.held.holds() && !states.is_empty() {
             self.shared.store.save(&states).await?;
         }

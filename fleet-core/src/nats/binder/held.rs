@@ -67,6 +67,13 @@ impl Held {
         self.requests().insert(vehicle, Request { reply, epoch: None })
     }
 
+    /// Forgets a request, if it is still held by this delivery.
+    fn forget(&self, vehicle: &VehicleId, reply: &Subject) -> bool {
+        let mut requests = self.requests();
+        let is_it = requests.get(vehicle).is_some_and(|request| request.reply == *reply);
+        is_it && requests.remove(vehicle).is_some()
+    }
+
     /// Gives out a request that was claimed with this epoch.
     pub(super) fn give(&self, vehicle: &VehicleId, epoch: i32) -> Option<Request> {
         let mut requests = self.requests();
@@ -124,6 +131,17 @@ async fn burst<S: StateStore>(shared: &Shared<S>) -> Result<()> {
 impl<S: StateStore> Shared<S> {
     pub(super) async fn publish(&self, subject: Subject, payload: Bytes) -> Result<()> {
         self.client.publish(subject, payload).await.map_err(|e| Error::unavailable("NATS").caused_by(e))
+    }
+
+    /// Gives a request back to the queue, which delivers it again after a while, perhaps to another worker.
+    /// One that was lost meanwhile is not ours to give.
+    pub(super) async fn hand_back(&self, vehicle: &VehicleId, reply: &Subject, after: Duration) {
+        if self.held.forget(vehicle, reply) {
+            let sent = self.publish(reply.clone(), AckKind::Nak(Some(after)).into()).await;
+            if let Err(error) = sent {
+                tracing::warn!(cell = %self.names.cell(), %vehicle, %error, "a request was not given back, it comes again after ack_wait");
+            }
+        }
     }
 
     /// Gives every request back to the queue at once, for other workers.

@@ -4,16 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use async_nats::Subject;
 use async_nats::jetstream::consumer::{PullConsumer, pull as config};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
-use crate::bind::{BindEvent, Binding, StateStore};
+use super::claiming::claim;
+use crate::bind::{BindEvent, StateStore};
 use crate::error::{Error, ErrorKind, Result};
-use crate::nats::payloads::{BindRequest, ClaimNotice};
+use crate::nats::payloads::BindRequest;
 use crate::nats::{Names, stored_at};
 use crate::time::Micros;
 
@@ -26,12 +29,14 @@ const EXPIRES: Duration = Duration::from_secs(2);
 /// How long more requests are waited for before a group is claimed.
 const GATHER: Duration = Duration::from_millis(30);
 
-/// A request with how often it was delivered.
-struct Pulled {
-    request: BindRequest,
-    delivered: i64,
+/// A request with where its acks go and how often it was delivered.
+#[derive(Debug, Clone)]
+pub(super) struct Pulled {
+    pub request: BindRequest,
+    pub reply: Subject,
+    pub delivered: i64,
     /// When the request was stored, server time.
-    enqueued: Micros,
+    pub enqueued: Micros,
 }
 
 pub(super) async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut stopped: oneshot::Receiver<()>) {
@@ -79,26 +84,36 @@ async fn turn<S: StateStore>(shared: &Shared<S>) -> Result<()> {
         .messages()
         .await
         .map_err(|e| Error::unavailable("no bind requests").caused_by(e))?;
-    let mut group = Vec::new();
+    let (mut group, mut told) = (Vec::new(), Ok(()));
+    let mut claims = FuturesUnordered::new();
+    // To the batch's end, whatever fails or takes its time: what is delivered and neither held nor answered
+    // would be somebody else's after `ack_wait`.
     loop {
         let wait = if group.is_empty() { EXPIRES + Duration::from_secs(3) } else { GATHER };
-        match timeout(wait, batch.next()).await {
-            Ok(Some(message)) => {
-                let accepted = async {
-                    let message = message.map_err(|e| Error::unavailable("bind requests").caused_by(e))?;
-                    accept(shared, message).await
-                };
-                match accepted.await {
-                    Ok(pulled) => group.extend(pulled),
-                    // Those before are held already.
-                    Err(error) => return claim(shared, group).await.and(Err(error)),
-                }
+        let next = tokio::select! {
+            Some(claimed) = claims.next() => {
+                told = told.and(claimed);
+                continue;
             }
-            Ok(None) => return claim(shared, group).await,
-            Err(_) if group.is_empty() => return Ok(()),
-            Err(_) => claim(shared, std::mem::take(&mut group)).await?,
+            next = timeout(wait, batch.next()) => next,
+        };
+        match next {
+            Ok(Some(Ok(message))) => match accept(shared, message).await {
+                Ok(pulled) => group.extend(pulled),
+                Err(error) => told = told.and(Err(error)),
+            },
+            Ok(Some(Err(error))) => {
+                told = told.and(Err(Error::unavailable("bind requests").caused_by(error)));
+            }
+            Err(_) if !group.is_empty() => claims.push(claim(shared, std::mem::take(&mut group))),
+            Ok(None) | Err(_) => break,
         }
     }
+    claims.push(claim(shared, group));
+    while let Some(claimed) = claims.next().await {
+        told = claimed.and(told);
+    }
+    told
 }
 
 /// Takes a request in, so that it is held from now on; a bad one is done away with.
@@ -116,69 +131,9 @@ async fn accept<S: StateStore>(shared: &Shared<S>, message: Message) -> Result<O
     let delivered = info.as_ref().map_or(1, |info| info.delivered);
     let enqueued = info.map_or(request.on_time, |info| stored_at(info.published));
     let Some(reply) = message.message.reply.clone() else { return Ok(None) };
-    if shared.held.take(request.vehicle.clone(), reply).is_some_and(|old| old.epoch.is_some()) {
+    if shared.held.take(request.vehicle.clone(), reply.clone()).is_some_and(|old| old.epoch.is_some()) {
         // It came again to ourselves: somebody may have held it between. Begin anew.
         shared.tell(BindEvent::Lost(vec![request.vehicle.clone()]));
     }
-    Ok(Some(Pulled { request, delivered, enqueued }))
-}
-
-/// Claims a group, however long the store takes; the requests are held meanwhile. Those that were lost
-/// are not claimed any more: that would make void the claim of whoever has them now.
-async fn claim<S: StateStore>(shared: &Shared<S>, mut group: Vec<Pulled>) -> Result<()> {
-    let claims = loop {
-        {
-            let held = shared.held.requests();
-            group.retain(|p| held.contains_key(&p.request.vehicle));
-        }
-        if group.is_empty() {
-            return Ok(());
-        }
-        if !shared.held.holds() {
-            // About to be lost.
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        }
-        let requests: Vec<_> = group.iter().map(|p| p.request.claim(p.enqueued)).collect();
-        match shared.store.claim(&requests, shared.clock.now(), shared.options.context).await {
-            Ok(claims) => break claims,
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(cell = %shared.names.cell(), %error, "no claim, trying again");
-                sleep(Duration::from_millis(500)).await;
-            }
-            Err(error) => return Err(error),
-        }
-    };
-    let mut bindings = Vec::with_capacity(claims.len());
-    let mut notices = Vec::new();
-    {
-        let mut held = shared.held.requests();
-        for claim in claims {
-            let Some(pulled) = group.iter().find(|p| p.request.vehicle == claim.vehicle) else { continue };
-            let request = held.get_mut(&claim.vehicle);
-            if pulled.delivered > 1 || request.is_none() {
-                notices.push(ClaimNotice { vehicle: claim.vehicle.clone(), epoch: claim.epoch });
-            }
-            // Everything was lost while the store took its time: whoever has it now must claim it anew.
-            let Some(request) = request else { continue };
-            request.epoch = Some(claim.epoch);
-            bindings.push(Binding {
-                vehicle: claim.vehicle,
-                epoch: claim.epoch,
-                start: claim.start,
-                on_time: pulled.request.on_time,
-                floor: claim.floor,
-                horizon: claim.horizon,
-            });
-        }
-        // Under the lock, or a loss could be told before.
-        if !bindings.is_empty() {
-            shared.tell(BindEvent::Bound(bindings));
-        }
-    }
-    if !notices.is_empty() {
-        let payload = serde_json::to_vec(&notices).unwrap_or_default();
-        shared.publish(shared.names.claim().into(), payload.into()).await?;
-    }
-    Ok(())
+    Ok(Some(Pulled { request, reply, delivered, enqueued }))
 }

@@ -1,6 +1,7 @@
 //! Saves and releases, in the order in which they were commanded, many at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::jetstream::message::Acker;
@@ -9,6 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::Shared;
+use super::parts::Parts;
+use super::refusals::BinderCounters;
 use crate::bind::{BindEvent, StateStore, VehicleState};
 use crate::error::{ErrorKind, Result};
 use crate::ids::VehicleId;
@@ -39,6 +42,9 @@ pub(super) enum Command {
 /// Direct gets and acks that are under way at once.
 const AT_ONCE: usize = 64;
 
+/// How often a vehicle that is on again is put into the queue.
+const ENQUEUE: usize = 10;
+
 /// Commands that are taken together.
 const GROUP: usize = 1024;
 
@@ -53,13 +59,14 @@ pub(super) async fn work<S: StateStore>(
             match command {
                 Command::Save { ticket, states } => {
                     release(&shared, std::mem::take(&mut releases)).await;
-                    if persist(&shared, Change::States(states)).await.is_some() {
+                    let changes = states.into_iter().map(Change::State).collect();
+                    if persist(&shared, changes).await.is_some() {
                         shared.tell(BindEvent::Saved(ticket));
                     }
                 }
                 Command::Release { state, ended_at } => releases.push((state, ended_at)),
                 Command::NextTrip { vehicle, ended_at, started_at } => {
-                    persist(&shared, Change::Trip { vehicle, ended_at, started_at }).await;
+                    persist(&shared, vec![Change::Trip { vehicle, ended_at, started_at }]).await;
                 }
                 Command::Flush(done) => {
                     release(&shared, std::mem::take(&mut releases)).await;
@@ -71,61 +78,132 @@ pub(super) async fn work<S: StateStore>(
     }
 }
 
-/// A change of the store.
+/// A change of the store, of one vehicle.
+#[derive(Debug, Clone)]
 enum Change {
-    States(Vec<VehicleState>),
-    Releases(Vec<VehicleState>, Vec<(VehicleId, Micros)>),
+    State(VehicleState),
+    Release(VehicleState, Micros),
     Trip { vehicle: VehicleId, ended_at: Micros, started_at: Micros },
 }
 
 impl Change {
-    fn states(&self) -> &[VehicleState] {
+    fn vehicle(&self) -> &VehicleId {
         match self {
-            Self::States(states) | Self::Releases(states, _) => states,
-            Self::Trip { .. } => &[],
+            Self::State(state) | Self::Release(state, _) => &state.vehicle,
+            Self::Trip { vehicle, .. } => vehicle,
         }
     }
 
-    /// Makes the change; which vehicles somebody else has claimed.
-    async fn apply(&self, store: &impl StateStore) -> Result<Vec<VehicleId>> {
+    /// Whether somebody waits for it: a state that is not saved leaves the one before, which is always safe.
+    fn needs_answer(&self) -> bool {
+        !matches!(self, Self::State(_))
+    }
+
+    fn state(&self) -> Option<&VehicleState> {
         match self {
-            Self::States(states) => store.save(states).await,
-            Self::Releases(states, ends) => {
-                let superseded = store.save(states).await?;
-                let ends = ends.iter().filter(|(vehicle, _)| !superseded.contains(vehicle));
-                store.end_trips(&ends.cloned().collect::<Vec<_>>()).await?;
-                Ok(superseded)
-            }
-            Self::Trip { vehicle, ended_at, started_at } => {
-                store.end_trips(&[(vehicle.clone(), *ended_at)]).await?;
-                store.begin_trip(vehicle, *started_at, *ended_at).await?;
-                Ok(Vec::new())
-            }
+            Self::State(state) | Self::Release(state, _) => Some(state),
+            Self::Trip { .. } => None,
         }
     }
 }
 
-/// Repeats a change until it is made, unless we lose everything meanwhile: then it must not be made
-/// any more, and there is no answer. Otherwise says which vehicles somebody else has claimed; they are
-/// dropped.
-async fn persist<S: StateStore>(shared: &Shared<S>, change: Change) -> Option<Vec<VehicleId>> {
-    while shared.held.holds() {
-        match change.apply(&*shared.store).await {
-            Ok(superseded) => {
-                shared.lose(change.states(), &superseded);
-                return Some(superseded);
-            }
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
-                tracing::warn!(cell = %shared.names.cell(), %error, "states are not saved yet");
-                sleep(Duration::from_millis(500)).await;
-            }
-            Err(error) => {
-                let _ = shared.events.send(Err(error));
-                return None;
+/// Makes changes; which vehicles somebody else has claimed.
+async fn apply(store: &impl StateStore, changes: &[Change]) -> Result<Vec<VehicleId>> {
+    let states: Vec<VehicleState> = changes.iter().filter_map(Change::state).cloned().collect();
+    let superseded = if states.is_empty() { Vec::new() } else { store.save(&states).await? };
+    let (mut ends, mut begins) = (Vec::new(), Vec::new());
+    for change in changes {
+        match change {
+            Change::State(_) => {}
+            Change::Release(state, _) if superseded.contains(&state.vehicle) => {}
+            Change::Release(state, ended_at) => ends.push((state.vehicle.clone(), *ended_at)),
+            Change::Trip { vehicle, ended_at, started_at } => {
+                ends.push((vehicle.clone(), *ended_at));
+                begins.push((vehicle, *started_at, *ended_at));
             }
         }
     }
+    if !ends.is_empty() {
+        store.end_trips(&ends).await?;
+    }
+    for (vehicle, started_at, ended_at) in begins {
+        store.begin_trip(vehicle, started_at, ended_at).await?;
+    }
+    Ok(superseded)
+}
+
+/// Repeats changes until they are made, unless we lose everything meanwhile: then they must not be made
+/// any more, and there is no answer. Otherwise says which vehicles are not ours any more: those that
+/// somebody else has claimed, and those that the store refuses to release. They are dropped.
+async fn persist<S: StateStore>(shared: &Shared<S>, changes: Vec<Change>) -> Option<Vec<VehicleId>> {
+    let (mut gone, mut rest, mut refused) = (Vec::new(), changes, 0);
+    while shared.held.holds() {
+        let mut parts = Parts::new(std::mem::take(&mut rest));
+        let away = loop {
+            let Some(part) = parts.next() else { break None };
+            match apply(&*shared.store, &part).await {
+                Ok(superseded) => {
+                    parts.succeeded();
+                    shared.counters.succeeded();
+                    shared.lose(part.iter().filter_map(Change::state), &superseded);
+                    gone.extend(superseded);
+                }
+                Err(error) if error.kind() == ErrorKind::Configuration => {
+                    let _ = shared.events.send(Err(error));
+                    return None;
+                }
+                Err(error) if error.kind() == ErrorKind::Unavailable => {
+                    parts.again(part);
+                    break Some(error);
+                }
+                Err(error) => {
+                    if let [only] = &part[..] {
+                        tracing::warn!(cell = %shared.names.cell(), vehicle = %only.vehicle(), %error, "a state is not saved");
+                        shared.counters.failed(&error);
+                    }
+                    parts.failed(part);
+                }
+            }
+        };
+        if let Some(error) = &away {
+            tracing::warn!(cell = %shared.names.cell(), %error, "states are not saved yet");
+            shared.counters.failed(error);
+            rest = parts.into_rest();
+        } else {
+            refused += 1;
+            let others = parts.has_succeeded();
+            rest = parts.into_failed();
+            if rest.is_empty() || others || refused >= REFUSED {
+                drop_failed(shared, &rest).await;
+                gone.extend(rest.iter().filter(|c| c.needs_answer()).map(|c| c.vehicle().clone()));
+                return Some(gone);
+            }
+        }
+        if shared.leaving.load(Ordering::Relaxed) {
+            return None;
+        }
+        sleep(Duration::from_millis(500)).await;
+    }
     None
+}
+
+/// How often changes are tried that the store refuses one and all.
+const REFUSED: u32 = 10;
+
+/// How long a vehicle stays away for which the store has failed.
+const FAILED: Duration = Duration::from_secs(10);
+
+/// Goes on without what can't be saved. A vehicle whose state is one before stays, which is always safe;
+/// one that was to be released is dropped, and whoever is given its request next begins from that state.
+async fn drop_failed<S: StateStore>(shared: &Shared<S>, changes: &[Change]) {
+    BinderCounters::add(&shared.counters.saves_failed, changes.len());
+    for vehicle in changes.iter().filter(|change| change.needs_answer()).map(Change::vehicle) {
+        let reply = shared.held.requests().get(vehicle).map(|request| request.reply.clone());
+        if let Some(reply) = reply {
+            shared.hand_back(vehicle, &reply, FAILED).await;
+            shared.tell(BindEvent::Lost(vec![vehicle.clone()]));
+        }
+    }
 }
 
 /// Gives vehicles back whose rows are durable.
@@ -142,18 +220,19 @@ async fn release<S: StateStore>(shared: &Shared<S>, releases: Vec<(VehicleState,
             Some(on) => {
                 let vehicle = state.vehicle.clone();
                 let started_at = on.started_at(&vehicle);
-                persist(shared, Change::Trip { vehicle, ended_at, started_at }).await;
-                shared.tell(BindEvent::Kept(state.vehicle));
+                let trip = vec![Change::Trip { vehicle, ended_at, started_at }];
+                if persist(shared, trip).await.is_some_and(|gone| gone.is_empty()) {
+                    shared.tell(BindEvent::Kept(state.vehicle));
+                }
             }
             None => going.push((state, ended_at)),
         }
     }
     drop(looks);
-    let states: Vec<VehicleState> = going.iter().map(|(state, _)| state.clone()).collect();
-    let ends: Vec<_> = going.iter().map(|(state, ended_at)| (state.vehicle.clone(), *ended_at)).collect();
-    let Some(superseded) = persist(shared, Change::Releases(states, ends)).await else { return };
-    // Their rows were passed over: an ack would lose them.
-    going.retain(|(state, _)| !superseded.contains(&state.vehicle));
+    let changes = going.iter().map(|(state, ended_at)| Change::Release(state.clone(), *ended_at)).collect();
+    let Some(gone) = persist(shared, changes).await else { return };
+    // An ack would lose their rows, which were passed over, or their ends.
+    going.retain(|(state, _)| !gone.contains(&state.vehicle));
     let acks: Vec<_> = going.into_iter().map(|(state, ended_at)| finish(shared, state, ended_at)).collect();
     let mut acks = stream::iter(acks).buffer_unordered(AT_ONCE);
     while let Some(vehicle) = acks.next().await {
@@ -198,10 +277,15 @@ async fn finish<S: StateStore>(shared: &Shared<S>, state: VehicleState, ended_at
             on_time: on.stored,
             since: on.since,
         };
-        while let Err(error) = enqueue(&shared.client, &shared.names, &request).await {
-            tracing::warn!(%error, %vehicle, "not enqueued again yet");
+        // Not for ever: all others' releases wait behind it, and the vehicle says again that it is on.
+        for _ in 0..ENQUEUE {
+            match enqueue(&shared.client, &shared.names, &request).await {
+                Ok(_) => return vehicle,
+                Err(error) => tracing::warn!(%error, %vehicle, "not enqueued again yet"),
+            }
             sleep(Duration::from_millis(500)).await;
         }
+        tracing::warn!(%vehicle, "not enqueued again, its next `on` does it");
     }
     vehicle
 }
@@ -211,7 +295,7 @@ async fn read_lifecycle<S: StateStore>(shared: &Shared<S>, vehicle: &VehicleId) 
     loop {
         match lifecycle::read(&shared.js, &shared.names, vehicle).await {
             Ok(life) => return life,
-            Err(error) => tracing::debug!(%error, %vehicle, "lifecycle not read yet"),
+            Err(error) => tracing::warn!(%error, %vehicle, "lifecycle not read yet"),
         }
         sleep(Duration::from_millis(250)).await;
     }
