@@ -13,10 +13,20 @@ pub enum ErrorKind {
     Configuration,
     /// The input can't be used; trying again can't help, other input may be fine.
     Data,
+    /// A server refuses it for a reason that is not known here, such as an error that a trigger raises: trying
+    /// again may help, and so may trying the parts by themselves. Look at the text.
+    Refused,
     /// Another holder has claimed the vehicle since: drop it, write nothing more for it.
     Superseded,
     /// A bug here or in a server's answer.
     Internal,
+}
+
+impl ErrorKind {
+    /// Whether the same operation may succeed later without a change of anything here.
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Unavailable | Self::Refused)
+    }
 }
 
 impl fmt::Display for ErrorKind {
@@ -25,6 +35,7 @@ impl fmt::Display for ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Configuration => "configuration",
             Self::Data => "data",
+            Self::Refused => "refused",
             Self::Superseded => "superseded",
             Self::Internal => "internal",
         })

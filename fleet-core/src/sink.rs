@@ -62,8 +62,8 @@ pub trait Sink: Send {
     /// Takes a batch; on return it is accepted, and durable as far as the answer says.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::ErrorKind::Unavailable): nothing is known of this batch, give it
-    /// again. [`Configuration`](crate::ErrorKind::Configuration): stop and tell a person.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable), [`Refused`](crate::ErrorKind::Refused): nothing is known
+    /// of this batch, give it again. [`Configuration`](crate::ErrorKind::Configuration): stop and tell a person.
     fn accept(&mut self, batch: &Batch) -> impl Future<Output = Result<Progress>> + Send;
 
     /// Makes everything accepted durable.

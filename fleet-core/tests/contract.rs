@@ -8,7 +8,7 @@ use fleet_core::error::Result;
 use fleet_core::sink::contract::{Stored, Subject, examine};
 use fleet_core::sink::fault::{Fault, Faults, Faulty};
 use fleet_core::sink::memory::MemorySink;
-use fleet_core::sink::{Backoff, Limits, Progress, Retry, Sink, Tee};
+use fleet_core::sink::{Backoff, Limits, Progress, RejectedRow, Retry, Sink, Tee};
 use fleet_core::{Error, Schema, VehicleId};
 
 /// Ways to be no sink.
@@ -220,4 +220,33 @@ async fn a_required_sink_that_is_down_holds_all_back() {
     assert!(tee.accept(&batch).await.is_err());
     assert_eq!(tee.accept(&batch).await.unwrap().durable, 1);
     assert_eq!(up.rows(), down.rows());
+}
+
+/// Takes no row.
+struct Refusing;
+
+impl Sink for Refusing {
+    async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+        let vehicle = batch.vehicles()[0].id.clone();
+        let row = RejectedRow { vehicle, reason: "as told".to_owned(), row: "{}".into() };
+        Ok(Progress { durable: batch.sequence(), rejected: vec![row] })
+    }
+
+    async fn flush(&mut self) -> Result<Progress> {
+        Ok(Progress::default())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_an_optional_sink_rejects_are_told() {
+    let schema = Schema::default();
+    let main = MemorySink::new(&schema);
+    let mut tee = Tee::new().required(main).optional("archive", Refusing, Limits::default());
+    let cursor = tee.cursors().remove(0);
+    let mut builder = BatchBuilder::new(&schema);
+    let mut told = tee.accept(&batch_of(&mut builder, &schema, 1)).await.unwrap().rejected;
+    told.extend(tee.flush().await.unwrap().rejected);
+    assert_eq!(told.iter().map(|row| row.reason.as_str()).collect::<Vec<_>>(), ["archive: as told"]);
+    assert_eq!((cursor.rejected(), cursor.missed()), (1, 0));
+    assert!(tee.flush().await.unwrap().rejected.is_empty(), "once");
 }

@@ -23,6 +23,7 @@ mod sink;
 mod spans;
 mod sql;
 mod state;
+mod suspects;
 mod tls;
 mod value;
 mod vehicles;

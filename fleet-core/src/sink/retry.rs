@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::availability::{Availability, Outages};
 use super::{Progress, Sink};
 use crate::batch::Batch;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// How long to wait between tries, and for how long to try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,8 @@ const ANSWER: Duration = Duration::from_secs(15);
 /// A write that takes longer counts as an outage, until it ends.
 const WRITE: Duration = Duration::from_secs(30);
 
-/// Gives a batch again while the sink inside says [`ErrorKind::Unavailable`]; other errors pass.
+/// Gives a batch again while the sink inside says [`ErrorKind::Unavailable`] or [`ErrorKind::Refused`]; other
+/// errors pass.
 ///
 /// It holds every batch that is accepted and not durable, and gives those again when a
 /// [`flush`](Sink::flush) fails: of a sink that gathers, as much as that gathers. (Columns are shared,
@@ -64,7 +65,7 @@ impl Tries {
 
     /// Waits for the next try; gives the error back if there is none.
     async fn failed(&mut self, error: Error, outages: &mut Outages) -> Result<()> {
-        if error.kind() != ErrorKind::Unavailable {
+        if !error.kind().may_pass() {
             return Err(error);
         }
         outages.began(&error);
@@ -177,6 +178,7 @@ impl<S: Sink> Sink for Retry<S> {
 mod tests {
     use super::*;
     use crate::batch::{BatchBuilder, Row};
+    use crate::error::ErrorKind;
     use crate::ids::VehicleId;
     use crate::schema::Schema;
 

@@ -8,13 +8,13 @@ use self::optional::Optional;
 pub use self::optional::{Cursor, Limits};
 use super::{DynSink, Progress, Sink};
 use crate::batch::Batch;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// Gives every batch to several sinks at once. A batch is durable when it is in all required ones.
 ///
 /// A required sink that is down holds all back: wrap each in [`Retry`](super::Retry). One that is
 /// optional holds nothing back: it has a queue and a [`Cursor`] of its own and catches up when it is
-/// there again.
+/// there again. Rows that it rejects come with a later answer, under its name.
 #[derive(Default)]
 pub struct Tee {
     required: Vec<Required>,
@@ -71,7 +71,7 @@ impl Tee {
                     rejected.extend(progress.rejected);
                 }
                 // What only a person can mend is said before what another try may.
-                Err(error) if error.kind() != ErrorKind::Unavailable => return Err(error),
+                Err(error) if !error.kind().may_pass() => return Err(error),
                 Err(error) => failure = Some(error),
             }
         }
@@ -84,16 +84,18 @@ impl Sink for Tee {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
         let answers =
             join_all(self.required.iter_mut().map(|required| Sink::accept(&mut required.sink, batch))).await;
-        let progress = self.join(answers)?;
+        let mut progress = self.join(answers)?;
         self.optional.iter().for_each(|optional| optional.give(batch));
+        progress.rejected.extend(self.optional.iter().flat_map(Optional::take_rejected));
         Ok(progress)
     }
 
     async fn flush(&mut self) -> Result<Progress> {
         let answers =
             join_all(self.required.iter_mut().map(|required| Sink::flush(&mut required.sink))).await;
-        let progress = self.join(answers)?;
+        let mut progress = self.join(answers)?;
         join_all(self.optional.iter().map(Optional::flush)).await;
+        progress.rejected.extend(self.optional.iter().flat_map(Optional::take_rejected));
         Ok(progress)
     }
 

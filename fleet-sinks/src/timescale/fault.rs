@@ -18,11 +18,13 @@ pub(super) enum Verdict {
     Duplicate,
     /// No partition for a row: make it.
     NoPartition,
+    /// An SQLSTATE that is not listed: nobody knows whether a row is to blame or something that passes.
+    Refused,
     /// A bug.
     Internal,
 }
 
-use Verdict::{Configuration, Data, Duplicate, Internal, NoPartition, Unavailable};
+use Verdict::{Configuration, Data, Duplicate, Internal, NoPartition, Refused, Unavailable};
 
 /// Prepared statements come and go on a connection that is shared.
 const POOLER: &str = "a pooler between us and the server must pool sessions, not transactions";
@@ -69,7 +71,7 @@ fn entry(sqlstate: &str) -> (Verdict, &'static str) {
         .iter()
         .filter(|(prefix, ..)| sqlstate.starts_with(prefix))
         .max_by_key(|(prefix, ..)| prefix.len())
-        .map_or((Internal, ""), |&(_, verdict, hint)| (verdict, hint))
+        .map_or((Refused, ""), |&(_, verdict, hint)| (verdict, hint))
 }
 
 /// Judges an error; `closed` says whether its connection is closed by now, because a lost connection
@@ -124,6 +126,7 @@ pub(super) fn error(what: &str, target: &str, error: &tokio_postgres::Error, clo
         Unavailable => ErrorKind::Unavailable,
         Configuration => ErrorKind::Configuration,
         Data | Duplicate | NoPartition => ErrorKind::Data,
+        Refused => ErrorKind::Refused,
         Internal => ErrorKind::Internal,
     };
     Error::new(kind, format!("could not {what} in the database at {target}: {}", describe(error)))
@@ -144,7 +147,7 @@ mod tests {
             ("53300", Unavailable),
             ("53400", Configuration),
             ("55P03", Unavailable),
-            ("55000", Internal),
+            ("55000", Refused),
             ("57014", Unavailable),
             ("57P01", Unavailable),
             ("57P04", Unavailable),
@@ -160,7 +163,8 @@ mod tests {
             ("3D000", Configuration),
             ("42P01", Configuration),
             ("0A000", Configuration),
-            ("XX000", Internal),
+            ("XX000", Refused),
+            ("P0001", Refused),
         ] {
             assert_eq!(entry(code).0, expected, "{code}");
         }

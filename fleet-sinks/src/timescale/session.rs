@@ -54,6 +54,8 @@ pub(super) enum Fault {
     NoPartition(String),
     /// Some row can't be stored, and why.
     Data(String),
+    /// Some row, or all of them, for a reason that is not listed.
+    Refused(String),
     /// Anything else; drop the session.
     Lost(Error),
 }
@@ -266,6 +268,7 @@ impl Session {
             Verdict::Duplicate => Fault::Duplicate,
             Verdict::NoPartition => Fault::NoPartition(fault::describe(error)),
             Verdict::Data => Fault::Data(fault::describe(error)),
+            Verdict::Refused => Fault::Refused(fault::describe(error)),
             _ => Fault::Lost(self.connection.error(what, error)),
         }
     }

@@ -15,6 +15,7 @@ use super::pooled;
 use super::reject::reject;
 use super::session::{Fault, Load, Session};
 use super::sql::KeyOrder;
+use super::suspects::{Doubt, Patience, Suspects};
 use super::vehicles::VehicleIds;
 
 /// What a sink has done since it was made.
@@ -48,6 +49,7 @@ pub struct TimescaleSink {
     ids: VehicleIds,
     durable: u64,
     counters: Arc<SinkCounters>,
+    patience: Patience,
 }
 
 impl std::fmt::Debug for TimescaleSink {
@@ -89,6 +91,7 @@ impl TimescaleSink {
             ids: VehicleIds::default(),
             durable: 0,
             counters: Arc::default(),
+            patience: Patience::default(),
         }
     }
 
@@ -154,6 +157,7 @@ impl TimescaleSink {
         }
         // What needs nothing new comes first: it waits for nobody else's partitions.
         tasks.reverse();
+        let mut suspects = Suspects::default();
         while let Some(mut task) = tasks.pop() {
             let part = &order[task.from..task.to];
             if part.is_empty() {
@@ -164,7 +168,7 @@ impl TimescaleSink {
                 task.partitions_made = true;
             }
             match self.attempt(session, load, part, task.merge).await {
-                Ok(()) => {}
+                Ok(()) => suspects.stored(part[0]),
                 Err(Fault::Lost(error)) => return Err(error),
                 Err(Fault::Duplicate) if !task.merge => {
                     self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +177,26 @@ impl TimescaleSink {
                 Err(Fault::NoPartition(_)) if session.partitioned() && !task.partitions_made => {
                     session.make_partitions(load, part).await?;
                     tasks.push(Task { partitions_made: true, ..task });
+                }
+                Err(Fault::Refused(why)) if part.len() == 1 => {
+                    suspects.refused(part[0], why);
+                    match suspects.doubt() {
+                        Doubt::No => {}
+                        Doubt::Known(row) => {
+                            if self.attempt(session, load, &[row], true).await.is_err() {
+                                return Err(suspects.error(self.connector.target()));
+                            }
+                            suspects.stored(row);
+                        }
+                        // Perhaps they are one vehicle's, and another's are stored.
+                        Doubt::Unknown => {
+                            if let Some(far) = tasks.iter().position(|task| task.from < task.to) {
+                                let far = tasks.remove(far);
+                                tasks.push(far);
+                            }
+                        }
+                        Doubt::All => return Err(suspects.error(self.connector.target())),
+                    }
                 }
                 Err(fault) if part.len() == 1 => {
                     rejected.push(reject(batch, &rows, &self.schema, part[0] as usize, why(fault)));
@@ -184,8 +208,42 @@ impl TimescaleSink {
                 }
             }
         }
+        if !suspects.is_empty() {
+            let convicted = self.judge(session, load, &suspects, batch.sequence()).await?;
+            let convicted = convicted.into_iter();
+            rejected
+                .extend(convicted.map(|(row, why)| reject(batch, &rows, &self.schema, row as usize, why)));
+        }
         self.counters.rejected.fetch_add(rejected.len() as u64, Ordering::Relaxed);
         Ok(rejected)
+    }
+
+    /// Rows are to blame if they are refused once more, while one is taken that was taken before.
+    async fn judge(
+        &mut self,
+        session: &mut Session,
+        load: Load<'_>,
+        suspects: &Suspects,
+        batch: u64,
+    ) -> Result<Vec<(u32, String)>> {
+        let target = self.connector.target().to_owned();
+        let refused = || suspects.error(&target);
+        let Some(known) = suspects.known() else {
+            // With none beside them to compare with, time must tell.
+            let over = self.patience.is_over(batch);
+            return if over { Ok(suspects.rows().to_vec()) } else { Err(refused()) };
+        };
+        let mut convicted = Vec::new();
+        self.attempt(session, load, &[known], true).await.map_err(|_| refused())?;
+        for (row, _) in suspects.rows() {
+            match self.attempt(session, load, &[*row], true).await {
+                Ok(()) => {}
+                Err(Fault::Refused(why)) => convicted.push((*row, why)),
+                Err(_) => return Err(refused()),
+            }
+        }
+        self.attempt(session, load, &[known], true).await.map_err(|_| refused())?;
+        Ok(convicted)
     }
 
     /// See [`ReplacingSink`](super::ReplacingSink).
@@ -253,7 +311,7 @@ fn sort(order: &mut [u32], load: Load<'_>, key: KeyOrder) {
 
 fn why(fault: Fault) -> String {
     match fault {
-        Fault::NoPartition(why) | Fault::Data(why) => why,
+        Fault::NoPartition(why) | Fault::Data(why) | Fault::Refused(why) => why,
         Fault::Duplicate => "another row has what a unique index of the table allows once".to_owned(),
         Fault::Lost(error) => error.to_string(),
     }

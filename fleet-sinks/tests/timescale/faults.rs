@@ -303,3 +303,35 @@ async fn writers_of_the_same_rows_never_deadlock() {
     }
     assert_eq!(f.table().await.len(), 200);
 }
+
+/// A trigger of somebody's that dislikes a value says so with an SQLSTATE that means nothing to us.
+#[tokio::test]
+async fn a_row_that_is_refused_without_a_known_reason_holds_up_no_other() {
+    let mut f = Fixture::on(Server::plain().await).await;
+    f.client
+        .batch_execute(
+            "create function dislike() returns trigger language plpgsql as $$ begin
+                 if new.speed_kmh = 13 then raise exception 'unlucky'; end if; return new; end $$;
+             create trigger dislike before insert on telemetry for each row execute function dislike()",
+        )
+        .await
+        .unwrap();
+    // The first vehicle's are all disliked, and more than a few.
+    let value = |vehicle| if vehicle == 0 { 13.0 } else { 50.0 };
+    let records: Vec<_> = (0..200).map(|n| speed(n / 40, NOON + n as i64 * SECOND, value(n / 40))).collect();
+    let progress = f.sink.accept(&seal(&mut f.builder, &records)).await.unwrap();
+    assert_eq!((progress.durable, progress.rejected.len()), (1, 40));
+    let reason = &progress.rejected[0].reason;
+    assert!(reason.contains("unlucky, SQLSTATE P0001"), "{reason}");
+    assert!(progress.rejected.iter().all(|row| row.vehicle == vin(0)));
+    assert_eq!(f.table().await.len(), 160);
+
+    // Where all are refused, none is to blame.
+    let records: Vec<_> = (0..200).map(|n| speed(n, NOON + MINUTE, 13.0)).collect();
+    let batch = seal(&mut f.builder, &records);
+    let error = f.sink.accept(&batch).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
+    f.client.batch_execute("drop trigger dislike on telemetry").await.unwrap();
+    assert!(f.sink.accept(&batch).await.unwrap().rejected.is_empty());
+    assert_eq!(f.table().await.len(), 360);
+}

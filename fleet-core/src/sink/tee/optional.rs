@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::batch::Batch;
-use crate::sink::Sink;
+use crate::sink::{RejectedRow, Sink};
 use crate::time::{Micros, display};
 
 /// How far an optional sink may fall behind.
@@ -38,10 +38,32 @@ struct Queue {
     rows: usize,
     durable: u64,
     missed: usize,
+    rejected: usize,
+    /// Rows that it rejected and nobody has been told of.
+    untold: Vec<RejectedRow>,
     /// A flush was asked for.
     flush: bool,
     /// It can't go on: a person must mend something first.
     broken: bool,
+}
+
+/// Rejected rows that wait to be told at most; beyond, they are only counted and logged.
+const UNTOLD: usize = 10_000;
+
+impl Queue {
+    /// Takes note of rows that the sink would not take.
+    fn reject(&mut self, name: &str, rows: Vec<RejectedRow>) {
+        self.rejected += rows.len();
+        for mut row in rows {
+            if self.untold.len() < UNTOLD {
+                row.reason = format!("{name}: {}", row.reason);
+                self.untold.push(row);
+            } else {
+                let (vehicle, reason) = (&row.vehicle, &row.reason);
+                tracing::error!(sink = %name, %vehicle, reason, "a row could not be stored, and is no dead letter");
+            }
+        }
+    }
 }
 
 /// How far an optional sink is; clones share it.
@@ -71,6 +93,11 @@ impl Cursor {
         self.queue().missed
     }
 
+    /// Rows that it would not take; the tee gives them to its caller as dead letters.
+    pub fn rejected(&self) -> usize {
+        self.queue().rejected
+    }
+
     fn notify(&self) {
         self.changed.send_modify(|count| *count = count.wrapping_add(1));
     }
@@ -93,6 +120,11 @@ impl Optional {
 
     pub(super) fn cursor(&self) -> Cursor {
         self.cursor.clone()
+    }
+
+    /// The rows that it rejected since the last call.
+    pub(super) fn take_rejected(&self) -> Vec<RejectedRow> {
+        std::mem::take(&mut self.cursor.queue().untold)
     }
 
     /// Puts a batch into the queue.
@@ -189,6 +221,7 @@ async fn run(name: String, mut sink: impl Sink, cursor: Cursor, max_lag: Duratio
             }
             Ok(progress) => {
                 queue.durable = progress.durable;
+                queue.reject(&name, progress.rejected);
                 if let Next::Store(batch) = &next {
                     // It may have been dropped from the queue meanwhile, and is stored all the same.
                     if queue.batches.front().is_some_and(|front| front.sequence() == batch.sequence()) {
