@@ -21,6 +21,7 @@ mod payloads;
 mod queue;
 mod reading;
 mod source;
+mod storing;
 mod streams;
 mod watch;
 
@@ -29,6 +30,7 @@ pub use auth::{Auth, Key};
 pub use binder::{BinderCounters, BinderOptions, NatsBinder};
 pub use clock::ServerClock;
 pub use connect::{NatsOptions, connect};
+pub use dead_letters::LetterCounters;
 pub use discovery::{Bindings, Discovery, DiscoveryCounters};
 pub use erase::{ErasedMessages, Eraser};
 pub use fence::known_to_all;
@@ -37,6 +39,7 @@ pub use letters::{Letters, StoredLetter};
 pub use names::Names;
 pub use payloads::{BindRequest, InvalidPayload, OnPayload};
 pub use source::{NatsSource, SourceCounters, SourceOptions};
+pub use storing::Storing;
 pub use streams::{StreamOptions, set_up};
 
 use crate::time::Micros;

@@ -22,7 +22,7 @@ use crate::bind::{BindEvent, Binder, Binding};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::lane::{Lane, Rows};
-use crate::message::{DeadLetter, Message, Refusal};
+use crate::message::{DeadLetter, Message, Refusal, Topic};
 use crate::sink::Sink;
 use crate::source::{Attach, Source, SourceEvent};
 use crate::time::{Micros, display, micros};
@@ -47,6 +47,9 @@ pub struct PipelineOptions {
     pub patience: Duration,
     /// Without any sign of life for this long a vehicle counts as off.
     pub idle_timeout: Duration,
+    /// A vehicle of which no sample was ever stored, and none comes for this long after its catch-up, gives
+    /// way: it counts as off, whatever else it says. Where all places are taken, after an eighth of it.
+    pub first_sample_timeout: Duration,
     /// What is taken off estimated arrival times in saved states.
     pub resume_margin: Duration,
     /// How long the last batch may take on shutdown.
@@ -64,6 +67,7 @@ impl Default for PipelineOptions {
             save_interval: Duration::from_secs(30),
             patience: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(15 * 60),
+            first_sample_timeout: Duration::from_secs(2 * 60),
             resume_margin: Duration::from_secs(30),
             shutdown_deadline: Duration::from_secs(25),
         }
@@ -72,6 +76,12 @@ impl Default for PipelineOptions {
 
 /// How long a jump of a frame's counter may turn out to be a mere change of order.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How long giving back the vehicles may take on shutdown, after the last batch …
+const GIVE_BACK: Duration = Duration::from_secs(5);
+
+/// … and keeping the last dead letters.
+const LAST_LETTERS: Duration = Duration::from_secs(3);
 
 /// Messages at most that are taken before anything else has its turn again.
 const MAX_GROUP: usize = 64;
@@ -146,6 +156,17 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// [`Configuration`](crate::ErrorKind::Configuration) or
     /// [`Internal`](crate::ErrorKind::Internal) of an edge; what can be tried again is, inside.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
+        let ended = match self.serve(stop).await {
+            Ok(()) => self.finish().await,
+            Err(error) => Err(error),
+        };
+        // Also after an error: what we hold would wait for `ack_wait`.
+        let given_back = self.give_back().await;
+        ended.and(given_back)
+    }
+
+    /// Takes events until `stop` is ready.
+    async fn serve(&mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut ticker = tokio::time::interval(TICK);
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -157,7 +178,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             };
             tokio::select! {
                 biased;
-                () = &mut stop => return self.shut_down().await,
+                () = &mut stop => return Ok(()),
                 sunk = self.sinking.done() => self.on_sunk(sunk?)?,
                 event = self.binder.next(free) => self.on_bind(event?),
                 _ = ticker.tick() => self.on_tick(),
@@ -215,6 +236,9 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                 };
                 held.last_sign = held.last_sign.max(message.arrival);
                 held.heard = instant;
+                if let Topic::Signal(_) = message.topic {
+                    held.silent = None;
+                }
                 if self.behind {
                     held.miss(message.arrival);
                 } else {
@@ -229,6 +253,9 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                     };
                     held.last_sign = held.last_sign.max(now);
                     held.heard = instant;
+                    if let Some(since @ None) = &mut held.silent {
+                        *since = Some(instant);
+                    }
                     if held.missed.is_none() {
                         self.lane.caught_up(slot, now);
                     }
@@ -299,7 +326,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             if self.held.len() <= slot.index() {
                 self.held.resize_with(slot.index() + 1, || None);
             }
-            self.held[slot.index()] = Some(Held::new(now, Instant::now()));
+            self.held[slot.index()] = Some(Held::new(now, Instant::now(), binding));
             let (vehicle, on_time) = (binding.vehicle.clone(), binding.on_time);
             // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
             let resumes = binding.start != on_time - self.lane.context();
@@ -358,7 +385,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
     }
 
-    async fn shut_down(mut self) -> Result<()> {
+    /// Makes durable what is at hand, as far as the deadline allows.
+    async fn finish(&mut self) -> Result<()> {
         tracing::info!(vehicles = self.lane.vehicles(), "shutting down");
         let deadline = Instant::now() + self.options.shutdown_deadline;
         let (mut sealed, mut flushed) = (false, false);
@@ -385,11 +413,15 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                 }
             }
         }
-        let wait = tokio::time::timeout_at(
-            deadline.max(Instant::now() + Duration::from_secs(2)),
-            self.binder.shut_down(Vec::new()),
-        );
-        wait.await.unwrap_or_else(|_| {
+        Ok(())
+    }
+
+    /// Gives all vehicles back, and keeps the last dead letters meanwhile.
+    async fn give_back(&mut self) -> Result<()> {
+        let letters = tokio::time::timeout(LAST_LETTERS, self.source.shut_down());
+        let vehicles = tokio::time::timeout(GIVE_BACK, self.binder.shut_down(Vec::new()));
+        let (_, given_back) = tokio::join!(letters, vehicles);
+        given_back.unwrap_or_else(|_| {
             Err(Error::unavailable(
                 "the vehicles could not be given back in time; they come to others after ack_wait",
             ))

@@ -93,6 +93,12 @@ pub trait Source: Send {
     /// Keeps what could not be used where an operator finds it; rate-limited per vehicle.
     fn refuse(&mut self, letter: DeadLetter);
 
+    /// On shutdown: takes nothing more to keep and waits until what [`refuse`](Self::refuse) was given is kept
+    /// or given up. Cancel-safe; a source that keeps things at once has nothing to wait for.
+    fn shut_down(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
     /// The server's clock, as far as known.
     fn now(&self) -> Micros;
 }

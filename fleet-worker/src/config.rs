@@ -67,6 +67,8 @@ pub struct WorkerConfig {
     pub ack_wait: Duration,
     /// Without any sign of life for this long a vehicle counts as off.
     pub idle_timeout: Duration,
+    /// How long a vehicle that has never sent a sample keeps its place.
+    pub first_sample_timeout: Duration,
     /// How often states are saved.
     pub save_interval: Duration,
     /// How often everything is caught up; by default as the source sees fit.
@@ -212,6 +214,7 @@ impl Config {
             save_interval: worker.save_interval,
             patience: Duration::from_micros(self.schema.patience().unsigned_abs()),
             idle_timeout: worker.idle_timeout,
+            first_sample_timeout: worker.first_sample_timeout,
             shutdown_deadline: worker.shutdown_deadline,
             // A live message can't be older than the last sign that we hold its vehicle.
             resume_margin: worker.ack_wait,
@@ -252,6 +255,7 @@ fn worker(values: &mut Values) -> WorkerConfig {
         max_vehicles: values.count("worker.max_vehicles", 1..=1_000_000),
         ack_wait: values.duration("worker.ack_wait", SECOND..=HOUR),
         idle_timeout: values.duration("worker.idle_timeout", SECOND..=7 * 24 * HOUR),
+        first_sample_timeout: values.duration("worker.first_sample_timeout", SECOND..=7 * 24 * HOUR),
         save_interval: values.duration("worker.save_interval", 100..=HOUR),
         audit_interval: audit.then(|| values.duration("worker.audit_interval", SECOND..=7 * 24 * HOUR)),
         round_interval: values.duration("worker.round_interval", 10..=HOUR),

@@ -4,7 +4,7 @@ mod counters;
 
 use std::fmt::Write as _;
 
-pub use counters::{discovery, optional_sinks, pipeline, source, upkeep};
+pub use counters::{binder, discovery, optional_sinks, pipeline, source, upkeep};
 
 /// What a metric's value may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

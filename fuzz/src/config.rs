@@ -9,8 +9,16 @@ use fleet_core::schema::{MAX_COLUMNS, MAX_SIGNALS, RecordsConfig, Signal};
 use fleet_core::time::{MINUTE, SECOND};
 
 /// Where a problem can be.
-const KEYS: [&str; 8] =
-    ["interval", "window", "patience", "max_future", "max_past", "max_samples", "max_vehicle_memory", "signal"];
+const KEYS: [&str; 8] = [
+    "interval",
+    "window",
+    "patience",
+    "max_future",
+    "max_past",
+    "max_samples",
+    "max_vehicle_memory",
+    "signal",
+];
 
 /// Asserts what must hold of bytes as TOML.
 pub fn check(bytes: &[u8]) {

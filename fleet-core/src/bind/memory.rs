@@ -278,13 +278,18 @@ impl<S: StateStore> MemoryBinder<S> {
         }
         let claims = self.states.claim(&requests, now, self.context).await?;
         let mut queue = self.queue.queue();
-        for (request, claim) in requests.iter().zip(&claims) {
+        // What the store says nothing of stays in the queue.
+        let find = |claim: &Claim| requests.iter().find(|request| request.vehicle == claim.vehicle);
+        let claims: Vec<_> =
+            claims.into_iter().filter_map(|claim| find(&claim).map(|r| (r, claim))).collect();
+        for (request, claim) in &claims {
+            let request = *request;
             queue.requests.retain(|r| r.vehicle != request.vehicle);
             queue.bound.insert(request.vehicle.clone(), (request.clone(), claim.epoch));
             self.held.insert(request.vehicle.clone(), claim.epoch);
         }
         drop(queue);
-        let bound = claims.into_iter().zip(&requests).map(|(claim, request)| Binding {
+        let bound = claims.into_iter().map(|(request, claim)| Binding {
             vehicle: claim.vehicle,
             epoch: claim.epoch,
             start: claim.start,

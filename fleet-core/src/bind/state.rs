@@ -118,8 +118,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// [`begin_trip`](Self::begin_trip) does. One claim per request, in any order.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) or
-    /// [`Configuration`](crate::ErrorKind::Configuration).
+    /// [`Unavailable`](crate::ErrorKind::Unavailable): it is given again, as it is.
+    /// [`Configuration`](crate::ErrorKind::Configuration): everything ends. Any other, such as
+    /// [`Refused`](crate::ErrorKind::Refused): its halves are tried, to find what is to blame.
     fn claim(
         &self,
         requests: &[ClaimRequest],

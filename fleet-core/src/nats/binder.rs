@@ -199,7 +199,9 @@ impl<S: StateStore> Binder for NatsBinder<S> {
         let (sender, done) = oneshot::channel();
         self.command(Command::Flush(sender));
         if tokio::time::timeout(LAST_CHANGES, done).await.is_err() {
-            tracing::warn!("the last states are not saved; the vehicles' next holder repeats what is missing");
+            tracing::warn!(
+                "the last states are not saved; the vehicles' next holder repeats what is missing"
+            );
         }
         if self.shared.held.holds() && !states.is_empty() {
             self.shared.store.save(&states).await?;

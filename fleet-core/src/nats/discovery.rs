@@ -9,6 +9,7 @@ use async_nats::Client;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::clock::{ServerClock, ask};
 use super::connect::{NatsOptions, connect};
@@ -31,6 +32,8 @@ pub struct DiscoveryCounters {
     pub already: AtomicU64,
     /// `on` signals of trips that ended so long ago that their samples are gone.
     pub off: AtomicU64,
+    /// `on` signals that could not be dealt with when they were read, and are read again.
+    pub failed: AtomicU64,
     /// `on` signals that do not parse.
     pub refused: AtomicU64,
     /// `on` signals whose `since` is not believed: more than a week before or a minute after they were
@@ -62,6 +65,7 @@ pub struct Discovery {
     max_age: Micros,
     counters: Arc<DiscoveryCounters>,
     reading: Arc<AtomicBool>,
+    enqueuing: Arc<AtomicBool>,
     /// Since when it has been reading without a break, server time.
     reading_since: Arc<AtomicI64>,
     /// Observed whenever the reading begins, and every few seconds.
@@ -77,8 +81,11 @@ const LATE: Micros = 10 * SECOND;
 /// Vehicles repeat their `on` every minute: who has been reading for so long has read the first one.
 const REPEATS: Micros = 2 * MINUTE;
 
-/// `on` signals that are looked at together.
-const AT_ONCE: usize = 64;
+/// `on` signals that are dealt with at once.
+const AT_ONCE: usize = 256;
+
+/// How long a group of them is waited for at the server.
+const EXPIRES: Duration = Duration::from_secs(5);
 
 impl Discovery {
     /// Connects. `max_age` is how long the telemetry stream keeps samples: of a trip that ended longer ago
@@ -95,6 +102,7 @@ impl Discovery {
             max_age: micros(max_age),
             counters: Arc::default(),
             reading: Arc::default(),
+            enqueuing: Arc::new(AtomicBool::new(true)),
             reading_since: Arc::default(),
             clock: ServerClock::default(),
         })
@@ -109,6 +117,11 @@ impl Discovery {
     /// permission, and they are not.
     pub fn is_reading(&self) -> bool {
         self.reading.load(Ordering::Relaxed)
+    }
+
+    /// Whether the bind queue took, or had already, the last request that it was given.
+    pub fn is_enqueuing(&self) -> bool {
+        self.enqueuing.load(Ordering::Relaxed)
     }
 
     /// Runs until `stop` is ready; `beat` is called whenever the loop turns.
@@ -179,30 +192,40 @@ impl Discovery {
         Ok(())
     }
 
+    /// Reads for as long as the server gives messages. Pulled a group at a time, and never more than are dealt
+    /// with: what is slow or refused for one vehicle neither ends the reading nor stops it.
     async fn read(&self, beat: &(impl Fn() + Send + Sync)) -> Result<()> {
-        let consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+        let mut handled = FuturesUnordered::new();
+        let mut ticker = tokio::time::interval(Duration::from_secs(1));
+        let mut consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
         self.observe_clock().await?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(AT_ONCE * 4)
-            .expires(Duration::from_secs(5))
-            .heartbeat(Duration::from_secs(1))
-            .messages()
-            .await
-            .map_err(|e| Error::unavailable("no `on` signals").caused_by(e))?;
         self.reading.store(true, Ordering::Relaxed);
         self.reading_since.store(self.clock.now(), Ordering::Relaxed);
-        let mut handled = messages.map(|message| self.handle(message)).buffer_unordered(AT_ONCE);
-        let mut ticker = tokio::time::interval(Duration::from_secs(1));
         loop {
-            tokio::select! {
-                next = handled.next() => match next {
-                    Some(Ok(())) => beat(),
-                    Some(Err(error)) => return Err(error),
-                    None => return Ok(()),
-                },
-                _ = ticker.tick() => beat(),
+            let batch = consumer.batch().max_messages(AT_ONCE - handled.len()).expires(EXPIRES).messages();
+            let mut batch = batch.await.map_err(|e| Error::unavailable("no `on` signals").caused_by(e))?;
+            loop {
+                tokio::select! {
+                    Some(()) = handled.next() => beat(),
+                    next = batch.next() => match next {
+                        Some(Ok(message)) => handled.push(self.handle(message)),
+                        Some(Err(error)) => {
+                            return Err(Error::unavailable("reading `on` signals").caused_by(error));
+                        }
+                        None => break,
+                    },
+                    _ = ticker.tick() => beat(),
+                }
             }
+            // Many at a time, or each would be asked for by itself.
+            while handled.len() > AT_ONCE / 2 {
+                tokio::select! {
+                    Some(()) = handled.next() => beat(),
+                    _ = ticker.tick() => beat(),
+                }
+            }
+            // A group without an end may be one that nobody gives.
+            consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
         }
     }
 
@@ -212,31 +235,48 @@ impl Discovery {
         })
     }
 
-    /// One `on`. An error ends the reading and is tried again; a bad message is not an error.
-    async fn handle<E>(&self, message: std::result::Result<Message, E>) -> Result<()>
-    where
-        E: std::error::Error + Send + Sync + 'static,
-    {
-        let message = message.map_err(|e| Error::unavailable("reading `on` signals").caused_by(e))?;
+    /// One `on`. What can't be dealt with now is delivered again, the later the more often.
+    async fn handle(&self, message: Message) {
         DiscoveryCounters::add(&self.counters.on);
-        let Some(request) = self.request(&message) else {
+        let answer = match self.answer(&message).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                DiscoveryCounters::add(&self.counters.failed);
+                let (cell, subject) = (self.names.cell(), &message.subject);
+                tracing::warn!(%cell, %subject, %error, "an `on` can't be dealt with now, it is tried again");
+                let delivered = message.info().map_or(1, |info| info.delivered);
+                let seconds = 1_u64 << delivered.clamp(1, 7).saturating_sub(1);
+                AckKind::Nak(Some(Duration::from_secs(seconds.min(60))))
+            }
+        };
+        if let Err(error) = message.ack_with(answer).await {
+            // It is delivered again, and changes nothing then.
+            tracing::debug!(%error, subject = %message.subject, "no ack");
+        }
+    }
+
+    /// Makes a request of an `on`, where there is to be one; how the message is to be answered.
+    async fn answer(&self, message: &Message) -> Result<AckKind> {
+        let Some(request) = self.request(message) else {
             DiscoveryCounters::add(&self.counters.refused);
-            return ack(&message, AckKind::Term).await;
+            return Ok(AckKind::Term);
         };
         // A trip that ended before we came to read of it is still to be recorded, unless nothing is left of it.
         let gone = self.clock.now().saturating_sub(self.max_age);
         if request.on_time < gone && self.is_over(&request).await? {
             DiscoveryCounters::add(&self.counters.off);
-            return ack(&message, AckKind::Ack).await;
+            return Ok(AckKind::Ack);
         }
-        match enqueue(&self.client, &self.names, &request).await? {
+        let enqueued = enqueue(&self.client, &self.names, &request).await;
+        self.enqueuing.store(enqueued.is_ok(), Ordering::Relaxed);
+        match enqueued? {
             Enqueued::Yes => {
                 DiscoveryCounters::add(&self.counters.enqueued);
                 tracing::debug!(cell = %self.names.cell(), vehicle = %request.vehicle, "enqueued");
             }
             Enqueued::Already => DiscoveryCounters::add(&self.counters.already),
         }
-        ack(&message, AckKind::Ack).await
+        Ok(AckKind::Ack)
     }
 
     async fn is_over(&self, request: &BindRequest) -> Result<bool> {
@@ -294,10 +334,6 @@ impl Discovery {
 fn begin(stored: Micros, since: Option<Micros>, gap: bool, max_age: Micros) -> Micros {
     let kept = stored.saturating_sub(max_age);
     believed(since, stored).filter(|since| gap && (kept..stored).contains(since)).unwrap_or(stored)
-}
-
-async fn ack(message: &Message, kind: AckKind) -> Result<()> {
-    message.ack_with(kind).await.map_err(|e| Error::unavailable("an ack").caused_by(e))
 }
 
 impl DiscoveryCounters {

@@ -5,7 +5,7 @@ use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 
-use super::dead_letters::{DETAIL, REASON, SIGNAL, message};
+use super::dead_letters::{CUT_FROM, DETAIL, REASON, SIGNAL, message};
 use super::reading::{Read, Reading};
 use super::streams::jetstream;
 use super::{Names, NatsOptions, connect};
@@ -29,8 +29,11 @@ pub struct StoredLetter {
     pub reason: String,
     /// Why, in words.
     pub detail: String,
-    /// The message as it came, or the row as JSON.
+    /// The message as it came, or the row as JSON; its beginning where it is [cut](Self::cut_from).
     pub payload: Bytes,
+    /// How many bytes the payload had, if it was too large for the stream: only its beginning is there, which
+    /// can't be used.
+    pub cut_from: Option<u64>,
 }
 
 /// The dead letters of a cell.
@@ -84,10 +87,11 @@ impl Letters {
             reason: header(REASON)?,
             detail: header(DETAIL)?,
             payload: read.message.payload.clone(),
+            cut_from: headers.get(CUT_FROM).map(|length| length.as_str().parse().unwrap_or(u64::MAX)),
         })
     }
 
-    /// Keeps a letter; on return it is stored.
+    /// Keeps a letter; on return it is stored, its payload cut to what the stream takes.
     ///
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable).

@@ -35,10 +35,10 @@ struct ApiError {
 /// full, which gives the same code as "already there" and another text.
 pub(super) async fn enqueue(client: &Client, names: &Names, request: &BindRequest) -> Result<Enqueued> {
     let subject = names.bind(&request.vehicle);
-    let answer = client
-        .request(subject, request.to_json().into())
-        .await
-        .map_err(|e| Error::unavailable("the bind queue does not answer").caused_by(e))?;
+    let answer = client.request(subject, request.to_json().into()).await.map_err(|e| {
+        let hint = "is the server there, has its disk room, was `setup` run?";
+        Error::unavailable(format!("the bind queue does not answer: {hint}")).caused_by(e)
+    })?;
     judge(&answer.payload)
 }
 
@@ -51,7 +51,13 @@ fn judge(payload: &[u8]) -> Result<Enqueued> {
             Ok(Enqueued::Already)
         }
         Some(e) => {
-            Err(Error::unavailable(format!("the bind queue refuses: {} ({})", e.description, e.err_code)))
+            let hint = if e.err_code == 10_077 || e.err_code == 10_023 || e.err_code == 10_047 {
+                "; look at the limits of its stream, and at the room and the limits of the server"
+            } else {
+                ""
+            };
+            let (description, code) = (e.description, e.err_code);
+            Err(Error::unavailable(format!("the bind queue refuses: {description} ({code}){hint}")))
         }
     }
 }

@@ -29,8 +29,9 @@ use self::tasks::{Rounds, TaskDone};
 use self::vehicle::Attached;
 use super::clock::ServerClock;
 use super::connect::PULL_CAPACITY;
-use super::dead_letters::DeadLetters;
+use super::dead_letters::{DeadLetters, LetterCounters};
 use super::payloads::OnPayload;
+use super::storing::{self, Storing};
 use super::streams::jetstream;
 use super::watch::{Owed, Watch};
 use super::{Names, NatsOptions, connect};
@@ -83,10 +84,10 @@ pub struct SourceCounters {
     pub overflowed: AtomicU64,
     /// How often the telemetry stream was made anew, or lost its end, under this source.
     pub stream_losses: AtomicU64,
-    /// Dead letters kept.
-    pub dead_letters: AtomicU64,
-    /// Dead letters that fell to the rate limit.
-    pub dead_letters_dropped: AtomicU64,
+    /// What became of dead letters.
+    pub dead_letters: Arc<LetterCounters>,
+    /// Whether what is published to JetStream is stored.
+    pub storing: Arc<Storing>,
 }
 
 /// [`Source`] on NATS. Drop it to unsubscribe from everything.
@@ -117,8 +118,8 @@ pub struct NatsSource {
     letters: DeadLetters,
     link: Link,
     ticker: tokio::time::Interval,
-    /// The sweepers and the watch.
-    behind: [tokio::task::AbortHandle; 3],
+    /// The sweepers, the watch, and who asks whether messages are stored.
+    behind: [tokio::task::AbortHandle; 4],
 }
 
 /// What is known of the live connection, to tell since when messages may be missing.
@@ -149,8 +150,17 @@ impl NatsSource {
         schema: &Schema,
         options: SourceOptions,
     ) -> Result<Self> {
-        let (counters, disconnected) =
-            (Arc::new(SourceCounters::default()), Arc::new(AtomicBool::new(false)));
+        let side = NatsOptions { subscription_capacity: PULL_CAPACITY, ..nats.clone() };
+        let side_client = connect(&side, &names.connection("catch-up"), |_| {}).await?;
+        let side = jetstream(&side_client);
+        let (letters, storing) =
+            (DeadLetters::new(side.clone(), names.clone()), Arc::new(Storing::default()));
+        let counters = Arc::new(SourceCounters {
+            dead_letters: letters.counters(),
+            storing: Arc::clone(&storing),
+            ..SourceCounters::default()
+        });
+        let disconnected = Arc::new(AtomicBool::new(false));
         let (told, lost) = (Arc::clone(&counters), Arc::clone(&disconnected));
         let notify = move |event| match event {
             Event::Disconnected => lost.store(true, Ordering::Relaxed),
@@ -158,10 +168,7 @@ impl NatsSource {
             _ => {}
         };
         let client = connect(nats, &names.connection("live"), notify).await?;
-        let side = NatsOptions { subscription_capacity: PULL_CAPACITY, ..nats.clone() };
-        let side = connect(&side, &names.connection("catch-up"), |_| {}).await?;
-        let watch = Arc::new(Watch::begin(side.clone(), names, Arc::clone(&counters)).await?);
-        let side = jetstream(&side);
+        let watch = Arc::new(Watch::begin(side_client, names, Arc::clone(&counters)).await?);
         let (found_sender, found) = mpsc::channel(FOUND);
         let sweeper = |rounds: Rounds| {
             let (wanted, requests) = mpsc::unbounded_channel();
@@ -180,6 +187,7 @@ impl NatsSource {
         };
         let ((rounds, all), (rounds_alone, alone)) = (sweeper(Rounds::All), sweeper(Rounds::Alone));
         let watching = tokio::spawn(Arc::clone(&watch).keep()).abort_handle();
+        let probing = tokio::spawn(storing::watch(side.clone(), names.clone(), storing)).abort_handle();
         let clock = watch.clock.clone();
         let now = clock.now();
         Ok(Self {
@@ -187,7 +195,7 @@ impl NatsSource {
             schema: schema.clone(),
             options,
             js: jetstream(&client),
-            letters: DeadLetters::new(side.clone(), names.clone()),
+            letters,
             side,
             live: SelectAll::new(),
             subscription_capacity: nats.subscription_capacity,
@@ -204,7 +212,7 @@ impl NatsSource {
             ready: VecDeque::new(),
             link: Link { connects: 1, last_byte: now, last_audit: now, ..Link::default() },
             ticker: tokio::time::interval(Duration::from_millis(250)),
-            behind: [all, alone, watching],
+            behind: [all, alone, watching, probing],
             clock,
             counters,
             client,
@@ -474,7 +482,6 @@ impl Source for NatsSource {
     fn detach(&mut self, slot: Slot) {
         let Some(vehicle) = self.by_slot.remove(&slot) else { return };
         self.by_token.remove(&vehicle.token);
-        self.letters.forget(&vehicle.id);
         if let Some(subscription) = vehicle.subscription {
             subscription.abort();
         }
@@ -501,10 +508,11 @@ impl Source for NatsSource {
     }
 
     fn refuse(&mut self, letter: DeadLetter) {
-        let now = self.clock.now();
-        let kept = self.letters.keep(letter, now);
-        let counter = if kept { &self.counters.dead_letters } else { &self.counters.dead_letters_dropped };
-        SourceCounters::add(counter, 1);
+        self.letters.keep(&letter);
+    }
+
+    async fn shut_down(&mut self) {
+        self.letters.shut_down().await;
     }
 
     fn now(&self) -> Micros {

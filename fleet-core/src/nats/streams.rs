@@ -7,6 +7,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{self, Context};
 
 use super::Names;
+use super::dead_letters::MOST_BYTES;
 use crate::error::{Error, Result};
 use crate::schema::Schema;
 
@@ -92,12 +93,12 @@ fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -> [Config; 
         Config {
             name: names.dead_letter_stream(),
             subjects: vec![names.all_dead_letters()],
-            max_age: Duration::from_secs(7 * 24 * 3600),
+            max_age: options.dead_letters_max_age,
             // A twentieth of what samples may take: small brokers are for trials.
             max_bytes: (options.max_bytes / 20).clamp(1 << 20, 1 << 30),
-            max_message_size: 8192,
+            max_message_size: MOST_BYTES,
             // A replay meets the same bad messages again; one letter each is enough.
-            duplicate_window: Duration::from_secs(3600),
+            duplicate_window: Duration::from_secs(3600).min(options.dead_letters_max_age),
             ..base
         },
     ]

@@ -18,6 +18,8 @@ pub struct Counters {
     pub lost: AtomicU64,
     /// Vehicles given back for good.
     pub released: AtomicU64,
+    /// Vehicles that gave way because no sample of theirs was ever heard of.
+    pub without_sample: AtomicU64,
     /// Catch-ups of vehicles for a counter's jump or after a sink was down.
     pub catch_ups: AtomicU64,
     /// Catch-ups whose beginning the stream no longer held.

@@ -1,9 +1,11 @@
 //! The life of a held vehicle from its `off` to its release.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
-use super::Pipeline;
-use crate::bind::Binder;
+use super::{Counters, Pipeline};
+use crate::bind::{Binder, Binding};
 use crate::ids::Slot;
 use crate::source::Source;
 use crate::time::Micros;
@@ -39,12 +41,27 @@ pub(super) struct Held {
     pub missed: Option<Micros>,
     /// Whether it was said that its clock is wrong.
     pub clock_told: bool,
+    /// No sample of it was ever heard of: since when, once it was caught up.
+    pub silent: Option<Option<Instant>>,
 }
 
 impl Held {
-    pub(super) fn new(now: Micros, heard: Instant) -> Self {
-        let (jumped, missed, clock_told) = (false, None, false);
-        Self { phase: Phase::On, last_sign: now, heard, jumped, missed, clock_told }
+    pub(super) fn new(now: Micros, heard: Instant, binding: &Binding) -> Self {
+        let known = binding.floor.is_some() || binding.horizon.iter().any(Option::is_some);
+        Self {
+            phase: Phase::On,
+            last_sign: now,
+            heard,
+            jumped: false,
+            missed: None,
+            clock_told: false,
+            silent: (!known).then_some(None),
+        }
+    }
+
+    /// Whether it has been silent for as long as that.
+    fn gives_way(&self, instant: Instant, after: Duration) -> bool {
+        self.silent.flatten().is_some_and(|since| instant - since >= after)
     }
 
     pub(super) fn miss(&mut self, arrival: Micros) {
@@ -103,11 +120,21 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// Moves on every vehicle whose time has come.
     pub(super) fn advance_phases(&mut self, instant: Instant) {
         let idle = self.options.idle_timeout;
-        let mut settle = Vec::new();
+        // Where others may be waiting for a place, those who don't use theirs have it for a shorter time.
+        let full = self.lane.vehicles() >= self.options.max_vehicles;
+        let silent = self.options.first_sample_timeout / if full { 8 } else { 1 };
+        let (mut settle, mut given_way) = (Vec::new(), 0);
         for slot in self.lane.slots() {
             let patience = self.options.patience;
             let Some(held) = self.held_mut(slot) else { continue };
             match held.phase {
+                Phase::On if held.gives_way(instant, silent) => {
+                    held.silent = None;
+                    let ended_at = held.last_sign;
+                    held.phase = Phase::Settling { ended_at };
+                    settle.push(slot);
+                    given_way += 1;
+                }
                 Phase::On if instant - held.heard >= idle => {
                     let ended_at = held.last_sign;
                     held.phase = Phase::Settling { ended_at };
@@ -122,6 +149,10 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
         for slot in settle {
             self.source.settle(slot);
+        }
+        if given_way > 0 {
+            Counters::add(&self.counters.without_sample, given_way);
+            tracing::info!(vehicles = given_way, "never sent a sample, give way");
         }
     }
 }

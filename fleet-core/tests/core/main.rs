@@ -4,6 +4,7 @@
 mod align;
 mod compare;
 mod fuzz_corpus;
+mod giving_way;
 mod hostile;
 mod layering;
 mod outage;

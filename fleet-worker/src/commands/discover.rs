@@ -20,6 +20,7 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
     let names = config.names();
     let health = Health::new();
     health.condition(SIGNALS);
+    health.condition(QUEUE);
     let discovery = Discovery::connect(&config.nats.options(), &names, config.nats.max_age).await?;
     let counters = discovery.counters();
     let asked = discovery.clone();
@@ -46,10 +47,14 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
 /// What readiness calls that `on` signals are read.
 const SIGNALS: &str = "on signals";
 
-/// Ready means that `on` signals are read.
+/// What readiness calls the bind queue's taking of requests.
+const QUEUE: &str = "bind queue";
+
+/// Ready means that `on` signals are read and that the bind queue takes requests.
 async fn watch(health: Health, discovery: Discovery) {
     loop {
         health.set(SIGNALS, discovery.is_reading());
+        health.set(QUEUE, discovery.is_enqueuing());
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
-use fleet_core::nats::{NatsBinder, NatsSource};
+use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, SourceCounters};
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::Availability;
 use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check};
@@ -44,7 +44,8 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     })?;
     let options = config.binder_options(lane.context());
     let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
-    let (of_source, pulls) = (source.counters(), binder.pulls());
+    let (of_source, of_binder, pulls) = (source.counters(), binder.counters(), binder.pulls());
+    let edges = Edges { pulls, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
     let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
     let counters = pipeline.counters();
     health.set(QUEUE, true);
@@ -55,7 +56,8 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let snapshot = move || {
         let optional = metrics::optional_sinks(&cursors);
         let upkeep = metrics::upkeep(&of_upkeep);
-        [metrics::pipeline(&of_pipeline), metrics::source(&of_source), optional, upkeep].concat()
+        let (source, binder) = (metrics::source(&of_source), metrics::binder(&of_binder));
+        [metrics::pipeline(&of_pipeline), source, binder, optional, upkeep].concat()
     };
     let mut admin = Admin::new(health.clone(), snapshot);
     if config.page {
@@ -63,7 +65,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     }
     let served = Served::start(admin, config).await?;
     tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
-    let beating = tokio::spawn(beat(health, counters, pulls, required));
+    let beating = tokio::spawn(beat(health, counters, edges));
     let ended = pipeline.run(stop).await;
     beating.abort();
     drop(upkeep);
@@ -86,19 +88,32 @@ fn page(config: &Config, connector: Connector, counters: Arc<Counters>) -> Live 
 /// What readiness calls the bind queue.
 const QUEUE: &str = "bind queue";
 
-/// Alive means that the loop turns, ready that the queue answers and every required sink is there.
-async fn beat(
-    health: Health,
-    counters: Arc<Counters>,
+/// What it calls the database's taking of claims and states.
+const STATES: &str = "states";
+
+/// What it calls JetStream's storing of messages.
+const STORING: &str = "nats storage";
+
+/// What a worker depends on.
+struct Edges {
     pulls: Arc<AtomicBool>,
+    binder: Arc<BinderCounters>,
+    source: Arc<SourceCounters>,
     required: Vec<(&'static str, Availability)>,
-) {
+}
+
+/// Alive means that the loop turns; ready that the queue answers, that what is published is stored, that the
+/// database takes claims and states, and that every required sink is there.
+async fn beat(health: Health, counters: Arc<Counters>, edges: Edges) {
+    let Edges { pulls, binder, source, required } = edges;
     let sinks: Vec<_> = required.into_iter().map(|(name, sink)| (format!("sink {name}"), sink)).collect();
     let mut seen = 0;
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticker.tick().await;
         health.set(QUEUE, pulls.load(Ordering::Relaxed));
+        health.set(STATES, !binder.is_refused());
+        health.set(STORING, source.storing.is_storing());
         for (name, sink) in &sinks {
             health.set(name, sink.is_available());
         }

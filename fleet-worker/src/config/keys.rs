@@ -70,6 +70,7 @@ pub(super) const KEYS: &[Key] = &[
     with("worker.max_vehicles", Kind::Whole, "10000"),
     with("worker.ack_wait", Kind::Duration, "30s"),
     with("worker.idle_timeout", Kind::Duration, "15m"),
+    with("worker.first_sample_timeout", Kind::Duration, "2m"),
     with("worker.save_interval", Kind::Duration, "30s"),
     optional("worker.audit_interval", Kind::Duration),
     with("worker.round_interval", Kind::Duration, "5s"),

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fleet_core::nats::{DiscoveryCounters, SourceCounters};
+use fleet_core::nats::{BinderCounters, DiscoveryCounters, SourceCounters};
 use fleet_core::pipeline::Counters;
 use fleet_core::sink::Cursor;
 
@@ -26,7 +26,14 @@ pub fn optional_sinks(cursors: &[(&str, Cursor)]) -> Vec<Metric> {
     };
     let waiting = "Rows that wait for an optional sink.";
     let missed = "Rows that an optional sink was too far behind to get.";
+    let rejected = "Rows that an optional sink would not take; they are dead letters.";
     vec![
+        Metric::new(
+            "fleet_optional_rejected_rows_total",
+            rejected,
+            MetricKind::Counter,
+            samples(Cursor::rejected),
+        ),
         Metric::new("fleet_optional_waiting_rows", waiting, MetricKind::Gauge, samples(Cursor::waiting)),
         Metric::new("fleet_optional_missed_rows_total", missed, MetricKind::Counter, samples(Cursor::missed)),
     ]
@@ -56,6 +63,11 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
         counter("fleet_bindings_total", "Bindings made.", &c.bindings),
         counter("fleet_bindings_lost_total", "Bindings that were taken or could not be held.", &c.lost),
         counter("fleet_released_total", "Vehicles given back for good.", &c.released),
+        counter(
+            "fleet_without_sample_total",
+            "Vehicles that gave way because they never sent a sample.",
+            &c.without_sample,
+        ),
         counter("fleet_catch_ups_total", "Catch-ups of vehicles.", &c.catch_ups),
         counter(
             "fleet_catch_ups_unreachable_total",
@@ -98,6 +110,19 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
     ]
 }
 
+fn outcome((name, count): (&str, u64)) -> (Vec<(String, String)>, f64) {
+    (vec![("outcome".to_owned(), name.to_owned())], number(count))
+}
+
+/// The metrics of a binder.
+pub fn binder(counters: &BinderCounters) -> Vec<Metric> {
+    let c = counters;
+    vec![
+        counter("fleet_claims_failed_total", "Bind requests that went back to the queue.", &c.claims_failed),
+        counter("fleet_saves_failed_total", "States that the database refused.", &c.saves_failed),
+    ]
+}
+
 /// The metrics of a source.
 pub fn source(counters: &SourceCounters) -> Vec<Metric> {
     let c = counters;
@@ -117,11 +142,16 @@ pub fn source(counters: &SourceCounters) -> Vec<Metric> {
             "Times the telemetry stream was made anew or lost its end.",
             &c.stream_losses,
         ),
-        counter("fleet_source_dead_letters_total", "Dead letters kept.", &c.dead_letters),
-        counter(
-            "fleet_source_dead_letters_dropped_total",
-            "Dead letters that fell to the rate limit.",
-            &c.dead_letters_dropped,
+        Metric::new(
+            "fleet_source_dead_letters_total",
+            "What became of dead letters.",
+            MetricKind::Counter,
+            c.dead_letters.by_outcome().map(outcome).to_vec(),
+        ),
+        Metric::counter(
+            "fleet_source_not_stored_total",
+            "Messages of ours that NATS did not store.",
+            c.storing.failures(),
         ),
     ]
 }
@@ -140,6 +170,7 @@ pub fn discovery(counters: &DiscoveryCounters) -> Vec<Metric> {
             "Signals whose `since` is not believed.",
             &c.since_refused,
         ),
+        counter("fleet_discovery_failed_total", "On signals that could not be dealt with yet.", &c.failed),
         counter("fleet_discovery_strays_total", "Messages on odd subjects.", &c.strays),
     ]
 }
@@ -152,6 +183,7 @@ mod tests {
     fn names_are_unique_and_counters_end_in_total() {
         let mut all = pipeline(&Counters::default());
         all.extend(source(&SourceCounters::default()));
+        all.extend(binder(&BinderCounters::default()));
         all.extend(discovery(&DiscoveryCounters::default()));
         let mut names: Vec<_> = all.iter().map(|m| m.name.clone()).collect();
         for metric in &all {

@@ -74,7 +74,7 @@ pub(super) async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>)
 /// Gives requests back that can't be claimed now.
 async fn give_back<S: StateStore>(shared: &Shared<S>, requests: Vec<Pulled>) {
     BinderCounters::add(&shared.counters.claims_failed, requests.len());
-    for Pulled { request, reply, delivered } in requests {
+    for Pulled { request, reply, delivered, .. } in requests {
         let seconds = 1_u64 << delivered.clamp(1, 7).saturating_sub(1);
         shared.hand_back(&request.vehicle, &reply, Duration::from_secs(seconds.min(60))).await;
     }

@@ -27,11 +27,7 @@ impl<S> Shared<S> {
     /// Drops the vehicles of those of these states whose claim a newer one has made void: the store says so
     /// if no notice came. Whoever made it holds the vehicle, or its request is delivered again after
     /// `ack_wait`.
-    pub(super) fn lose<'a>(
-        &self,
-        states: impl Iterator<Item = &'a VehicleState>,
-        superseded: &[VehicleId],
-    ) {
+    pub(super) fn lose<'a>(&self, states: impl Iterator<Item = &'a VehicleState>, superseded: &[VehicleId]) {
         let superseded: HashSet<&VehicleId> = superseded.iter().collect();
         let void = states.filter(|state| superseded.contains(&state.vehicle));
         // One that was lost and claimed again meanwhile stays.

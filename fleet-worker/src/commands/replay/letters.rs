@@ -225,6 +225,7 @@ async fn replay_messages(
 
 /// The message, and the span in which its samples can change rows.
 fn around(deriver: &Deriver, schema: &Schema, letter: &Letter) -> Result<(Extra, Micros, Micros), String> {
+    letter.whole()?;
     let Letter { stored, vehicle, payload, .. } = letter.clone();
     let signal = schema.find(&letter.signal).ok_or("its signal is not in the configuration")?;
     let mut samples = Samples::default();

@@ -18,12 +18,14 @@ pub(super) struct Letter {
     pub signal: String,
     /// The message, or the row as JSON if the signal is `row`.
     pub payload: Bytes,
+    /// How many bytes it had, if this is only its beginning.
+    pub cut_from: Option<u64>,
 }
 
 impl From<StoredLetter> for Letter {
     fn from(letter: StoredLetter) -> Self {
-        let StoredLetter { sequence, stored, vehicle, signal, payload, .. } = letter;
-        Self { place: Some(sequence), stored, vehicle, signal, payload }
+        let StoredLetter { sequence, stored, vehicle, signal, payload, cut_from, .. } = letter;
+        Self { place: Some(sequence), stored, vehicle, signal, payload, cut_from }
     }
 }
 
@@ -31,20 +33,35 @@ impl Letter {
     pub(super) fn is_row(&self) -> bool {
         self.signal == ROW
     }
+
+    /// Whether it is there as a whole.
+    ///
+    /// # Errors
+    /// How much of it is not.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        let there = self.payload.len();
+        self.cut_from.map_or(Ok(()), |all| {
+            Err(format!("only the first {there} of its {all} bytes are kept, which can't be used"))
+        })
+    }
 }
+
+/// The length of a payload of which only the beginning is there; who has the whole takes this field away.
+const CUT_FROM: &str = "cut_from";
 
 /// The signal of rows.
 pub(super) const ROW: &str = "row";
 
 /// One line for people.
 pub(super) fn for_people(letter: &StoredLetter) -> String {
-    let StoredLetter { sequence, stored, vehicle, signal, reason, detail, .. } = letter;
-    format!("{sequence}  {}  {vehicle}  {signal}  {reason}: {detail}", display(*stored))
+    let StoredLetter { sequence, stored, vehicle, signal, reason, detail, payload, cut_from } = letter;
+    let cut = cut_from.map_or_else(String::new, |all| format!(" (cut to {} of {all} bytes)", payload.len()));
+    format!("{sequence}  {}  {vehicle}  {signal}  {reason}: {detail}{cut}", display(*stored))
 }
 
 /// One line that [`read`] reads. A payload that is no text comes as hexadecimal digits.
 pub(super) fn for_programs(letter: &StoredLetter) -> String {
-    let StoredLetter { sequence, stored, vehicle, signal, reason, detail, payload } = letter;
+    let StoredLetter { sequence, stored, vehicle, signal, reason, detail, payload, cut_from } = letter;
     let mut line = json!({
         "sequence": sequence, "stored": display(*stored), "vehicle": vehicle.as_str(), "signal": signal,
         "reason": reason, "detail": detail,
@@ -58,6 +75,7 @@ pub(super) fn for_programs(letter: &StoredLetter) -> String {
     };
     if let Some(fields) = line.as_object_mut() {
         fields.insert(name.to_owned(), value);
+        fields.extend(cut_from.map(|all| (CUT_FROM.to_owned(), all.into())));
     }
     line.to_string()
 }
@@ -68,8 +86,18 @@ pub(super) fn for_programs(letter: &StoredLetter) -> String {
 /// # Errors
 /// The field and its value.
 pub(super) fn read(line: &str, now: Micros) -> Result<Letter, String> {
-    const FIELDS: [&str; 9] =
-        ["sequence", "stored", "vehicle", "signal", "reason", "detail", ROW, "payload", "payload_hex"];
+    const FIELDS: [&str; 10] = [
+        "sequence",
+        "stored",
+        "vehicle",
+        "signal",
+        "reason",
+        "detail",
+        ROW,
+        "payload",
+        "payload_hex",
+        CUT_FROM,
+    ];
     let value: Value = serde_json::from_str(line).map_err(|e| e.to_string())?;
     let Value::Object(fields) = value else { return Err("must be a JSON object".to_owned()) };
     if let Some(other) = fields.keys().find(|key| !FIELDS.contains(&key.as_str())) {
@@ -85,6 +113,10 @@ pub(super) fn read(line: &str, now: Micros) -> Result<Letter, String> {
     let place = match fields.get("sequence") {
         None => None,
         Some(number) => Some(number.as_u64().ok_or_else(|| format!("sequence: {number} is no number"))?),
+    };
+    let cut_from = match fields.get(CUT_FROM) {
+        None => None,
+        Some(bytes) => Some(bytes.as_u64().ok_or_else(|| format!("{CUT_FROM}: {bytes} is no number"))?),
     };
     let stored = match text("stored")? {
         Some(stored) => parse(stored).map_err(|e| format!("stored: {e}"))?,
@@ -104,7 +136,7 @@ pub(super) fn read(line: &str, now: Micros) -> Result<Letter, String> {
         }
         (name, other) => return Err(format!("{name}: {other} must be text in quotes")),
     };
-    Ok(Letter { place, stored, vehicle, signal, payload })
+    Ok(Letter { place, stored, vehicle, signal, payload, cut_from })
 }
 
 /// A row of a letter.
@@ -122,6 +154,7 @@ pub(super) struct LetterRow {
 /// # Errors
 /// The field and its value.
 pub(super) fn row(schema: &Schema, letter: &Letter) -> Result<LetterRow, String> {
+    letter.whole()?;
     let row: Map<String, Value> = serde_json::from_slice(&letter.payload).map_err(|e| e.to_string())?;
     let known =
         |key: &str| ["ts", "vehicle", "quality"].contains(&key) || schema.columns().any(|c| c.name == key);
@@ -191,7 +224,18 @@ mod tests {
             reason: reason.to_owned(),
             detail: "why".to_owned(),
             payload: Bytes::copy_from_slice(payload),
+            cut_from: None,
         }
+    }
+
+    #[test]
+    fn a_cut_letter_says_so_and_is_not_used() {
+        let cut = StoredLetter { cut_from: Some(9_000), ..stored("row", "row", b"{\"ts\":\"2026-02-01T0") };
+        let letter = read(&for_programs(&cut), 0).unwrap();
+        assert_eq!(letter, cut.clone().into());
+        let why = row(&Schema::default(), &letter).unwrap_err();
+        assert_eq!(why, "only the first 19 of its 9000 bytes are kept, which can't be used");
+        assert!(for_people(&cut).ends_with("why (cut to 19 of 9000 bytes)"));
     }
 
     #[test]
