@@ -327,7 +327,7 @@ async fn a_row_that_is_refused_without_a_known_reason_holds_up_no_other() {
     assert_eq!(f.table().await.len(), 160);
 
     // Where all are refused, none is to blame.
-    let records: Vec<_> = (0..200).map(|n| speed(n, NOON + MINUTE, 13.0)).collect();
+    let records: Vec<_> = (0..200).map(|n| speed(n, NOON + 10 * MINUTE, 13.0)).collect();
     let batch = seal(&mut f.builder, &records);
     let error = f.sink.accept(&batch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Refused, "{error}");
