@@ -5,13 +5,16 @@
 //! [`Connector`].
 
 mod connect;
+mod deployment;
 mod encode;
 mod erase;
 mod fault;
 mod layout;
+mod locks;
 mod maintain;
 mod migrate;
 mod partition;
+mod plan;
 mod pooled;
 mod reader;
 mod reject;
@@ -30,12 +33,14 @@ mod vehicles;
 mod views;
 
 pub use connect::{ConnectOptions, Connector, RenewedUrl};
+pub use deployment::deployment_id;
 #[doc(hidden)]
 pub use encode::copy_of;
 pub use erase::{ErasedRows, disown, erase};
-pub use layout::{Edition, check};
+pub use layout::{Edition, check, check_writer};
 pub use maintain::{MaintainOptions, Maintained, maintain};
-pub use migrate::{SetupOptions, setup};
+pub use migrate::{Prepared, SetupOptions, prepare, setup};
+pub use plan::{DatabasePlan, plan};
 pub use reader::{Fleet, Newest, TimescaleReader};
 pub use replace::{ReplacingSink, epochs, known_since};
 pub use sink::{SinkCounters, TimescaleSink};

@@ -30,6 +30,18 @@ pub async fn check(connector: &Connector, schema: &Schema) -> Result<Edition> {
     edition(&connection).await
 }
 
+/// As [`check`], for a program that only adds to what is stored: signals that a newer one has appended since
+/// are none of its business, and what is stored of them stays.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_writer(connector: &Connector, schema: &Schema) -> Result<Edition> {
+    let connection = connector.connect().await?;
+    pooled::refuse(connector, &connection).await?;
+    require(&connection, schema, Later::Ignored).await?;
+    edition(&connection).await
+}
+
 /// As [`compare`], and no signal may be new.
 pub(super) async fn require(connection: &Connection, schema: &Schema, later: Later) -> Result<()> {
     match compare(connection, schema, later).await? {

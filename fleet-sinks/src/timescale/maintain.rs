@@ -11,10 +11,6 @@ use super::rollup::Kept;
 use super::rollup::tables::Roll;
 use super::{partition, retention};
 
-/// Who maintains holds this advisory lock until its transaction ends; another one that finds it taken
-/// leaves the work to it.
-const LOCK: i64 = super::migrate::LOCK + 1;
-
 /// After so long a run leaves the rest to the next.
 const BUDGET: Duration = Duration::from_secs(20);
 
@@ -77,9 +73,10 @@ pub async fn maintain(connector: &Connector, options: &MaintainOptions) -> Resul
     Ok(done)
 }
 
-/// Takes the lock for the rest of the transaction, if it is free.
+/// Takes the turn of maintenance for the rest of the transaction, if nobody has it: who finds it taken leaves
+/// the work to the other.
 pub(super) async fn lock(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    Ok(client.query_one("select pg_try_advisory_xact_lock($1)", &[&LOCK]).await?.get(0))
+    Ok(client.query_opt("select one from fleet_upkeep for update skip locked", &[]).await?.is_some())
 }
 
 /// Once an hour, whoever comes first, and again at once after a failure.

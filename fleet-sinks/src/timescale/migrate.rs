@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use fleet_core::schema::Signal;
-use fleet_core::{Error, Schema, error::Result};
+use fleet_core::{Error, ErrorKind, Schema, error::Result};
 
 use super::connect::{Connection, Connector};
+use super::deployment::{self, TURN};
 use super::layout::{self, Edition, Later, edition};
+use super::locks::{self, Tries};
 use super::partition;
+use super::plan::DatabasePlan;
 use super::pooled;
 use super::rollup::{Kept, aggregates, tables};
 use super::sql::{KeyOrder, definition};
 use super::{retention, views};
-
-/// Whoever changes tables holds this advisory lock until its transaction ends: the letters `fleet`.
-pub(super) const LOCK: i64 = 0x66_6c_65_65_74;
 
 /// What the tables depend on beside the signals.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct SetupOptions {
     pub retention: Option<Duration>,
     /// A role that may read the views and tables, such as that of dashboards.
     pub reader: Option<String>,
+    /// How long others may be in the way of a change of the tables, tried again and again.
+    pub patience: Duration,
 }
 
 impl Default for SetupOptions {
@@ -40,13 +42,14 @@ impl Default for SetupOptions {
             partitions_ahead: 7,
             retention: None,
             reader: None,
+            patience: Duration::from_secs(120),
         }
     }
 }
 
 impl SetupOptions {
     /// The open chunk should fit a quarter of the server's memory.
-    fn chunk_interval(&self) -> &'static str {
+    pub(super) fn chunk_interval(&self) -> &'static str {
         match self.vehicles {
             0..=2_000 => "1 day",
             2_001..=10_000 => "6 hours",
@@ -56,34 +59,96 @@ impl SetupOptions {
 }
 
 /// Makes or updates the tables for these signals. May be repeated, and run by several processes at
-/// once. Signals that are new at the end of the configuration get their columns.
+/// once, beside workers that write. Signals that are new at the end of the configuration get their columns.
 ///
 /// # Errors
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) when a table or the stored list of signals
 /// does not fit (nothing is changed then), or when rights are missing;
-/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when the server is.
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) when the server is, or when others hold the tables
+/// for longer than [`SetupOptions::patience`].
 pub async fn setup(connector: &Connector, schema: &Schema, options: &SetupOptions) -> Result<Edition> {
+    prepare(connector, schema, options).await?.commit().await
+}
+
+/// Tables that are changed, but not for others yet: that comes with [`commit`](Self::commit). Dropped
+/// without it, they are as they were. Writers may wait for it, and after 30 s the server undoes it.
+pub struct Prepared {
+    connection: Connection,
+    edition: Edition,
+    deployment: String,
+    /// Roll-ups were begun that the server has to fill.
+    begun: bool,
+    options: SetupOptions,
+}
+
+impl std::fmt::Debug for Prepared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { edition, deployment, .. } = self;
+        f.debug_struct("Prepared")
+            .field("edition", edition)
+            .field("deployment", deployment)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first half of [`setup`], after which nothing of it is refused any more.
+///
+/// # Errors
+/// As [`setup`].
+pub async fn prepare(connector: &Connector, schema: &Schema, options: &SetupOptions) -> Result<Prepared> {
     let connection = connector.connect().await?;
     pooled::refuse(connector, &connection).await?;
     // NOTICEs of "if not exists" are no news.
     run(&connection, "set client_min_messages = warning").await?;
-    install_extension(&connection).await?;
-    let edition = edition(&connection).await?;
-    run(&connection, "begin").await?;
-    let begun = migrate(&connection, schema, edition, options).await?;
-    run(&connection, "commit").await?;
-    if edition == Edition::Community && !layout::is_partitioned(&connection).await? {
-        keep_by_server(&connection, options, begun).await?;
+    DatabasePlan::of(&connection, schema, options).await?.require()?;
+    deployment::draw(&connection).await?;
+    let mut tries = Tries::new(&connection, options.patience);
+    while let Err(error) = install_extension(&connection, &tries.begin()).await {
+        tries.after(error).await?;
     }
-    Ok(edition)
+    let edition = edition(&connection).await?;
+    let begun = loop {
+        let migrated = match run(&connection, &tries.begin()).await {
+            Ok(()) => migrate(&connection, schema, edition, options).await,
+            Err(error) => Err(error),
+        };
+        match migrated {
+            Ok(begun) => break begun,
+            Err(error) => tries.after(error).await?,
+        }
+    };
+    let deployment = deployment::find(&connection).await?;
+    let deployment =
+        deployment.ok_or_else(|| Error::unavailable("the deployment's id has just been deleted"))?;
+    Ok(Prepared { connection, edition, deployment, begun, options: options.clone() })
+}
+
+impl Prepared {
+    /// The id of the deployment that the database belongs to.
+    pub fn deployment(&self) -> &str {
+        &self.deployment
+    }
+
+    /// Makes the change everybody's, and lets the server keep what it can keep by itself.
+    ///
+    /// # Errors
+    /// [`Unavailable`](fleet_core::ErrorKind::Unavailable); the setup may be repeated.
+    pub async fn commit(self) -> Result<Edition> {
+        let Self { connection, edition, begun, options, .. } = self;
+        run(&connection, "commit").await?;
+        if edition == Edition::Community && !layout::is_partitioned(&connection).await? {
+            keep_by_server(&connection, &options, begun).await?;
+        }
+        Ok(edition)
+    }
 }
 
 async fn run(connection: &Connection, statements: &str) -> Result<()> {
     connection.client().batch_execute(statements).await.map_err(connection.failed("set up the tables"))
 }
 
-/// Creates the extension where the server offers it; without the right to it, says so and goes on.
-async fn install_extension(connection: &Connection) -> Result<()> {
+/// Whether the server offers the extension and has not got it yet.
+pub(super) async fn is_offered(connection: &Connection) -> Result<bool> {
     // The loader's settings show that it was preloaded; creating the extension without it is fatal.
     let offered = connection
         .client()
@@ -95,17 +160,20 @@ async fn install_extension(connection: &Connection) -> Result<()> {
         )
         .await
         .map_err(connection.failed("look for TimescaleDB"))?;
-    if !offered.get::<_, bool>(0) {
+    Ok(offered.get(0))
+}
+
+/// Creates the extension where the server offers it; without the right to it, says so and goes on.
+async fn install_extension(connection: &Connection, begin: &str) -> Result<()> {
+    if !is_offered(connection).await? {
         return Ok(());
     }
-    let create = format!(
-        "begin; select pg_advisory_xact_lock({LOCK}); create extension if not exists timescaledb; commit"
-    );
+    let create = format!("{begin}; {TURN}; create extension if not exists timescaledb; commit");
     if let Err(error) = connection.client().batch_execute(&create).await {
-        if connection.is_closed() {
-            return Err(connection.error("create the extension timescaledb", &error));
-        }
         let error = connection.error("create the extension timescaledb", &error);
+        if connection.is_closed() || error.kind() == ErrorKind::Unavailable {
+            return Err(error);
+        }
         tracing::warn!(%error, "going on without TimescaleDB, although the server offers it");
         run(connection, "rollback").await?;
     }
@@ -130,6 +198,32 @@ struct Ground<'a> {
 const STEPS: &[Step] =
     &[Step { version: 1, statements: telemetry }, Step { version: 2, statements: rollups }];
 
+/// The newest version of the tables that this program knows.
+pub(super) fn newest() -> i32 {
+    STEPS.last().map_or(0, |s| s.version)
+}
+
+/// The version of the tables; 0 before there are any.
+///
+/// # Errors
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) for tables of a newer program.
+pub(super) async fn version(connection: &Connection) -> Result<i32> {
+    const WHAT: &str = "read the version of the tables";
+    let client = connection.client();
+    let there = client.query_one("select to_regclass('fleet_migration') is not null", &[]).await;
+    if !there.map_err(connection.failed(WHAT))?.get::<_, bool>(0) {
+        return Ok(0);
+    }
+    let row = client.query_one("select coalesce(max(version), 0) from fleet_migration", &[]).await;
+    let version: i32 = row.map_err(connection.failed(WHAT))?.get(0);
+    let newest = newest();
+    if version > newest {
+        let text = format!("the tables have version {version}, this program knows them up to {newest}");
+        return Err(Error::configuration(text));
+    }
+    Ok(version)
+}
+
 /// Whether roll-ups were begun that the server has to fill.
 async fn migrate(
     connection: &Connection,
@@ -137,25 +231,14 @@ async fn migrate(
     edition: Edition,
     options: &SetupOptions,
 ) -> Result<bool> {
-    let lock = format!("select pg_advisory_xact_lock({LOCK})");
-    run(connection, &lock).await?;
+    run(connection, TURN).await?;
     run(
         connection,
         "create table if not exists fleet_migration \
          (version int primary key, applied_at timestamptz not null default now())",
     )
     .await?;
-    let row = connection
-        .client()
-        .query_one("select coalesce(max(version), 0) from fleet_migration", &[])
-        .await
-        .map_err(connection.failed("read the version of the tables"))?;
-    let version: i32 = row.get(0);
-    let newest = STEPS.last().map_or(0, |s| s.version);
-    if version > newest {
-        let text = format!("the tables have version {version}, this program knows them up to {newest}");
-        return Err(Error::configuration(text));
-    }
+    let version = version(connection).await?;
     for step in STEPS.iter().filter(|s| s.version > version) {
         let partitioned = layout::is_partitioned(connection).await?;
         let ground = Ground { edition, partitioned, options };
@@ -163,7 +246,11 @@ async fn migrate(
         let noted = format!("insert into fleet_migration (version) values ({})", step.version);
         run(connection, &noted).await?;
     }
-    for signal in layout::compare(connection, schema, Later::Refused).await? {
+    let new = layout::compare(connection, schema, Later::Refused).await?;
+    if !new.is_empty() {
+        locks::lock_tables(connection).await?;
+    }
+    for signal in new {
         add(connection, schema, signal).await?;
     }
     // Once more: what was there before must fit too.
@@ -248,8 +335,8 @@ async fn add(connection: &Connection, schema: &Schema, signal: &Signal) -> Resul
     for column in &signal.columns {
         let definition = definition(column);
         let statements = format!(
-            "alter table telemetry add column if not exists {definition}; \
-             alter table vehicle_latest add column if not exists {definition}"
+            "alter table vehicle_latest add column if not exists {definition}; \
+             alter table telemetry add column if not exists {definition}"
         );
         run(connection, &statements).await?;
     }
@@ -277,8 +364,8 @@ async fn keep_by_server(connection: &Connection, options: &SetupOptions, begun: 
         if begun {
             done.push(aggregates::fill(connection).await);
         }
-        done.push(aggregates::keep(connection, options.retention).await);
-        done.push(retention::set_policy(connection, options.retention).await);
+        done.push(aggregates::keep(connection, options).await);
+        done.push(retention::set_policy(connection, options).await);
     }
     done.push(compress(connection, options).await);
     for error in done.into_iter().filter_map(Result::err) {
@@ -301,18 +388,24 @@ async fn compress(connection: &Connection, options: &SetupOptions) -> Result<()>
            end if; end $$; \
          select add_compression_policy('telemetry', interval '{seconds} s', if_not_exists => true)"
     );
-    by_turns(connection, "turn compression on", &statements).await
+    by_turns(connection, options, "turn compression on", &statements).await
 }
 
 /// Runs statements in a transaction of their own while no other setup is at it.
-pub(super) async fn by_turns(connection: &Connection, what: &str, statements: &str) -> Result<()> {
-    let all = format!("begin; select pg_advisory_xact_lock({LOCK}); {statements}; commit");
-    let Err(error) = connection.client().batch_execute(&all).await else { return Ok(()) };
-    let error = connection.error(what, &error);
-    if !connection.is_closed() {
-        run(connection, "rollback").await?;
+pub(super) async fn by_turns(
+    connection: &Connection,
+    options: &SetupOptions,
+    what: &str,
+    statements: &str,
+) -> Result<()> {
+    let mut tries = Tries::new(connection, options.patience);
+    loop {
+        let all = format!("{}; {TURN}; {statements}; commit", tries.begin());
+        match connection.client().batch_execute(&all).await {
+            Ok(()) => return Ok(()),
+            Err(error) => tries.after(connection.error(what, &error)).await?,
+        }
     }
-    Err(error)
 }
 
 #[cfg(test)]

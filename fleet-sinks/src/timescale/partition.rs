@@ -8,7 +8,7 @@ use fleet_core::time::{self, MINUTE, Micros};
 use tokio_postgres::Client;
 
 use super::connect::Connection;
-use super::migrate::LOCK;
+use super::deployment::TURN;
 use super::spans::AT_ONCE;
 
 pub(super) const DAY: Micros = 24 * 60 * MINUTE;
@@ -20,7 +20,8 @@ pub(super) async fn make(connection: &Connection, days: impl IntoIterator<Item =
     let client = connection.client();
     let made = async {
         for some in days.chunks(AT_ONCE) {
-            client.batch_execute("begin").await?;
+            // A setup may have its turn for a moment; beyond that the caller tries again.
+            client.batch_execute("begin; set local lock_timeout = '10s'").await?;
             make_within(client, some.to_vec()).await?;
             client.batch_execute("commit").await?;
         }
@@ -65,7 +66,7 @@ pub(super) async fn make_within(
     client: &Client,
     days: impl IntoIterator<Item = i64, IntoIter: Send> + Send,
 ) -> std::result::Result<(), tokio_postgres::Error> {
-    client.execute("select pg_advisory_xact_lock($1)", &[&LOCK]).await?;
+    client.batch_execute(TURN).await?;
     for day in missing(client, days).await? {
         let name = name(day);
         let (from, to) = (time::display(day * DAY), time::display((day + 1) * DAY));

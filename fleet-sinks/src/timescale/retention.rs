@@ -6,7 +6,7 @@ use fleet_core::error::Result;
 
 use super::connect::Connection;
 use super::layout::Layout;
-use super::migrate::by_turns;
+use super::migrate::{SetupOptions, by_turns};
 use super::partition;
 use super::rollup::Kept;
 
@@ -15,8 +15,8 @@ const TRIPS: i64 = 10_000;
 const CHUNKS: i64 = 8;
 
 /// Lets the server drop old chunks where it can, or no more where everything is to be kept.
-pub(super) async fn set_policy(connection: &Connection, retention: Option<Duration>) -> Result<()> {
-    let wanted = match retention {
+pub(super) async fn set_policy(connection: &Connection, options: &SetupOptions) -> Result<()> {
+    let wanted = match options.retention {
         Some(retention) => format!("interval '{} s'", retention.as_secs()),
         None => "null::interval".to_owned(),
     };
@@ -30,7 +30,7 @@ pub(super) async fn set_policy(connection: &Connection, retention: Option<Durati
            end if; \
          end $$"
     );
-    by_turns(connection, "set the retention", &statements).await
+    by_turns(connection, options, "set the retention", &statements).await
 }
 
 /// What was too old.

@@ -27,6 +27,10 @@ fn views(schema: &Schema, rollups: &Rollups) -> Vec<View> {
     ]
 }
 
+/// Their names.
+pub(super) const NAMES: [&str; 5] =
+    ["fleet_record", "fleet_last", "fleet_trip", "fleet_minute", "fleet_hour"];
+
 /// What a reader of the views may look at beside them.
 const TABLES: &str = "telemetry, vehicle, trip, vehicle_latest, fleet_signal";
 
@@ -140,24 +144,26 @@ impl View {
     }
 }
 
+/// Refuses a reader that the server does not know.
+pub(super) async fn require_role(connection: &Connection, reader: &str) -> Result<()> {
+    let exists = "select exists (select from pg_roles where rolname = $1)";
+    let exists = connection.client().query_one(exists, &[&reader]).await;
+    if exists.map_err(connection.failed("look for the reader"))?.get(0) {
+        return Ok(());
+    }
+    let text = format!("the reader {reader:?} is no role of the database: create it or correct its name");
+    Err(Error::configuration(text))
+}
+
 /// Lets a role read the views, and the tables beneath them where raw rows are wanted.
 pub(super) async fn grant(connection: &Connection, reader: &str) -> Result<()> {
     const WHAT: &str = "let the reader read";
     let client = connection.client();
-    let asked = client
-        .query_one(
-            "select exists (select from pg_roles where rolname = $1), quote_ident($1), \
-             quote_ident(current_schema())",
-            &[&reader],
-        )
-        .await
-        .map_err(connection.failed(WHAT))?;
-    let (exists, role, schema): (bool, &str, &str) = (asked.get(0), asked.get(1), asked.get(2));
-    if !exists {
-        let text = format!("the reader {reader:?} is no role of the database: create it or correct its name");
-        return Err(Error::configuration(text));
-    }
-    let views = "fleet_record, fleet_last, fleet_trip, fleet_minute, fleet_hour";
+    require_role(connection, reader).await?;
+    let asked = client.query_one("select quote_ident($1), quote_ident(current_schema())", &[&reader]).await;
+    let asked = asked.map_err(connection.failed(WHAT))?;
+    let (role, schema): (&str, &str) = (asked.get(0), asked.get(1));
+    let views = NAMES.join(", ");
     let grants =
         format!("grant usage on schema {schema} to {role}; grant select on {views}, {TABLES} to {role}");
     client.batch_execute(&grants).await.map_err(connection.failed(WHAT))

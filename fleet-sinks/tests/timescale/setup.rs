@@ -3,7 +3,10 @@
 use fleet_core::batch::BatchBuilder;
 use fleet_core::schema::{ColumnConfig, RecordsConfig, Schema, SignalConfig};
 use fleet_core::{ErrorKind, Sink};
-use fleet_sinks::timescale::{Edition, MaintainOptions, SetupOptions, TimescaleSink, check, maintain, setup};
+use fleet_sinks::timescale::{
+    Edition, MaintainOptions, SetupOptions, TimescaleSink, check, check_writer, deployment_id, maintain,
+    plan, prepare, setup,
+};
 
 use crate::fixture::{Fixture, NOON, seal, speed};
 use crate::server::Server;
@@ -77,6 +80,16 @@ async fn everything(server: &Server, edition: Edition) {
         assert!(error.to_string().ends_with("run the setup of the database"), "{error}");
     }
 
+    // What would be refused leaves no trace, and what would be done is said.
+    let nobody = SetupOptions { reader: Some("nobody-here".to_owned()), ..SetupOptions::default() };
+    setup(&connector, &schema, &nobody).await.unwrap_err();
+    let planned = plan(&connector, &schema, &nobody).await.unwrap();
+    assert_eq!((planned.deployment, planned.refusals.len()), (None, 1), "{:?}", planned.refusals);
+    assert!(
+        planned.changes.iter().any(|change| change == "create the tables for position, speed, fuel, brake")
+    );
+    assert_eq!(deployment_id(&connector).await.unwrap_err().kind(), ErrorKind::Configuration);
+
     let both = tokio::join!(
         setup(&connector, &schema, &options),
         setup(&connector, &schema, &options),
@@ -101,8 +114,21 @@ async fn everything(server: &Server, edition: Edition) {
     let more = changed(|c| c.signal.push(tyre()));
     let error = check(&connector, &more).await.unwrap_err();
     assert_eq!(error.to_string(), "signal \"tyre\" is not in the database yet: run the setup");
+    let id = deployment_id(&connector).await.unwrap();
+    let planned = plan(&connector, &more, &options).await.unwrap();
+    assert_eq!((planned.deployment.as_ref(), planned.refusals), (Some(&id), vec![]));
+    assert_eq!(planned.changes, ["add the signal tyre with the columns order"]);
+    check(&connector, &schema).await.unwrap();
+    assert_eq!(prepare(&connector, &more, &options).await.unwrap().deployment(), id);
+    check(&connector, &schema).await.expect("what is prepared and not committed is as it was");
     setup(&connector, &more, &options).await.unwrap();
     check(&connector, &more).await.unwrap();
+    assert_eq!(deployment_id(&connector).await.unwrap(), id);
+    assert_eq!(plan(&connector, &more, &options).await.unwrap().changes, [""; 0]);
+    // Who only adds may lack what was appended since, and nothing else.
+    check_writer(&connector, &schema).await.unwrap();
+    let swapped = changed(|c| c.signal.swap(1, 2));
+    assert!(check_writer(&connector, &swapped).await.is_err());
     assert_eq!((stored(all).await, stored("\"order\"").await), (before.clone(), vec![String::new()]));
     let mut wider = TimescaleSink::new(connector.clone(), &more);
     wider.connect().await.unwrap();

@@ -12,7 +12,7 @@ use fleet_core::error::Result;
 
 use super::{Part, Rollups, averaged_names, columns_of, list, parts};
 use crate::timescale::connect::Connection;
-use crate::timescale::migrate::by_turns;
+use crate::timescale::migrate::{SetupOptions, by_turns};
 use crate::timescale::sql::quote;
 
 /// The table of generations.
@@ -136,13 +136,13 @@ fn relation(name: &str, wanted: &[String], generations: &[Generation]) -> String
 /// Lets the server keep the aggregates: a policy for each of the newest generation, and of the one
 /// before while it may still change. The window ends where `retention` takes the rows away, because a
 /// refresh of what is gone would empty the roll-up; once shorter it stays so.
-pub(in crate::timescale) async fn keep(connection: &Connection, retention: Option<Duration>) -> Result<()> {
+pub(in crate::timescale) async fn keep(connection: &Connection, options: &SetupOptions) -> Result<()> {
     let all = generations(connection).await?;
     for (i, generation) in all.iter().enumerate() {
         let next = all.get(i + 1).map_or("infinity", |next| &next.since);
         for (name, _, left, every) in WIDTHS {
             let name = format!("{name}_{}", generation.number);
-            policy(connection, &name, next, left, every, retention).await?;
+            policy(connection, &name, next, [left, every], options).await?;
         }
     }
     Ok(())
@@ -167,11 +167,10 @@ async fn policy(
     connection: &Connection,
     name: &str,
     next: &str,
-    left: &str,
-    every: &str,
-    retention: Option<Duration>,
+    [left, every]: [&str; 2],
+    options: &SetupOptions,
 ) -> Result<()> {
-    let window = match retention {
+    let window = match options.retention {
         Some(retention) => format!("interval '{} s'", retention.as_secs()),
         None => "null::interval".to_owned(),
     };
@@ -195,5 +194,5 @@ async fn policy(
            end if; \
          end $$"
     );
-    by_turns(connection, &format!("let the server keep {name}"), &statements).await
+    by_turns(connection, options, &format!("let the server keep {name}"), &statements).await
 }
