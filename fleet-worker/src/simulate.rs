@@ -9,6 +9,7 @@ mod vehicle;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fleet_core::{CellId, Schema};
@@ -42,6 +43,8 @@ pub struct SimulationOptions {
     pub recording: Option<PathBuf>,
     /// How many times faster than recorded.
     pub speed: f64,
+    /// How long acks are waited for at the end, while none comes.
+    pub grace: Duration,
     /// Keep what was acknowledged, to compare the table with.
     pub ledger: bool,
 }
@@ -60,6 +63,7 @@ impl Default for SimulationOptions {
             ramp: Duration::from_secs(2),
             recording: None,
             speed: 1.0,
+            grace: Duration::from_secs(60),
             ledger: false,
         }
     }
@@ -71,6 +75,10 @@ pub struct Progress {
     published: AtomicU64,
     acknowledged: AtomicU64,
     retried: AtomicU64,
+    /// Vehicles whose `off` was acknowledged.
+    switched_off: AtomicU64,
+    /// Why an ack was missed last.
+    error: Mutex<Option<String>>,
 }
 
 impl Progress {
@@ -87,5 +95,29 @@ impl Progress {
     /// Messages that were sent again.
     pub fn retried(&self) -> u64 {
         self.retried.load(Ordering::Relaxed)
+    }
+
+    /// Messages that were sent and not acknowledged so far.
+    pub fn unacknowledged(&self) -> u64 {
+        self.published().saturating_sub(self.acknowledged())
+    }
+
+    /// Vehicles that are switched off again.
+    pub fn switched_off(&self) -> u64 {
+        self.switched_off.load(Ordering::Relaxed)
+    }
+
+    /// Why an ack was missed last, if one was.
+    pub fn error(&self) -> Option<String> {
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn failed(&self, error: String) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// Grows with every ack.
+    fn acks(&self) -> u64 {
+        self.acknowledged() + self.switched_off()
     }
 }

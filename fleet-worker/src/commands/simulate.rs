@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget};
+use tokio::time::Instant;
 
 use crate::cli::SimulateArgs;
 use crate::config::Config;
-use crate::simulate::{Simulation, SimulationOptions};
+use crate::simulate::{Simulation, SimulationOptions, Summary};
 
 /// Publishes until the time is over, the recording has ended or `stop` is ready; then switches the
 /// vehicles off.
 ///
 /// # Errors
-/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) without NATS,
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable) without NATS, or when acks are missing at the end,
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) for a recording that can't be used.
 pub async fn simulate(
     config: &Config,
@@ -31,21 +32,45 @@ pub async fn simulate(
         duration: args.seconds.map(Duration::from_secs),
         recording: args.recording.clone(),
         speed: args.speed,
+        grace: GRACE,
         ..SimulationOptions::default()
     };
     let simulation = Simulation::new(&config.nats.options(), options).await?;
     let progress = simulation.progress();
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let running = tokio::spawn(simulation.run(stop));
+    let (mut seen, mut since) = (0, Instant::now());
     while !running.is_finished() {
         let (published, acknowledged) = (progress.published(), progress.acknowledged());
         bar.set_message(format!("{published} published, {acknowledged} acknowledged"));
         bar.tick();
+        if acknowledged > seen || progress.unacknowledged() == 0 {
+            (seen, since) = (acknowledged, Instant::now());
+        } else if since.elapsed() > QUIET {
+            let (unacknowledged, error) = (progress.unacknowledged(), progress.error());
+            tracing::warn!(published, acknowledged, unacknowledged, error, "no acks, sending again");
+            since = Instant::now();
+        }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     bar.finish_and_clear();
     let summary = running.await.map_err(|e| Error::internal("the simulation ended").caused_by(e))??;
-    let (vehicles, acknowledged, retried) = (summary.vehicles, summary.acknowledged, summary.retried);
+    let Summary { vehicles, acknowledged, unacknowledged, switched_off, retried, .. } = summary;
+    let left_on = vehicles as u64 - switched_off;
+    if unacknowledged + left_on > 0 {
+        let why = progress.error().unwrap_or_else(|| "no answer".to_owned());
+        let sent = acknowledged + unacknowledged;
+        return Err(Error::unavailable(format!(
+            "{unacknowledged} of {sent} messages got no ack and {left_on} of {vehicles} vehicles could not be \
+             switched off: {why}"
+        )));
+    }
     tracing::info!(vehicles, acknowledged, retried, "the simulation is over");
     Ok(())
 }
+
+/// After so long without an ack, while some are awaited, a line says so.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// How long acks are waited for at the end.
+const GRACE: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use bytes::Bytes;
 use fleet_core::decode::frame::quantise;
 use fleet_core::error::{Error, Result};
@@ -16,8 +16,8 @@ use fleet_core::nats::{Names, NatsOptions};
 use fleet_core::sample::Samples;
 use fleet_core::time::{MINUTE, SECOND, micros};
 use fleet_core::{Micros, VehicleId};
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 
 use super::ledger::{Ledger, Sampled};
 use super::links::Links;
@@ -30,6 +30,9 @@ use crate::clock::now;
 /// Events that are handled before acks are looked at again.
 const AT_ONCE: usize = 64;
 
+/// How long vehicles may take to be switched off when acks were waited for in vain.
+const LAST: Duration = Duration::from_secs(5);
+
 /// What a simulation came to.
 #[derive(Debug)]
 pub struct Summary {
@@ -37,6 +40,10 @@ pub struct Summary {
     pub vehicles: usize,
     /// Messages with samples that were acknowledged.
     pub acknowledged: u64,
+    /// Messages with samples that were sent and not acknowledged; they may be stored all the same.
+    pub unacknowledged: u64,
+    /// Vehicles whose `off` was acknowledged.
+    pub switched_off: u64,
     /// Messages that had to be sent again.
     pub retried: u64,
     /// The samples, if they were to be kept; sorted.
@@ -91,7 +98,10 @@ pub struct Simulation {
     progress: Arc<Progress>,
 }
 
-type Acks = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Awaited, bool)> + Send>>>;
+type Acks = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Awaited, Acked)> + Send>>>;
+
+/// What came of a message, or why it must be sent again.
+type Acked = std::result::Result<(), String>;
 
 impl Simulation {
     /// Connects and prepares; nothing is published yet.
@@ -139,7 +149,8 @@ impl Simulation {
     }
 
     /// Publishes until the duration is over, the recording has ended or `stop` is ready; then awaits
-    /// every ack and switches the vehicles off.
+    /// every ack and switches the vehicles off. Once that is to be done it ends, whatever it waits for, when
+    /// no ack has come for [`SimulationOptions::grace`]; after `stop` within that time in all.
     ///
     /// A message without an ack is sent again with the same bytes until it has one. That may put it
     /// behind a younger one of its signal by the time that an ack takes to be missed (5 s); it is
@@ -149,6 +160,49 @@ impl Simulation {
     /// # Errors
     /// [`Internal`](fleet_core::ErrorKind::Internal) if a sample does not fit its frame.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<Summary> {
+        let (stop, progress, grace) = (stop.shared(), Arc::clone(&self.progress), self.options.grace);
+        let lasts = self.lasts();
+        let given_up = async {
+            tokio::select! {
+                () = stop.clone() => tokio::time::sleep(grace).await,
+                () = async {
+                    match lasts {
+                        Some(lasts) => tokio::time::sleep(lasts).await,
+                        None => std::future::pending().await,
+                    }
+                    stalled(&progress, grace).await;
+                } => {}
+            }
+        };
+        let ended = tokio::select! {
+            biased;
+            published = self.publish(stop.clone()) => published.map(|()| true),
+            () = given_up => Ok(false),
+        };
+        if !ended? {
+            // What a stream does not take holds nobody on.
+            let _ = tokio::time::timeout(grace.min(LAST), self.switch_off()).await;
+        }
+        self.ledger.sort();
+        Ok(Summary {
+            vehicles: self.vehicles.len(),
+            acknowledged: progress.acknowledged(),
+            unacknowledged: progress.unacknowledged(),
+            switched_off: progress.switched_off(),
+            retried: progress.retried(),
+            ledger: self.ledger,
+        })
+    }
+
+    /// How long it is to take at least, if there is an end.
+    fn lasts(&self) -> Option<Duration> {
+        let recorded = self.recording.as_ref().map(|recording| {
+            Duration::from_micros(scale(recording.length(), 1.0 / self.options.speed).unsigned_abs())
+        });
+        [self.options.duration, recorded].into_iter().flatten().min()
+    }
+
+    async fn publish(&mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut acks: Acks = FuturesUnordered::new();
         let begin = now();
@@ -162,7 +216,8 @@ impl Simulation {
             }
             let Some(Reverse((at, _))) = self.due.peek() else { break };
             let at = *at;
-            if at >= end {
+            // What is due for long may be held back by acks that don't come.
+            if at >= end || now() >= end {
                 break;
             }
             let room = self.options.window.saturating_sub(acks.len()).min(AT_ONCE);
@@ -188,20 +243,20 @@ impl Simulation {
             }
         }
         self.drain(&mut acks).await?;
+        self.switch_off().await;
+        Ok(())
+    }
+
+    /// Says of every vehicle that it is off, until all of it is acknowledged.
+    async fn switch_off(&mut self) {
+        let mut acks: Acks = FuturesUnordered::new();
         for vehicle in 0..self.vehicles.len() {
             self.lifecycle(vehicle, "off", &mut acks).await;
             if acks.len() >= self.options.window {
-                self.drain(&mut acks).await?;
+                self.await_all(&mut acks).await;
             }
         }
-        self.drain(&mut acks).await?;
-        self.ledger.sort();
-        Ok(Summary {
-            vehicles: self.vehicles.len(),
-            acknowledged: self.progress.acknowledged(),
-            retried: self.progress.retried(),
-            ledger: self.ledger,
-        })
+        self.await_all(&mut acks).await;
     }
 
     /// Puts every vehicle's first events into the heap.
@@ -306,7 +361,7 @@ impl Simulation {
         }
         let subject = self.names.subject(&self.vehicles[message.vehicle], &signal.name);
         let sent = self.links.of(message.vehicle).publish(subject, message.payload.clone()).await;
-        acks.push(Box::pin(acked(Awaited::Samples(message), sent.ok())));
+        acks.push(Box::pin(acked(Awaited::Samples(message), sent)));
         Ok(())
     }
 
@@ -314,10 +369,11 @@ impl Simulation {
         let since = format!("{{\"since\":{}}}", self.starts[vehicle] / 1_000);
         let subject = self.names.subject(&self.vehicles[vehicle], word);
         let sent = self.links.of(vehicle).publish(subject, since.into()).await;
-        acks.push(Box::pin(acked(Awaited::Lifecycle { vehicle, word }, sent.ok())));
+        acks.push(Box::pin(acked(Awaited::Lifecycle { vehicle, word }, sent)));
     }
 
-    fn on_ack(&mut self, awaited: Awaited, acked: bool) {
+    fn on_ack(&mut self, awaited: Awaited, acked: Acked) {
+        let acked = acked.map_err(|error| self.progress.failed(error)).is_ok();
         match awaited {
             Awaited::Samples(message) if acked => self.enter(&message),
             Awaited::Samples(message) => {
@@ -331,6 +387,9 @@ impl Simulation {
             }
             Awaited::Lifecycle { vehicle, word: "on" } if !acked => {
                 self.due.push(Reverse((now() + SECOND / 5, Due::On(vehicle))));
+            }
+            Awaited::Lifecycle { word: "off", .. } if acked => {
+                self.progress.switched_off.fetch_add(1, Ordering::Relaxed);
             }
             Awaited::Lifecycle { .. } => {}
         }
@@ -375,21 +434,36 @@ impl Simulation {
 
     async fn await_all(&mut self, acks: &mut Acks) {
         while let Some((awaited, acked)) = acks.next().await {
-            match awaited {
-                Awaited::Lifecycle { vehicle, word } if !acked => {
+            match (awaited, acked) {
+                (Awaited::Lifecycle { vehicle, word }, Err(error)) => {
+                    self.progress.failed(error);
                     tokio::time::sleep(Duration::from_millis(200)).await;
                     self.lifecycle(vehicle, word, acks).await;
                 }
-                awaited => self.on_ack(awaited, acked),
+                (awaited, acked) => self.on_ack(awaited, acked),
             }
         }
     }
 }
 
-async fn acked(awaited: Awaited, sent: Option<PublishAckFuture>) -> (Awaited, bool) {
+/// Ready when no ack has come for that long.
+async fn stalled(progress: &Progress, grace: Duration) {
+    let mut seen = progress.acks();
+    loop {
+        tokio::time::sleep(grace).await;
+        if std::mem::replace(&mut seen, progress.acks()) == seen {
+            return;
+        }
+    }
+}
+
+async fn acked(
+    awaited: Awaited,
+    sent: std::result::Result<PublishAckFuture, PublishError>,
+) -> (Awaited, Acked) {
     let acked = match sent {
-        Some(ack) => ack.await.is_ok(),
-        None => false,
+        Ok(ack) => ack.await.map(drop).map_err(|e| e.to_string()),
+        Err(error) => Err(error.to_string()),
     };
     (awaited, acked)
 }
