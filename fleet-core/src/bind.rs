@@ -4,6 +4,7 @@ pub mod memory;
 mod state;
 
 use std::future::Future;
+use std::time::Duration;
 
 pub use state::{Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan};
 
@@ -74,6 +75,10 @@ pub trait Binder: Send {
     /// Whether we still hold what we hold. To be asked before every write; `false` once no sign of
     /// holding could be sent for `ack_wait`.
     fn holds(&self) -> bool;
+
+    /// For how long a vehicle stays ours after the last sign that we hold it. A live message can't be older
+    /// than that, so that it is taken off estimated arrival times in saved states.
+    fn lease(&self) -> Duration;
 
     /// On shutdown: takes no more vehicles, stores `states` and gives every vehicle back to the
     /// queue at once.

@@ -17,7 +17,9 @@ mod history;
 mod letters;
 mod lifecycle;
 mod names;
+mod owner;
 mod payloads;
+mod plan;
 mod queue;
 mod reading;
 mod source;
@@ -37,10 +39,12 @@ pub use fence::known_to_all;
 pub use history::{Begin, History, Sweep, Told};
 pub use letters::{Letters, StoredLetter};
 pub use names::Names;
+pub use owner::Owner;
 pub use payloads::{BindRequest, InvalidPayload, OnPayload};
+pub use plan::{Plan, plan, set_up};
 pub use source::{NatsSource, SourceCounters, SourceOptions};
 pub use storing::Storing;
-pub use streams::{StreamOptions, set_up};
+pub use streams::StreamOptions;
 
 use crate::time::Micros;
 

@@ -50,8 +50,6 @@ pub struct PipelineOptions {
     /// A vehicle of which no sample was ever stored, and none comes for this long after its catch-up, gives
     /// way: it counts as off, whatever else it says. Where all places are taken, after an eighth of it.
     pub first_sample_timeout: Duration,
-    /// What is taken off estimated arrival times in saved states.
-    pub resume_margin: Duration,
     /// How long the last batch may take on shutdown.
     pub shutdown_deadline: Duration,
 }
@@ -68,7 +66,6 @@ impl Default for PipelineOptions {
             patience: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(15 * 60),
             first_sample_timeout: Duration::from_secs(2 * 60),
-            resume_margin: Duration::from_secs(30),
             shutdown_deadline: Duration::from_secs(25),
         }
     }
@@ -315,7 +312,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     }
 
     fn on_bound(&mut self, bindings: &[Binding]) {
-        let (now, margin) = (self.source.now(), micros(self.options.resume_margin));
+        let (now, margin) = (self.source.now(), micros(self.binder.lease()));
         Counters::add(&self.counters.bindings, bindings.len() as u64);
         let mut group = Vec::with_capacity(bindings.len());
         for binding in bindings {

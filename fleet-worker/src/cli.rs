@@ -65,7 +65,7 @@ pub enum Command {
     /// Turn `on` signals into bind requests
     Discover,
     /// Create streams, consumers and tables; may be repeated
-    Setup,
+    Setup(SetupArgs),
     /// Say what is wrong with the configuration, all of it at once
     Check(CheckArgs),
     /// Drive a fleet of simulated vehicles, or play a recording back
@@ -76,6 +76,20 @@ pub enum Command {
     Replay(ReplayArgs),
     /// All of it on this machine, with local servers; a --config of it has neither [nats] nor [sink]
     Demo(DemoArgs),
+}
+
+/// Flags of `setup`.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct SetupArgs {
+    /// Say what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Let the telemetry stream keep no more of signals that the configuration does not have
+    #[arg(long)]
+    pub remove_signals: bool,
+    /// Make a cell this database's that belongs to another deployment, as after a new start with an empty one
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// Flags of `check`.

@@ -17,7 +17,8 @@ mod upkeep;
 pub use upkeep::UpkeepCounters;
 
 use fleet_core::error::{Error, Result};
-use fleet_sinks::timescale::Connector;
+use fleet_core::nats::Owner;
+use fleet_sinks::timescale::{Connector, deployment_id};
 
 use crate::config::{Config, TimescaleConfig};
 
@@ -29,6 +30,16 @@ fn timescale(config: &Config) -> Result<&TimescaleConfig> {
 /// The way to the database.
 fn connector(config: &Config) -> Result<Connector> {
     Connector::new(&timescale(config)?.connect_options())
+}
+
+/// Whose the cell must be: that of the database, which a setup has drawn an id for.
+///
+/// # Errors
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) where there was no such setup,
+/// [`Unavailable`](fleet_core::ErrorKind::Unavailable).
+async fn owner(connector: &Connector) -> Result<Owner> {
+    let deployment = Some(deployment_id(connector).await?);
+    Ok(Owner { deployment, database: connector.target().to_owned() })
 }
 
 /// Ready when the process is asked to end: SIGTERM or Ctrl-C.

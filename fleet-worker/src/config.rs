@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fleet_core::nats::{BinderOptions, Names, SourceOptions, StreamOptions};
+use fleet_core::nats::{BinderOptions, Names, Owner, SourceOptions, StreamOptions};
 use fleet_core::pipeline::PipelineOptions;
 use fleet_core::schema::RecordsConfig;
 use fleet_core::time::{micros, parse_duration};
@@ -199,6 +199,7 @@ impl Config {
             max_bytes: self.nats.max_bytes,
             dead_letters_max_age: self.retention.map_or(default, |kept| kept.min(default)),
             ack_wait: self.worker.ack_wait,
+            ..StreamOptions::default()
         }
     }
 
@@ -216,8 +217,6 @@ impl Config {
             idle_timeout: worker.idle_timeout,
             first_sample_timeout: worker.first_sample_timeout,
             shutdown_deadline: worker.shutdown_deadline,
-            // A live message can't be older than the last sign that we hold its vehicle.
-            resume_margin: worker.ack_wait,
         }
     }
 
@@ -230,9 +229,9 @@ impl Config {
         }
     }
 
-    /// The binder's choices for a lane whose context is that long, microseconds.
-    pub fn binder_options(&self, context: Micros) -> BinderOptions {
-        BinderOptions { max_vehicles: self.worker.max_vehicles, ack_wait: self.worker.ack_wait, context }
+    /// The binder's choices for a lane whose context is that long, microseconds, in a cell of that owner.
+    pub fn binder_options(&self, context: Micros, owner: Owner) -> BinderOptions {
+        BinderOptions { max_vehicles: self.worker.max_vehicles, context, owner: Some(owner) }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::Client;
 
+use crate::cli::SetupArgs;
 use crate::commands::setup::setup;
 use crate::config::Config;
 use crate::live::{Counts, Live};
@@ -83,7 +84,7 @@ impl Deployment {
         let config = Config::load(Some(&file), std::iter::empty(), &[]).map_err(|problems| {
             Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
-        setup(&config).await?;
+        setup(&config, &SetupArgs::default()).await?;
         let asked = Discovery::connect(&config.nats.options(), &config.names(), config.nats.max_age).await?;
         let log = dir.path().join("discover.log");
         let discovery = Program::start(command(program, "discover", &file), log).await?;

@@ -52,7 +52,7 @@ fn run(cli: Cli, config: Config) -> Result<()> {
         match cli.command {
             Command::Run => Box::pin(commands::run::run(&config, commands::stop_signal())).await,
             Command::Discover => commands::discover::discover(&config, commands::stop_signal()).await,
-            Command::Setup => commands::setup::setup(&config).await.map(drop),
+            Command::Setup(args) => Box::pin(commands::setup::run(&config, &args)).await,
             Command::Check(args) => commands::check::check(&config, &args).await,
             Command::Simulate(args) => {
                 commands::simulate::simulate(&config, &args, commands::stop_signal()).await

@@ -114,7 +114,7 @@ fn every_cell_has_its_programs_with_a_configuration_that_they_take() {
             let command = match cli.command {
                 cli::Command::Run => "run",
                 cli::Command::Discover => "discover",
-                cli::Command::Setup => "setup",
+                cli::Command::Setup(_) => "setup",
                 other => panic!("{other:?}"),
             };
             if command != "setup" {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -333,6 +334,11 @@ impl<S: StateStore> Binder for MemoryBinder<S> {
 
     fn holds(&self) -> bool {
         true
+    }
+
+    /// Nothing is taken from its holder, and arrival times are exact.
+    fn lease(&self) -> Duration {
+        Duration::ZERO
     }
 
     async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {

@@ -26,8 +26,10 @@ impl Access {
         let api = |word: &&str| streams.each_ref().map(|stream| format!("$JS.API.STREAM.{word}.{stream}"));
         let mut publish: Vec<String> = words.iter().flat_map(api).collect();
         let (workers, discovery) = (Names::WORKERS, Names::DISCOVERY);
+        publish.push(format!("$JS.API.CONSUMER.INFO.{}.{workers}", names.bind_stream()));
         publish.push(format!("$JS.API.CONSUMER.CREATE.{}.{workers}", names.bind_stream()));
         let (stream, filter) = (names.lifecycle_stream(), names.all("on"));
+        publish.push(format!("$JS.API.CONSUMER.INFO.{stream}.{discovery}"));
         publish.push(format!("$JS.API.CONSUMER.CREATE.{stream}.{discovery}.{filter}"));
         Self { publish, subscribe: vec![inbox(&names.connection("setup"))] }
     }

@@ -24,7 +24,7 @@ pub use self::refusals::BinderCounters;
 use self::release::Command;
 use super::clock::ServerClock;
 use super::streams::jetstream;
-use super::{Names, NatsOptions, connect};
+use super::{Names, NatsOptions, Owner, connect};
 use crate::bind::{BindEvent, Binder, StateStore, VehicleState};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
@@ -35,16 +35,16 @@ use crate::time::Micros;
 pub struct BinderOptions {
     /// Vehicles that this worker holds at most.
     pub max_vehicles: usize,
-    /// How long a request stays ours without a sign; [`NatsBinder::connect`] takes the consumer's.
-    pub ack_wait: Duration,
     /// [`Lane::context`](crate::lane::Lane::context): a clean release younger than this counts as none.
     pub context: Micros,
+    /// Whose the cell must be, if it says whose it is.
+    pub owner: Option<Owner>,
 }
 
 impl BinderOptions {
-    /// 10,000 vehicles and 30 s.
+    /// 10,000 vehicles of anybody's.
     pub fn new(context: Micros) -> Self {
-        Self { max_vehicles: 10_000, ack_wait: Duration::from_secs(30), context }
+        Self { max_vehicles: 10_000, context, owner: None }
     }
 }
 
@@ -98,7 +98,8 @@ impl<S: StateStore> NatsBinder<S> {
     /// `clock` is the source's.
     ///
     /// # Errors
-    /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no consumer yet.
+    /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no consumer yet,
+    /// [`Configuration`](crate::ErrorKind::Configuration) where the cell is another deployment's.
     pub async fn connect(
         nats: &NatsOptions,
         names: &Names,
@@ -108,7 +109,6 @@ impl<S: StateStore> NatsBinder<S> {
     ) -> Result<Self> {
         let client = connect(nats, &names.connection("binder"), |_| {}).await?;
         let js = jetstream(&client);
-        // The consumer's `ack_wait` is the one that counts, whatever our configuration says.
         let consumer: PullConsumer = js
             .get_consumer_from_stream::<Config, _, _>(Names::WORKERS, names.bind_stream())
             .await
@@ -116,13 +116,17 @@ impl<S: StateStore> NatsBinder<S> {
                 let (name, stream) = (Names::WORKERS, names.bind_stream());
                 Error::unavailable(format!("no consumer {name} on {stream}: run `setup` first")).caused_by(e)
             })?;
-        let ack_wait = consumer.cached_info().config.ack_wait;
-        let options = BinderOptions { ack_wait, ..options };
+        let config = &consumer.cached_info().config;
+        if let Some(owner) = &options.owner {
+            owner.require(&format!("{} on {}", Names::WORKERS, names.bind_stream()), &config.metadata)?;
+        }
+        // The consumer's is the one that counts, whatever a configuration says.
+        let ack_wait = config.ack_wait;
         let (event_sender, events) = mpsc::unbounded_channel();
         let (commands, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             names: names.clone(),
-            held: Held::new(options.ack_wait),
+            held: Held::new(ack_wait),
             options,
             js,
             client,
@@ -187,6 +191,11 @@ impl<S: StateStore> Binder for NatsBinder<S> {
 
     fn holds(&self) -> bool {
         self.shared.held.holds()
+    }
+
+    /// The consumer's `ack_wait`.
+    fn lease(&self) -> Duration {
+        self.shared.held.ack_wait()
     }
 
     async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {

@@ -16,8 +16,8 @@ use super::connect::{NatsOptions, connect};
 use super::payloads::{BindRequest, OnPayload, believed};
 use super::queue::{Enqueued, enqueue};
 use super::streams::jetstream;
-use super::{Names, lifecycle, stored_at};
-use crate::error::{Error, Result};
+use super::{Names, Owner, lifecycle, stored_at};
+use crate::error::{Error, ErrorKind, Result};
 use crate::ids::VehicleId;
 use crate::time::{MINUTE, Micros, SECOND, micros};
 
@@ -63,6 +63,8 @@ pub struct Discovery {
     names: Names,
     /// How long samples are kept, microseconds.
     max_age: Micros,
+    /// Whose the cell must be, if it says whose it is.
+    owner: Option<Owner>,
     counters: Arc<DiscoveryCounters>,
     reading: Arc<AtomicBool>,
     enqueuing: Arc<AtomicBool>,
@@ -100,12 +102,19 @@ impl Discovery {
             client,
             names: names.clone(),
             max_age: micros(max_age),
+            owner: None,
             counters: Arc::default(),
             reading: Arc::default(),
             enqueuing: Arc::new(AtomicBool::new(true)),
             reading_since: Arc::default(),
             clock: ServerClock::default(),
         })
+    }
+
+    /// The same, which ends with an error where the cell belongs to another deployment.
+    #[must_use]
+    pub fn belonging_to(self, owner: Owner) -> Self {
+        Self { owner: Some(owner), ..self }
     }
 
     /// What it has done so far.
@@ -143,6 +152,9 @@ impl Discovery {
                 () = &mut clock => {}
                 error = &mut strays => return Err(error),
                 result = self.read(&beat) => {
+                    if let Err(error) = &result && error.kind() == ErrorKind::Configuration {
+                        return result;
+                    }
                     self.reading.store(false, Ordering::Relaxed);
                     let (cell, error) = (self.names.cell(), result.err());
                     tracing::warn!(%cell, error = error.map(tracing::field::display), "reading the `on` signals broke off, trying again");
@@ -197,7 +209,7 @@ impl Discovery {
     async fn read(&self, beat: &(impl Fn() + Send + Sync)) -> Result<()> {
         let mut handled = FuturesUnordered::new();
         let mut ticker = tokio::time::interval(Duration::from_secs(1));
-        let mut consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+        let mut consumer = self.own_consumer().await?;
         self.observe_clock().await?;
         self.reading.store(true, Ordering::Relaxed);
         self.reading_since.store(self.clock.now(), Ordering::Relaxed);
@@ -225,8 +237,19 @@ impl Discovery {
                 }
             }
             // A group without an end may be one that nobody gives.
-            consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+            consumer = self.own_consumer().await?;
         }
+    }
+
+    /// The consumer of `on` signals, unless the cell is somebody else's.
+    async fn own_consumer(&self) -> Result<PullConsumer> {
+        let stream = self.names.lifecycle_stream();
+        let consumer = self.consumer(&stream, Names::DISCOVERY).await?;
+        if let Some(owner) = &self.owner {
+            let what = format!("{} on {stream}", Names::DISCOVERY);
+            owner.require(&what, &consumer.cached_info().config.metadata)?;
+        }
+        Ok(consumer)
     }
 
     async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer> {

@@ -1,4 +1,4 @@
-//! The streams and consumers of a cell, created idempotently (DESIGN section 4).
+//! The streams and consumers of a cell as they are wanted (DESIGN section 4).
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, Context};
 
-use super::Names;
 use super::dead_letters::MOST_BYTES;
-use crate::error::{Error, Result};
+use super::{Names, Owner};
+use crate::error::Error;
 use crate::schema::Schema;
 
 /// What is a deployment's choice about its streams.
@@ -24,6 +24,12 @@ pub struct StreamOptions {
     pub dead_letters_max_age: Duration,
     /// How long a bind request waits for a sign of its holder.
     pub ack_wait: Duration,
+    /// Whose they are to be. `None`: no mark is looked at or written.
+    pub owner: Option<Owner>,
+    /// Take them over from another deployment.
+    pub take_over: bool,
+    /// Keep no more of signals that the schema does not have.
+    pub remove_signals: bool,
 }
 
 impl Default for StreamOptions {
@@ -34,26 +40,15 @@ impl Default for StreamOptions {
             max_bytes: 20 << 30,
             dead_letters_max_age: Duration::from_secs(7 * 24 * 3600),
             ack_wait: Duration::from_secs(30),
+            owner: None,
+            take_over: false,
+            remove_signals: false,
         }
     }
 }
 
-/// Creates or updates the streams and consumers of a cell. May be repeated, also at once from
-/// several processes.
-///
-/// # Errors
-/// [`Unavailable`](crate::ErrorKind::Unavailable) without JetStream or when it does not answer,
-/// [`Configuration`](crate::ErrorKind::Configuration) when the server refuses a stream.
-pub async fn set_up(js: &Context, names: &Names, schema: &Schema, options: &StreamOptions) -> Result<()> {
-    for config in streams(names, schema, options) {
-        let name = config.name.clone();
-        js.create_or_update_stream(config).await.map_err(|e| refused(&name, e))?;
-    }
-    consumer(js, &names.bind_stream(), workers(options)).await?;
-    consumer(js, &names.lifecycle_stream(), discovery(names)).await
-}
-
-fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -> [Config; 4] {
+/// The streams as they are made.
+pub(super) fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -> [Config; 4] {
     let base = Config {
         storage: StorageType::File,
         num_replicas: options.replicas,
@@ -104,7 +99,8 @@ fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -> [Config; 
     ]
 }
 
-fn workers(options: &StreamOptions) -> pull::Config {
+/// The workers' consumer.
+pub(super) fn workers(options: &StreamOptions) -> pull::Config {
     pull::Config {
         durable_name: Some(Names::WORKERS.to_owned()),
         ack_policy: AckPolicy::Explicit,
@@ -115,7 +111,8 @@ fn workers(options: &StreamOptions) -> pull::Config {
     }
 }
 
-fn discovery(names: &Names) -> pull::Config {
+/// Discovery's consumer.
+pub(super) fn discovery(names: &Names) -> pull::Config {
     pull::Config {
         durable_name: Some(Names::DISCOVERY.to_owned()),
         ack_policy: AckPolicy::Explicit,
@@ -127,12 +124,8 @@ fn discovery(names: &Names) -> pull::Config {
     }
 }
 
-async fn consumer(js: &Context, stream: &str, config: pull::Config) -> Result<()> {
-    let name = config.durable_name.clone().unwrap_or_default();
-    js.create_consumer_on_stream(config, stream).await.map(drop).map_err(|e| refused(&name, e))
-}
-
-fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+/// The server's refusal of `what`, or its silence.
+pub(super) fn refused(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     let text = chain(&error);
     let full = text.contains("insufficient storage");
     let hint =

@@ -55,7 +55,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         if !self.binder.holds() {
             return Ok(());
         }
-        let margin = micros(self.options.resume_margin);
+        let margin = micros(self.binder.lease());
         let batch = self.lane.seal()?;
         let (sequence, rows) = (batch.sequence(), batch.len());
         let mut releases = Vec::new();
@@ -104,7 +104,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
 
     fn release(&mut self, slot: Slot, sealed: u64, mut state: VehicleState) {
         let now = self.source.now();
-        let margin = micros(self.options.resume_margin);
+        let margin = micros(self.binder.lease());
         let Some(held) = self.held_mut(slot) else { return };
         let Phase::Finishing { ended_at, batch } = held.phase else { return };
         if batch == Some(sealed) {

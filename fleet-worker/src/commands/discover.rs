@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use fleet_core::error::Result;
-use fleet_core::nats::Discovery;
+use fleet_core::nats::{Discovery, Owner};
 
 use super::admin::Served;
 use super::upkeep::Upkeep;
@@ -22,6 +22,10 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
     health.condition(SIGNALS);
     health.condition(QUEUE);
     let discovery = Discovery::connect(&config.nats.options(), &names, config.nats.max_age).await?;
+    let discovery = match owner(config).await? {
+        Some(owner) => discovery.belonging_to(owner),
+        None => discovery,
+    };
     let counters = discovery.counters();
     let asked = discovery.clone();
     let upkeep = Upkeep::start(config);
@@ -42,6 +46,19 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
     drop(upkeep);
     served.shut_down().await;
     ended
+}
+
+/// Whose the cell must be, where the file has the database and it can be asked: discovery needs it for nothing
+/// else.
+async fn owner(config: &Config) -> Result<Option<Owner>> {
+    let Ok(connector) = super::connector(config) else { return Ok(None) };
+    match super::owner(&connector).await {
+        Ok(owner) => Ok(Some(owner)),
+        Err(error) => {
+            tracing::warn!(%error, "whose the cell is can't be checked");
+            Ok(None)
+        }
+    }
 }
 
 /// What readiness calls that `on` signals are read.

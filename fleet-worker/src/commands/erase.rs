@@ -74,6 +74,9 @@ impl Erased {
 pub async fn erase_vehicle(config: &Config, vehicle: &VehicleId) -> Result<Erased> {
     let connector = super::connector(config)?;
     let client = connect(&config.nats.options(), "fleet-erase", |_| {}).await?;
+    // Nothing is taken out of one deployment's streams for another's vehicle of that name.
+    let js = async_nats::jetstream::new(client.clone());
+    super::owner(&connector).await?.require_stream(&js, &config.names()).await?;
     let eraser = Eraser::new(client, &config.names());
     let mut messages = eraser.forget_requests(vehicle).await?;
     let rows = erase_rows(&eraser, &connector, vehicle).await?;

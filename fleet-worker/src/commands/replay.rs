@@ -9,7 +9,7 @@ mod lines;
 mod stores;
 
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::{History, Letters};
+use fleet_core::nats::{History, Letters, connect};
 use fleet_core::time::display;
 use fleet_sinks::timescale::known_since;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -40,6 +40,7 @@ pub async fn replay(config: &Config, args: &ReplayArgs) -> Result<()> {
 
 /// Derives the rows of a span of event time from the telemetry stream.
 async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
+    require_ours(config).await?;
     let names = config.names();
     let known_since = known_since(&super::connector(config)?).await?;
     let history = History::connect(&config.nats.options(), &names, &config.schema).await?;
@@ -80,6 +81,13 @@ async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
         return Ok(());
     }
     Err(Error::data(format!("{refused} rows could not be stored and are among the dead letters")))
+}
+
+/// Refuses a cell of another deployment: its samples are not for this database.
+async fn require_ours(config: &Config) -> Result<()> {
+    let client = connect(&config.nats.options(), "fleet-replay", |_| {}).await?;
+    let owner = super::owner(&super::connector(config)?).await?;
+    owner.require_stream(&async_nats::jetstream::new(client), &config.names()).await
 }
 
 /// On a terminal only; quiet in a pipe.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use fleet_core::bind::Binder as _;
 use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
 use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, SourceCounters};
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::Availability;
-use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check};
+use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check_writer};
 
 use super::admin::Served;
 use super::sinks::{Sinks, sinks};
@@ -31,7 +32,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let health = Health::new();
     health.condition(QUEUE);
     let connector = super::connector(config)?;
-    let edition = check(&connector, schema).await?;
+    // A setup may have appended signals that this file does not have yet: a worker of before runs on.
+    let edition = check_writer(&connector, schema).await?;
+    let owner = super::owner(&connector).await?;
 
     let (nats, names) = (config.nats.options(), config.names());
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
@@ -42,8 +45,12 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
-    let options = config.binder_options(lane.context());
+    let options = config.binder_options(lane.context(), owner);
     let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
+    let (file, lease) = (config.worker.ack_wait, binder.lease());
+    if lease != file {
+        tracing::warn!(?file, consumer = ?lease, "worker.ack_wait differs, and the consumer's counts: run `setup`");
+    }
     let (of_source, of_binder, pulls) = (source.counters(), binder.counters(), binder.pulls());
     let edges = Edges { pulls, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
     let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());

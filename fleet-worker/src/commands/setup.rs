@@ -1,27 +1,103 @@
-//! `setup`: create streams, consumers and schema, idempotently.
+//! `setup`: create streams, consumers and schema, idempotently; all of it or nothing.
 
-use fleet_core::error::Result;
-use fleet_core::nats::{connect, set_up};
-use fleet_sinks::timescale::{Edition, setup as set_up_database};
+use std::io::Write as _;
+
+use fleet_core::error::{Error, Result};
+use fleet_core::nats::{Owner, Plan, StreamOptions, connect, plan, set_up};
+use fleet_sinks::timescale::{self, DatabasePlan, Edition};
 
 use super::attack::{NOT_STRICT, is_strict};
+use crate::cli::SetupArgs;
 use crate::config::Config;
 
-/// Creates what there is not yet, and says which edition of TimescaleDB there is.
+/// Does it, or says what would be done.
+///
+/// # Errors
+/// As [`setup`]; [`Internal`](fleet_core::ErrorKind::Internal) when stdout can't be written.
+pub async fn run(config: &Config, args: &SetupArgs) -> Result<()> {
+    if !args.dry_run {
+        return setup(config, args).await.map(drop);
+    }
+    let planned = Planned::find(config, args).await?;
+    let mut out = std::io::stdout().lock();
+    for line in planned.lines() {
+        writeln!(out, "{line}").map_err(|e| Error::internal("could not write to stdout").caused_by(e))?;
+    }
+    planned.require()
+}
+
+/// Creates what there is not yet, and says which edition of TimescaleDB there is. Both servers are looked at
+/// first, and nothing is changed if anything is refused. Then the tables are changed, but not for others before
+/// JetStream has taken the streams.
 ///
 /// # Errors
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) for a server that can't be reached,
-/// [`Configuration`](fleet_core::ErrorKind::Configuration) where one refuses, or where the tables
-/// do not match the schema.
-pub async fn setup(config: &Config) -> Result<Edition> {
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) with everything that is refused.
+pub async fn setup(config: &Config, args: &SetupArgs) -> Result<Edition> {
+    Planned::find(config, args).await?.require()?;
     let client = connect(&config.nats.options(), &config.names().connection("setup"), |_| {}).await?;
     let (js, names) = (async_nats::jetstream::new(client.clone()), config.names());
-    set_up(&js, &names, &config.schema, &config.stream_options()).await?;
+    let (connector, options) = (super::connector(config)?, setup_options(config)?);
+    let tables = timescale::prepare(&connector, &config.schema, &options).await?;
+    let owner =
+        Owner { deployment: Some(tables.deployment().to_owned()), database: connector.target().to_owned() };
+    set_up(&js, &names, &config.schema, &stream_options(config, args, owner)).await?;
+    let edition = tables.commit().await?;
     if !is_strict(&client, &names).await? {
         tracing::warn!("{NOT_STRICT}");
     }
-    let options = super::timescale(config)?.setup_options(config.nats.max_age, config.retention);
-    let edition = set_up_database(&super::connector(config)?, &config.schema, &options).await?;
     tracing::info!(cell = %config.cell, ?edition, "streams, consumers and tables are there");
     Ok(edition)
+}
+
+fn setup_options(config: &Config) -> Result<timescale::SetupOptions> {
+    Ok(super::timescale(config)?.setup_options(config.nats.max_age, config.retention))
+}
+
+fn stream_options(config: &Config, args: &SetupArgs, owner: Owner) -> StreamOptions {
+    let SetupArgs { take_over, remove_signals, .. } = *args;
+    StreamOptions { owner: Some(owner), take_over, remove_signals, ..config.stream_options() }
+}
+
+/// What would be done at both servers.
+struct Planned {
+    streams: Plan,
+    database: DatabasePlan,
+}
+
+impl Planned {
+    async fn find(config: &Config, args: &SetupArgs) -> Result<Self> {
+        let (connector, options) = (super::connector(config)?, setup_options(config)?);
+        let client = connect(&config.nats.options(), &config.names().connection("setup"), |_| {}).await?;
+        let database = timescale::plan(&connector, &config.schema, &options).await?;
+        let owner =
+            Owner { deployment: database.deployment.clone(), database: connector.target().to_owned() };
+        let options = stream_options(config, args, owner);
+        let js = async_nats::jetstream::new(client);
+        let streams = plan(&js, &config.names(), &config.schema, &options).await?;
+        Ok(Self { streams, database })
+    }
+
+    fn refusals(&self) -> impl Iterator<Item = &str> {
+        self.streams.refusals().iter().chain(&self.database.refusals).map(String::as_str)
+    }
+
+    /// For people, one thing a line.
+    fn lines(&self) -> Vec<String> {
+        let changes = |server: &'static str, changes: &[String]| {
+            changes.iter().map(|change| format!("{server}: {change}")).collect::<Vec<_>>()
+        };
+        let mut lines = changes("database", &self.database.changes);
+        lines.extend(changes("NATS", self.streams.changes()));
+        if lines.is_empty() {
+            lines.push("nothing would change".to_owned());
+        }
+        lines.extend(self.refusals().map(|why| format!("refused: {why}")));
+        lines
+    }
+
+    fn require(&self) -> Result<()> {
+        let refusals: Vec<_> = self.refusals().collect();
+        if refusals.is_empty() { Ok(()) } else { Err(Error::configuration(refusals.join("; "))) }
+    }
 }

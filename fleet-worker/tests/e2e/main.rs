@@ -26,6 +26,7 @@ mod replicas;
 mod s3;
 mod schemas;
 mod sensor_c;
+mod setups;
 mod simulation;
 mod source;
 mod storage;

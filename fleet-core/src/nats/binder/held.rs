@@ -1,11 +1,12 @@
 //! The requests that we hold, and the signs that we do.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::pull;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::time::Instant;
@@ -14,6 +15,7 @@ use super::Shared;
 use crate::bind::{BindEvent, StateStore};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
+use crate::nats::Names;
 
 /// A bind request that is ours.
 #[derive(Debug, Clone)]
@@ -27,7 +29,8 @@ pub(super) struct Request {
 /// All of them, and when the server last heard of them.
 #[derive(Debug)]
 pub(super) struct Held {
-    ack_wait: Duration,
+    /// The consumer's, milliseconds.
+    ack_wait: AtomicU64,
     requests: Mutex<HashMap<VehicleId, Request>>,
     last_sign: Mutex<Instant>,
     /// The loss of everything was told and nothing was bound since.
@@ -37,6 +40,7 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn new(ack_wait: Duration) -> Self {
         let last_sign = Mutex::new(Instant::now());
+        let ack_wait = AtomicU64::new(millis(ack_wait));
         Self { ack_wait, requests: Mutex::default(), last_sign, lost: AtomicBool::new(false) }
     }
 
@@ -51,7 +55,21 @@ impl Held {
     /// Whether the server heard of us within `ack_wait`. The clock is monotonic and goes on while
     /// the process is stopped.
     pub(super) fn holds(&self) -> bool {
-        self.last_sign().elapsed() < self.ack_wait
+        self.last_sign().elapsed() < self.ack_wait()
+    }
+
+    /// For how long the server leaves a request with us after a sign.
+    pub(super) fn ack_wait(&self) -> Duration {
+        Duration::from_millis(self.ack_wait.load(Ordering::Relaxed))
+    }
+
+    /// A setup may have changed it.
+    fn set_ack_wait(&self, ack_wait: Duration) {
+        let (was, is) = (self.ack_wait(), Duration::from_millis(millis(ack_wait)));
+        if was != is {
+            tracing::info!(?was, ?is, "the consumer's ack_wait was changed");
+            self.ack_wait.store(millis(ack_wait), Ordering::Relaxed);
+        }
     }
 
     fn last_sign(&self) -> Instant {
@@ -86,9 +104,8 @@ impl Held {
 /// expired requests only when its ack queue is empty. Once nothing could be said for `ack_wait`,
 /// everything is lost.
 pub(super) async fn hold<S: StateStore>(shared: Arc<Shared<S>>) {
-    let third = shared.options.ack_wait / 3;
-    let mut ticker = tokio::time::interval(third);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut third = shared.held.ack_wait() / 3;
+    let mut ticker = every(third);
     loop {
         ticker.tick().await;
         if !shared.held.holds() {
@@ -105,7 +122,37 @@ pub(super) async fn hold<S: StateStore>(shared: Arc<Shared<S>>) {
             lose_all(&shared);
             shared.held.sign(Instant::now());
         }
+        // Without an answer the pull has its own word on it.
+        let _ = tokio::time::timeout_at(begun + third, look(&shared)).await;
+        if third != shared.held.ack_wait() / 3 {
+            third = shared.held.ack_wait() / 3;
+            ticker = every(third);
+        }
     }
+}
+
+fn every(interval: Duration) -> tokio::time::Interval {
+    let mut ticker = tokio::time::interval(interval);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticker
+}
+
+/// Looks whether a setup has changed the consumer since.
+async fn look<S: StateStore>(shared: &Shared<S>) {
+    let stream = shared.names.bind_stream();
+    let found = shared.js.get_consumer_from_stream::<pull::Config, _, _>(Names::WORKERS, &stream).await;
+    let Ok(consumer) = found else { return };
+    let config = &consumer.cached_info().config;
+    shared.held.set_ack_wait(config.ack_wait);
+    if let Some(owner) = &shared.options.owner
+        && let Err(error) = owner.require(&format!("{} on {stream}", Names::WORKERS), &config.metadata)
+    {
+        let _ = shared.events.send(Err(error));
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn lose_all<S>(shared: &Shared<S>) {

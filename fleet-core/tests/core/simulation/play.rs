@@ -236,7 +236,6 @@ impl World {
             batch_rows: 1 + dice.below(40) as usize,
             max_waiting_rows: dice.of(&[20, 200_000]),
             patience: Duration::from_secs(2),
-            resume_margin: Duration::ZERO,
             ..PipelineOptions::default()
         };
         let source = MemorySource::new(&self.stream);

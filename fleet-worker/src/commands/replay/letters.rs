@@ -37,6 +37,7 @@ pub(super) async fn dead_letters(config: &Config, args: &ReplayArgs) -> Result<(
         return discard(&letters, &chosen, args.dry_run).await;
     }
     let mut outcome = Outcome::default();
+    super::require_ours(config).await?;
     let stores = Stores::open(config, None, args.dry_run).await?;
     let (rows, messages): (Vec<_>, Vec<_>) = chosen.into_iter().partition(Letter::is_row);
     let mut stores = replay_rows(&config.schema, rows, stores, &mut outcome).await?;

@@ -11,7 +11,9 @@ use fleet_core::error::Result;
 use fleet_core::nats::Letters;
 use fleet_core::sink::{Backoff, DynSink, Progress, RejectedRow, Retry, Sink};
 use fleet_core::{Micros, VehicleId};
-use fleet_sinks::timescale::{Connector, ReplacingSink, SinkCounters, TimescaleSink, check, epochs};
+use fleet_sinks::timescale::{
+    Connector, ReplacingSink, SinkCounters, TimescaleSink, check, check_writer, epochs,
+};
 
 use super::gather::Gather;
 use crate::commands::sinks;
@@ -47,7 +49,11 @@ impl Stores {
     /// As of [`check`], and of the archive.
     pub(super) async fn open(config: &Config, replaced: Option<Range<Micros>>, dry: bool) -> Result<Self> {
         let connector = crate::commands::connector(config)?;
-        check(&connector, &config.schema).await?;
+        // Whoever only adds leaves signals alone that were appended since; whoever replaces would lose them.
+        match replaced {
+            Some(_) => check(&connector, &config.schema).await?,
+            None => check_writer(&connector, &config.schema).await?,
+        };
         let timescale = TimescaleSink::new(connector.clone(), &config.schema);
         let counters = timescale.counters();
         let sink = match replaced {
