@@ -18,6 +18,7 @@ use crate::commands::setup::setup;
 use crate::config::Config;
 use crate::live::{Counts, Live};
 use crate::local::{LocalError, NatsServer, Postgres, Process, Usage, free_port, http_get};
+use crate::metrics::sum;
 
 /// A running `discover` or `run`.
 #[derive(Debug)]
@@ -268,16 +269,6 @@ impl Program {
     pub async fn get(&self, path: &str) -> Option<(u16, String)> {
         http_get(&self.admin, path).await
     }
-}
-
-/// The sum of a metric's samples in what `/metrics` answers, where it is there.
-fn sum(body: &str, name: &str) -> Option<u64> {
-    let samples =
-        body.lines().filter(|l| l.starts_with(&format!("{name} ")) || l.starts_with(&format!("{name}{{")));
-    let values: Vec<f64> = samples.filter_map(|l| l.rsplit(' ').next()?.parse().ok()).collect();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-    let sum = values.iter().sum::<f64>() as u64;
-    (!values.is_empty()).then_some(sum)
 }
 
 /// What the workers at these addresses have counted; one that is gone is left out.

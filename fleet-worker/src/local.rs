@@ -22,6 +22,7 @@ pub use postgres::{Postgres, PostgresBuilder};
 pub use process::{Ended, Process, free_port, http_get};
 pub use timescale::Timescale;
 pub use usage::Usage;
+pub use user::dependent;
 
 /// Why a local server can't be had, and what to do about it.
 #[derive(Debug, thiserror::Error)]

@@ -73,6 +73,20 @@ pub fn render(metrics: &[Metric]) -> String {
     text
 }
 
+/// The sum of a metric's samples in that format, where it is there; `name` may go on with the first labels,
+/// as in `fleet_refused_total{reason="late"`.
+pub fn sum(text: &str, name: &str) -> Option<u64> {
+    let is_its = |line: &&str| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with([' ', '{', ',', '}']))
+    };
+    let values: Vec<f64> =
+        text.lines().filter(is_its).filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let sum = values.iter().sum::<f64>() as u64;
+    (!values.is_empty()).then_some(sum)
+}
+
 fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -99,5 +113,15 @@ mod tests {
             fleet_rows_total 12345678901\n# HELP fleet_x a\\nb\n# TYPE fleet_x gauge\n\
             fleet_x{reason=\"a\\\"b\\\\c\\nd\"} 0.5\nfleet_x +Inf\n";
         assert_eq!(render(&metrics), expected);
+    }
+
+    #[test]
+    fn a_sum_takes_all_samples_of_one_name() {
+        let text = "# TYPE fleet_x counter\nfleet_x{a=\"1\"} 2\nfleet_x{a=\"2\",b=\"1\"} 3\nfleet_xy 100\nfleet_z 4\n";
+        assert_eq!(
+            [sum(text, "fleet_x"), sum(text, "fleet_z"), sum(text, "fleet_")],
+            [Some(5), Some(4), None]
+        );
+        assert_eq!(sum(text, "fleet_x{a=\"2\""), Some(3));
     }
 }

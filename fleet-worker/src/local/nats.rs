@@ -81,6 +81,23 @@ impl NatsBuilder {
         Err(error)
     }
 
+    /// Starts three servers of one cluster; they may not have elected a leader yet.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_cluster(self) -> Result<Vec<NatsServer>> {
+        let ports = [(); 3].map(|()| free_port());
+        let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+        let mut servers = Vec::new();
+        for port in ports {
+            let cluster = format!(
+                "cluster {{ name: fleet, listen: \"127.0.0.1:{port}\", no_advertise: true, routes: [{routes}] }}"
+            );
+            servers.push(self.clone().config(&cluster).start().await?);
+        }
+        Ok(servers)
+    }
+
     /// By its name we know a server from one of somebody else who was quicker to take the port.
     fn write(&self, dir: &Path, version: (u32, u32)) -> Result<(PathBuf, String)> {
         let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -131,6 +131,11 @@ impl Process {
         let _ = self.child.kill().await;
     }
 
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<Ended> {
+        self.child.try_wait().ok().flatten().map(Ended)
+    }
+
     /// Waits until it ends by itself.
     ///
     /// # Errors

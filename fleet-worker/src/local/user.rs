@@ -36,6 +36,11 @@ pub(super) fn unprivileged() -> Option<User> {
     Some(find("postgres").or_else(|| find("nobody")).unwrap_or(User { uid: 65_534, gid: 65_534 }))
 }
 
+/// A command that is killed when we end, even if we are killed ourselves, where the machine has `setpriv`.
+pub fn dependent(program: &Path) -> Command {
+    command(program, None, "KILL")
+}
+
 /// A command that runs as that user, and gets the signal `at_our_end` when we end, even if we are
 /// killed, where the machine has `setpriv`. To the kernel "we" is the thread that starts the command.
 pub(super) fn command(program: &Path, user: Option<User>, at_our_end: &str) -> Command {

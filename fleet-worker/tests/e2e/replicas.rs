@@ -7,7 +7,7 @@ use async_nats::jetstream;
 use fleet_core::nats::{Names, StreamOptions, set_up};
 use fleet_core::{CellId, Schema};
 use fleet_worker::deployment::Deployment;
-use fleet_worker::local::{NatsServer, free_port};
+use fleet_worker::local::NatsServer;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
@@ -15,15 +15,7 @@ use crate::world::{Fleet, QUICK, assert_exact, endless_fleet, eventually, finish
 
 /// Three servers that have elected a leader.
 async fn cluster() -> Vec<NatsServer> {
-    let ports = [(); 3].map(|()| free_port());
-    let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
-    let mut servers = Vec::new();
-    for port in ports {
-        let cluster = format!(
-            "cluster {{ name: fleet, listen: \"127.0.0.1:{port}\", no_advertise: true, routes: [{routes}] }}"
-        );
-        servers.push(NatsServer::builder().config(&cluster).start().await.unwrap());
-    }
+    let servers = NatsServer::builder().start_cluster().await.unwrap();
     elected(&jetstream::new(async_nats::connect(servers[0].url()).await.unwrap())).await;
     servers
 }

@@ -1,0 +1,336 @@
+//! One run: the plan, all tracks at once, and what is asked at the end.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fleet_worker::local::NatsServer;
+use fleet_worker::verify::{Verdict, verify};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::clock;
+use crate::fleet::{Fleet, STEADY, TRIPS, Truth};
+use crate::hostile::attack;
+use crate::journal::Journal;
+use crate::plan::{Fault, Planned, Pod, Scene, TRACKS, Track, plan};
+use crate::pods::clock_file;
+use crate::signs::unnoticed;
+use crate::stage::{Stage, strike_nats, strike_postgres};
+use crate::watch::{Watch, total};
+
+/// The seed of a run that names none: CI sees the same every time.
+const SEED: u64 = 18;
+const SECONDS: u64 = 120;
+const WORKERS: usize = 2;
+
+/// How much more memory a worker may have needed at any time than before the first fault.
+const MORE_MEMORY: u64 = 64 << 20;
+
+/// How long vehicles of hostile `on`s may be held after the last fault, and the good ones' rows be caught up.
+const RELEASE: Duration = Duration::from_secs(400);
+
+fn variable<T: std::str::FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name}: {value:?} is no number")),
+        Err(_) => default,
+    }
+}
+
+/// Which kinds of faults; every one that this machine can do unless some are named.
+fn tracks() -> Vec<Track> {
+    let Ok(named) = std::env::var("FLEET_CHAOS_TRACKS") else { return TRACKS.to_vec() };
+    let one = |name: &str| {
+        let found = TRACKS.into_iter().find(|track| track.name() == name);
+        found.unwrap_or_else(|| {
+            panic!("FLEET_CHAOS_TRACKS: {name:?} is none of {:?}", TRACKS.map(Track::name))
+        })
+    };
+    named.split(',').map(str::trim).map(one).collect()
+}
+
+pub(crate) async fn chaos(test: &str, servers: usize) {
+    let (seed, seconds) = (variable("FLEET_CHAOS_SEED", SEED), variable("FLEET_CHAOS_SECONDS", SECONDS));
+    let mut scene = Scene { servers, workers: WORKERS, tracks: tracks() };
+    let faketime = if scene.tracks.contains(&Track::Clocks) {
+        clock::library().await.inspect_err(|why| println!("no clock is stepped: {why}")).ok()
+    } else {
+        None
+    };
+    scene.tracks.retain(|track| *track != Track::Clocks || faketime.is_some());
+    let named: Vec<_> = scene.tracks.iter().map(|track| track.name()).collect();
+    let repeat = format!(
+        "FLEET_CHAOS_SEED={seed} FLEET_CHAOS_SECONDS={seconds} FLEET_CHAOS_TRACKS={} \
+         cargo test -p fleet-worker --test chaos {test} -- --nocapture",
+        named.join(",")
+    );
+    println!("seed {seed}; to repeat it: {repeat}");
+    let length = Duration::from_secs(seconds);
+    let plan = plan(seed, length, &scene);
+    plan.iter().for_each(|planned| println!("{planned}"));
+
+    let mut stage = Stage::start(&scene, faketime).await.unwrap();
+    let mut outcome = play(&mut stage, &scene, plan, length, seed).await;
+    outcome.problems.extend(stage.pods.end().await);
+    println!("{}", outcome.report);
+    if !outcome.problems.is_empty() {
+        let logs = stage.keep_logs();
+        let problems = outcome.problems.join("\n\n");
+        panic!("seed {seed}:\n{problems}\n\nlogs: {}\nto repeat it: {repeat}", logs.display());
+    }
+}
+
+struct Outcome {
+    problems: Vec<String>,
+    report: String,
+}
+
+async fn play(stage: &mut Stage, scene: &Scene, plan: Vec<Planned>, length: Duration, seed: u64) -> Outcome {
+    let fleet = Fleet::start(stage.vehicles(), &stage.config, seed);
+    let journal = Arc::new(Journal::begin());
+    let keeping = tokio::spawn(stage.pods.clone().keep(Arc::clone(&journal)));
+    let bound = async || stage.asked.bindings().await.is_ok_and(|b| b.bound >= STEADY as u64);
+    let deadline = Instant::now() + Duration::from_secs(90);
+    while !bound().await {
+        if Instant::now() > deadline {
+            journal.problem(format_args!("the vehicles are not bound\n{}", stage.pods.tails().await));
+            break;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    // Some rows, so that what memory a worker needs in peace is known.
+    sleep(Duration::from_secs(5)).await;
+    let at_peace = stage.pods.peak().await;
+    keeping.abort();
+
+    let journal = Arc::new(Journal::carrying(journal.problems()));
+    let keeping = tokio::spawn(stage.pods.clone().keep(Arc::clone(&journal)));
+    let watch = Watch::begin(stage.pods.admins().await, &journal);
+    let bar = bar(length);
+    tokio::select! {
+        ((), ()) = async { tokio::join!(strike(stage, plan, seed, &journal), sleep(length)) } => {}
+        () = show(&bar, &journal, &watch, &fleet) => {}
+    }
+    bar.set_message("all faults are over; the vehicles switch off");
+    let faults_over = journal.elapsed();
+    let happened = journal.happened();
+    let truth = match timeout(Duration::from_secs(300), fleet.stop()).await {
+        Ok(Ok(truth)) => Some(truth),
+        Ok(Err(why)) => {
+            journal.problem(format_args!("the vehicles could not publish: {why}"));
+            None
+        }
+        Err(_) => {
+            journal.problem("300 s after the last fault the vehicles still have unacknowledged messages");
+            None
+        }
+    };
+    bar.set_message("waiting until every vehicle is released");
+    if let Err(why) = stage.until_released(RELEASE).await {
+        journal.problem(why);
+    }
+    let released = journal.elapsed();
+    at_rest(&journal, &watch).await;
+    let mut report = String::new();
+    if let Some(truth) = &truth {
+        compare(stage, truth, &journal, &mut report).await;
+    }
+    let seen = watch.seen();
+    drop(watch);
+    keeping.abort();
+    bar.finish_and_clear();
+
+    let (missed, asked) = unnoticed(&happened, &seen, scene);
+    missed.into_iter().for_each(|what| journal.problem(what));
+    let peak = stage.pods.peak().await;
+    if peak > at_peace + MORE_MEMORY {
+        journal.problem(format_args!(
+            "a worker's resident set reached {} MiB, {} MiB before the first fault",
+            peak >> 20,
+            at_peace >> 20
+        ));
+    }
+
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    happened.iter().for_each(|one| *kinds.entry(one.fault.kind()).or_default() += 1);
+    let _ = writeln!(
+        report,
+        "faults: {} in {:.0} s, of which {asked} had to be visible",
+        happened.len(),
+        faults_over.as_secs_f64()
+    );
+    for (kind, count) in kinds {
+        let _ = writeln!(report, "  {count:4} {kind}");
+    }
+    let counted = |counter| total(&seen, counter);
+    let (bindings, lost) = (counted("fleet_bindings_total"), counted("fleet_bindings_lost_total"));
+    let trips = truth.as_ref().map_or(0, |truth| truth.trips);
+    let _ = writeln!(
+        report,
+        "vehicles: {} good ones, {trips} trips, {} messages acknowledged\n\
+         bindings: {bindings}, {lost} of them lost and made again elsewhere; {} catch-ups, {} sweeps\n\
+         rows made durable: {}; refused: {}; late: {}; dead letters: {}\n\
+         a worker's memory: at most {} MiB, {} MiB before the first fault\n\
+         released {:.0} s after the last fault",
+        STEADY + TRIPS,
+        truth.as_ref().map_or(0, |truth| truth.messages),
+        counted("fleet_catch_ups_total"),
+        counted("fleet_source_rounds_total"),
+        counted("fleet_durable_rows_total"),
+        counted("fleet_refused_total"),
+        counted("fleet_late_samples_total"),
+        counted("fleet_source_dead_letters_total"),
+        peak >> 20,
+        at_peace >> 20,
+        released.saturating_sub(faults_over).as_secs_f64(),
+    );
+    Outcome { problems: journal.problems(), report }
+}
+
+/// All tracks at once, each on targets of its own.
+async fn strike(stage: &mut Stage, plan: Vec<Planned>, seed: u64, journal: &Journal) {
+    let of = |track: Track| plan.iter().copied().filter(|p| p.fault.track() == track).collect::<Vec<_>>();
+    let urls: Vec<String> = stage.servers.iter().map(NatsServer::url).collect();
+    let (servers, postgres, pods, links) =
+        (&mut stage.servers, &mut stage.postgres, &stage.pods, &stage.links);
+    let (folder, names) = (stage.folder.path(), stage.config.names());
+    let programs = journal.follow(of(Track::Programs), async |fault, on| match fault {
+        Fault::Program(pod, blow) => pods.set(pod, blow, on).await,
+        _ => Ok(()),
+    });
+    let nats = journal.follow(of(Track::Nats), async |fault, on| match fault {
+        Fault::Nats(n, blow) => strike_nats(&mut servers[n], blow, on).await,
+        _ => Ok(()),
+    });
+    let postgres = journal.follow(of(Track::Postgres), async |fault, on| match fault {
+        Fault::Postgres(blow) => strike_postgres(postgres, blow, on).await,
+        _ => Ok(()),
+    });
+    let set_link = async |fault, on: bool| {
+        if let Fault::Link(link, harm) = fault {
+            links.set(link, on.then_some(harm));
+        }
+        Ok(())
+    };
+    let nats_links = journal.follow(of(Track::NatsLinks), set_link);
+    let postgres_links = journal.follow(of(Track::PostgresLinks), set_link);
+    let clocks = journal.follow(of(Track::Clocks), async |fault, on| match fault {
+        Fault::Clock(pod, by) => clock::step(&clock_file(folder, pod), if on { by } else { 0 }),
+        _ => Ok(()),
+    });
+    let mut running = None;
+    let mut number = 0;
+    let attacks = journal.follow(of(Track::Attacks), async |fault, on| {
+        let Fault::Attack(kind) = fault else { return Ok(()) };
+        if !on {
+            let Some((over, task)) = running.take() else { return Ok(()) };
+            let _: Result<(), ()> = oneshot::Sender::send(over, ());
+            let task: tokio::task::JoinHandle<u64> = task;
+            let sent = timeout(Duration::from_secs(30), task).await;
+            return sent.map_err(|_| "it does not end".to_owned())?.map(drop).map_err(|e| e.to_string());
+        }
+        number += 1;
+        let client = async_nats::ConnectOptions::new().retry_on_initial_connect().connect(urls.clone()).await;
+        let (client, names, seed) = (client.map_err(|e| e.to_string())?, names.clone(), seed + number);
+        let (over, ended) = oneshot::channel();
+        let task = tokio::spawn(async move {
+            attack(kind, kind.pace(), &client, &names, seed, async { drop(ended.await) }).await
+        });
+        running = Some((over, task));
+        Ok(())
+    });
+    tokio::join!(programs, nats, postgres, nats_links, postgres_links, clocks, attacks);
+}
+
+/// On a terminal only; quiet in a pipe.
+fn bar(length: Duration) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length.as_secs()), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos:>4}/{len} s  {msg}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+async fn show(bar: &ProgressBar, journal: &Journal, watch: &Watch, fleet: &Fleet) {
+    loop {
+        let last = watch.last();
+        let sum = |counter| last.iter().filter_map(|(_, a)| a.as_ref()).map(|a| a.of(counter)).sum::<u64>();
+        bar.set_position(journal.elapsed().as_secs());
+        bar.set_message(format!(
+            "{} faults, {} problems, {} bound, {} trips begun",
+            journal.happened().len(),
+            journal.problems().len(),
+            sum("fleet_bound"),
+            fleet.begun.load(Ordering::Relaxed)
+        ));
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Every program is ready again, and no worker holds what the queue does not know.
+async fn at_rest(journal: &Journal, watch: &Watch) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let last = watch.last();
+        let well = |pod: &Pod, answer: &crate::watch::Answer| {
+            answer.unready.is_empty() && (*pod == Pod::Discovery || answer.of("fleet_bound") == 0)
+        };
+        if last.iter().all(|(pod, answer)| answer.as_ref().is_some_and(|answer| well(pod, answer))) {
+            return;
+        }
+        if Instant::now() > deadline {
+            journal
+                .problem(format_args!("60 s after the release not everything is well and empty: {last:#?}"));
+            return;
+        }
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+/// The table is exactly that of the acknowledged samples, and would not be with a row less or another value.
+async fn compare(stage: &Stage, truth: &Truth, journal: &Journal, report: &mut String) {
+    let client = stage.postgres.client().await.unwrap();
+    let schema = &stage.config.schema;
+    let mut sum = Verdict::default();
+    for ledger in &truth.ledgers {
+        let verdict = verify(&client, schema, ledger).await.unwrap();
+        if !verdict.is_good() {
+            journal.problem(format_args!("the table is not what the samples give: {verdict:#?}"));
+        }
+        sum.stored += verdict.stored;
+        sum.expected += verdict.expected;
+        sum.missing += verdict.missing;
+        sum.wrong += verdict.wrong;
+        sum.duplicate += verdict.duplicate;
+        sum.unexpected += verdict.unexpected;
+    }
+    let _ = writeln!(
+        report,
+        "records: {} expected, {} stored, {} missing, {} wrong, {} twice, {} unexpected",
+        sum.expected, sum.stored, sum.missing, sum.wrong, sum.duplicate, sum.unexpected
+    );
+    if sum.expected == 0 {
+        journal.problem("no record was expected");
+    }
+    if !sum.is_good() || sum.expected == 0 {
+        return;
+    }
+    // A comparison that can't fail would prove nothing.
+    let row = |n: usize| {
+        format!(
+            "(vehicle_id, ts) = (select vehicle_id, ts from telemetry join vehicle using (vehicle_id) \
+             where vin like 'CAR%' order by vehicle_id, ts offset {n} limit 1)"
+        )
+    };
+    for (harm, is) in [
+        (format!("delete from telemetry where {}", row(0)), (1, 0)),
+        (format!("update telemetry set quality = quality # 1 where {}", row(1)), (1, 1)),
+    ] {
+        assert_eq!(client.execute(&harm, &[]).await.unwrap(), 1, "{harm}");
+        let verdict = verify(&client, schema, &truth.ledgers[0]).await.unwrap();
+        assert_eq!((verdict.missing, verdict.wrong), is, "after {harm} the comparison found {verdict:#?}");
+    }
+}
