@@ -48,7 +48,7 @@ impl Attack {
     pub(crate) fn pace(self) -> u64 {
         match self {
             Self::OldDays | Self::Malformed => 100,
-            Self::OffFlood => 400,
+            Self::OffFlood => 1_000,
             Self::Nobody => 200,
             Self::UnsetClock | Self::Garbage | Self::Since => 20,
         }

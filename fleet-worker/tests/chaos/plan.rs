@@ -170,8 +170,8 @@ impl Track {
 
     fn cards(self, scene: &Scene) -> Vec<Card> {
         let pods: Vec<Pod> = (0..scene.workers).map(Pod::Worker).chain([Pod::Discovery]).collect();
-        let blows = |long: Range<u64>, down: Range<u64>| {
-            [(Blow::Stop, long), (Blow::Kill, down.clone()), (Blow::Terminate, down)]
+        let blows = |stopped: Range<u64>, down: Range<u64>| {
+            [(Blow::Stop, stopped.clone()), (Blow::Kill, down), (Blow::Terminate, stopped)]
         };
         let harms = [
             (Harm::Cut, 3_000..20_000),

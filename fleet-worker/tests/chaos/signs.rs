@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::hostile::Attack;
 use crate::journal::Happened;
-use crate::plan::{Fault, Harm, Link, Pod, Scene};
+use crate::plan::{Blow, Fault, Harm, Link, Pod, Scene};
 use crate::watch::Seen;
 
 /// Something that an operator sees.
@@ -51,17 +51,21 @@ const RECOVERY: Duration = Duration::from_secs(12);
 fn symptom(fault: Fault, scene: &Scene) -> Option<Symptom> {
     let seconds = Duration::from_secs;
     let (who, signs, after): (Who, &[Sign], u64) = match fault {
-        Fault::Program(pod, _) => (Who::One(pod), &[Sign::NoAnswer], 4),
-        Fault::Nats(..) if scene.servers == 1 => (Who::Any, &[QUEUE, ON_SIGNALS, RECONNECTS], 12),
+        Fault::Program(pod, Blow::Kill) => (Who::One(pod), &[Sign::NoAnswer], 3),
+        Fault::Program(pod, Blow::Stop) => (Who::One(pod), &[Sign::NoAnswer], 4),
+        // It may need all of `shutdown_deadline` for its last rows.
+        Fault::Program(pod, Blow::Terminate) => (Who::One(pod), &[Sign::NoAnswer], 15),
         // The others go on; who is connected elsewhere sees nothing.
-        Fault::Nats(..) => return None,
-        Fault::Postgres(_) => (Who::AnyWorker, &[SINK], 15),
-        Fault::Link(Link::Postgres(n), Harm::Cut) => (Who::One(Pod::Worker(n)), &[SINK], 16),
+        Fault::Nats(..) if scene.servers > 1 => return None,
+        Fault::Nats(_, Blow::Stop) => (Who::Any, &[QUEUE, ON_SIGNALS, RECONNECTS], 12),
+        Fault::Nats(_, Blow::Kill | Blow::Terminate) => (Who::Any, &[QUEUE, ON_SIGNALS, RECONNECTS], 3),
+        Fault::Postgres(_) => (Who::AnyWorker, &[SINK], 10),
+        Fault::Link(Link::Postgres(n), Harm::Cut) => (Who::One(Pod::Worker(n)), &[SINK], 14),
         // A write may take 30 s.
         Fault::Link(Link::Postgres(n), Harm::Silent | Harm::Stalled) => {
             (Who::One(Pod::Worker(n)), &[SINK], 36)
         }
-        Fault::Link(Link::Nats(pod @ Pod::Worker(_)), Harm::Cut) => (Who::One(pod), &[QUEUE, RECONNECTS], 12),
+        Fault::Link(Link::Nats(pod @ Pod::Worker(_)), Harm::Cut) => (Who::One(pod), &[QUEUE, RECONNECTS], 4),
         Fault::Link(Link::Nats(pod @ Pod::Worker(_)), Harm::Silent | Harm::Stalled) => {
             (Who::One(pod), &[QUEUE, RECONNECTS], 20)
         }
@@ -85,7 +89,7 @@ fn hides(other: Fault, fault: Fault) -> bool {
     let of_nats = matches!(other, Fault::Nats(..) | Fault::Link(Link::Nats(_), _));
     match fault {
         Fault::Program(..) | Fault::Nats(..) => false,
-        Fault::Postgres(_) => matches!(other, Fault::Program(..)),
+        Fault::Postgres(_) => matches!(other, Fault::Program(..)) || of_nats,
         Fault::Link(Link::Postgres(n), _) => {
             matches!(other, Fault::Program(pod, _) if pod == Pod::Worker(n)) || of_nats
         }
@@ -167,7 +171,7 @@ pub(crate) fn unnoticed(all: &[Happened], seen: &[Seen], scene: &Scene) -> (Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{Blow, TRACKS};
+    use crate::plan::TRACKS;
     use crate::watch::{Answer, COUNTERS};
 
     fn scene() -> Scene {
