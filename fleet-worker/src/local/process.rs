@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use super::usage::children;
 use super::{LocalError, Result};
 
 /// A process that we started, signalled by its own id only.
@@ -91,6 +92,33 @@ impl Process {
     /// If it has ended.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::CONT)
+    }
+
+    /// SIGSTOP to it and then to its children: it makes no more of them when it stands still.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn pause_all(&self) -> Result<()> {
+        self.pause()?;
+        self.signal_children(Signal::STOP);
+        Ok(())
+    }
+
+    /// SIGCONT, after [`pause_all`](Self::pause_all).
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn resume_all(&self) -> Result<()> {
+        self.signal_children(Signal::CONT);
+        self.resume()
+    }
+
+    fn signal_children(&self, signal: Signal) {
+        let children = self.id().map(children).unwrap_or_default();
+        for child in children.into_iter().filter_map(|id| Pid::from_raw(id.cast_signed())) {
+            // One that has ended meanwhile needs no signal.
+            let _ = kill_process(child, signal);
+        }
     }
 
     /// SIGHUP, by which servers read their configuration again.

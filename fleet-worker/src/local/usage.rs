@@ -34,7 +34,7 @@ impl Process {
     }
 }
 
-fn children(id: u32) -> Vec<u32> {
+pub(super) fn children(id: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists

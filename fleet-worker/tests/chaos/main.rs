@@ -22,11 +22,11 @@ mod watch;
 /// One server that syncs what it acknowledges.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_server() {
-    run::chaos("one_server", 1).await;
+    Box::pin(run::chaos("one_server", 1)).await;
 }
 
 /// Three servers that keep everything three times.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_servers() {
-    run::chaos("three_servers", 3).await;
+    Box::pin(run::chaos("three_servers", 3)).await;
 }

@@ -23,9 +23,9 @@ pub(crate) enum Pod {
 pub(crate) enum Blow {
     /// SIGSTOP, later SIGCONT.
     Stop,
-    /// SIGKILL, later started again.
+    /// SIGKILL, later started again; PostgreSQL's immediate shutdown, which ends its children too.
     Kill,
-    /// SIGTERM, or for PostgreSQL a fast shutdown; later started again.
+    /// SIGTERM, later started again; PostgreSQL's fast shutdown.
     Terminate,
 }
 
@@ -190,7 +190,7 @@ impl Track {
             Self::Nats => (0..scene.servers)
                 .flat_map(|n| blows(OUTAGE, OUTAGE).map(|(blow, range)| (Fault::Nats(n, blow), range)))
                 .collect(),
-            Self::Postgres => [(Blow::Kill, 4_000..25_000), (Blow::Terminate, 4_000..25_000)]
+            Self::Postgres => blows(5_000..45_000, 4_000..25_000)
                 .map(|(blow, range)| (Fault::Postgres(blow), range))
                 .to_vec(),
             Self::NatsLinks => pods

@@ -59,9 +59,10 @@ fn symptom(fault: Fault, scene: &Scene) -> Option<Symptom> {
         Fault::Nats(..) if scene.servers > 1 => return None,
         Fault::Nats(_, Blow::Stop) => (Who::Any, &[QUEUE, ON_SIGNALS, RECONNECTS], 12),
         Fault::Nats(_, Blow::Kill | Blow::Terminate) => (Who::Any, &[QUEUE, ON_SIGNALS, RECONNECTS], 3),
-        Fault::Postgres(_) => (Who::AnyWorker, &[SINK], 10),
-        Fault::Link(Link::Postgres(n), Harm::Cut) => (Who::One(Pod::Worker(n)), &[SINK], 14),
         // A write may take 30 s.
+        Fault::Postgres(Blow::Stop) => (Who::AnyWorker, &[SINK], 38),
+        Fault::Postgres(Blow::Kill | Blow::Terminate) => (Who::AnyWorker, &[SINK], 10),
+        Fault::Link(Link::Postgres(n), Harm::Cut) => (Who::One(Pod::Worker(n)), &[SINK], 14),
         Fault::Link(Link::Postgres(n), Harm::Silent | Harm::Stalled) => {
             (Who::One(Pod::Worker(n)), &[SINK], 36)
         }

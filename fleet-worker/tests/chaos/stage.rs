@@ -198,6 +198,10 @@ pub(crate) async fn strike_nats(server: &mut NatsServer, blow: Blow, on: bool) -
 /// Does something to PostgreSQL, or lets it be well again.
 pub(crate) async fn strike_postgres(server: &mut Postgres, blow: Blow, on: bool) -> Result<(), String> {
     let done = match (blow, on) {
+        (Blow::Stop, on) => {
+            let process = server.process().ok_or("PostgreSQL does not run")?;
+            if on { process.pause_all() } else { process.resume_all() }
+        }
         (Blow::Terminate, true) => server.stop().await,
         (_, true) => server.crash().await,
         (_, false) => server.start_again().await,
