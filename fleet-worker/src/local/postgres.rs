@@ -268,6 +268,8 @@ impl Drop for Postgres {
     /// SIGQUIT, unlike SIGKILL, ends its children too, so that the folder can go.
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
+            // What stands still would not hear of it.
+            let _ = process.resume_all();
             process.end_now(Signal::QUIT, Duration::from_secs(10));
         }
     }

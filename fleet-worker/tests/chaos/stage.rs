@@ -181,7 +181,12 @@ pub(crate) async fn strike_nats(server: &mut NatsServer, blow: Blow, on: bool) -
             server.kill().await;
             Ok(())
         }
-        (Blow::Terminate, true) => server.stop().await.map_err(text),
+        (Blow::Terminate, true) => {
+            let ended = server.stop().await.map_err(text);
+            // It is to be down, even if it does not end as it should.
+            server.kill().await;
+            ended
+        }
         (_, false) => {
             let mut last = String::new();
             for _ in 0..3 {

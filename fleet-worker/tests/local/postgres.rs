@@ -62,6 +62,28 @@ async fn it_is_nobodys_servant_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn it_stands_still_with_its_children_and_goes_on() {
+    let server = Postgres::start().await.unwrap();
+    let client = server.client().await.unwrap();
+    let process = server.process().unwrap();
+    let backends = children(process.id().unwrap());
+    let stands = |pid: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+    };
+    process.pause_all().unwrap();
+    let mut answer = std::pin::pin!(client.query_one("select 1", &[]));
+    tokio::time::timeout(Duration::from_millis(500), &mut answer).await.unwrap_err();
+    assert!(!backends.is_empty() && backends.iter().all(stands));
+    process.resume_all().unwrap();
+    answer.await.unwrap();
+    // It ends even if it stands still, and they with it.
+    process.pause_all().unwrap();
+    drop(server);
+    assert!(!backends.into_iter().any(runs));
+}
+
+#[tokio::test]
 async fn a_password_is_asked_for() {
     let server = Postgres::builder().password("p@ss:w/rd%").start().await.unwrap();
     server.client().await.unwrap();
