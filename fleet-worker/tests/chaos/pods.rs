@@ -1,10 +1,12 @@
 //! Workers and discovery as Kubernetes would run them: started again when they end.
 
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fleet_worker::local::{Process, dependent, free_port};
+use fleet_worker::local::{Process, dependent, free_port, http_get};
+use rustix::process::Signal;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, interval};
 
@@ -34,8 +36,8 @@ struct Running {
     begun: Instant,
     /// Not to be started again yet.
     down: bool,
-    /// Since when it has been asked to end.
-    ending: Option<Instant>,
+    /// Since when it has been asked to end, and whether it was up then.
+    ending: Option<(Instant, bool)>,
     peak: u64,
 }
 
@@ -76,7 +78,7 @@ impl Running {
                 self.peak = self.peak.max(usage.peak_memory);
             }
             let Some(ended) = process.has_ended() else {
-                if self.ending.is_some_and(|since| since.elapsed() > END) {
+                if self.ending.is_some_and(|(since, _)| since.elapsed() > END) {
                     journal.problem(format_args!("{} did not end on SIGTERM within {END:?}", self.pod));
                     process.kill().await;
                 }
@@ -84,7 +86,13 @@ impl Running {
             };
             let code = ended.0.code();
             let gave_up = code == Some(69) && self.begun.elapsed() < GIVES_UP;
-            if !(gave_up || self.ending.is_some() && code == Some(0)) {
+            let as_asked = match self.ending {
+                Some((_, true)) => code == Some(0),
+                // Until it has reached its servers, SIGTERM ends it as it ends any program.
+                Some((_, false)) => code == Some(0) || ended.0.signal() == Some(Signal::TERM.as_raw()),
+                None => false,
+            };
+            if !(gave_up || as_asked) {
                 let tail = process.tail();
                 journal.problem(format_args!("{} ended with {}:\n{tail}", self.pod, ended.0));
             }
@@ -144,11 +152,10 @@ impl Pods {
     pub(crate) async fn set(&self, pod: Pod, blow: Blow, on: bool) -> Result<(), String> {
         let mut running = self.running.lock().await;
         let one = running.iter_mut().find(|one| one.pod == pod).ok_or("no such program")?;
-        let text = |e: fleet_worker::local::LocalError| e.to_string();
+        let up = http_get(&one.admin, "/healthz").await.is_some();
+        // One that gave up on a server may have ended already, and is about to be started again.
         match (blow, on, &mut one.process) {
-            // It is about to be started again, having given up on a server.
-            (_, true, None) => one.down = blow != Blow::Stop,
-            (Blow::Stop, true, Some(process)) => process.pause().map_err(text)?,
+            (Blow::Stop, true, Some(process)) => drop(process.pause()),
             (Blow::Stop, false, Some(process)) => drop(process.resume()),
             (Blow::Kill, true, Some(process)) => {
                 one.down = true;
@@ -157,9 +164,11 @@ impl Pods {
             }
             (Blow::Terminate, true, Some(process)) => {
                 one.down = true;
-                one.ending = Some(Instant::now());
-                process.terminate().map_err(text)?;
+                if process.terminate().is_ok() {
+                    one.ending = Some((Instant::now(), up));
+                }
             }
+            (_, true, None) => one.down = blow != Blow::Stop,
             (_, false, _) => one.down = false,
         }
         Ok(())

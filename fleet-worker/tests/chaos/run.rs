@@ -76,7 +76,7 @@ pub(crate) async fn chaos(test: &str, servers: usize) {
 
     let began = Instant::now();
     let mut stage = Stage::start(&scene, faketime).await.unwrap();
-    let mut outcome = play(&mut stage, &scene, plan, length, seed).await;
+    let mut outcome = Box::pin(play(&mut stage, &scene, plan, length, seed)).await;
     let ending = Instant::now();
     outcome.problems.extend(stage.pods.end().await);
     println!(
