@@ -49,7 +49,7 @@ impl Attack {
         match self {
             Self::OldDays | Self::Malformed => 100,
             Self::OffFlood => 1_000,
-            Self::Nobody => 200,
+            Self::Nobody => 80,
             Self::UnsetClock | Self::Garbage | Self::Since => 20,
         }
     }

@@ -1,11 +1,12 @@
 //! What must have been visible of each fault while it lasted.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::hostile::Attack;
 use crate::journal::Happened;
 use crate::plan::{Blow, Fault, Harm, Link, Pod, Scene};
-use crate::watch::Seen;
+use crate::watch::{Answer, Seen};
 
 /// Something that an operator sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,18 +125,22 @@ fn is_seen(fault: &Happened, symptom: &Symptom, seen: &[Seen]) -> bool {
         Who::AnyWorker => pod != Pod::Discovery,
         Who::Any => true,
     };
-    seen.iter().filter(|one| mine(one.pod) && one.at >= fault.begun).any(|one| {
+    let before: BTreeMap<Pod, &Answer> = seen
+        .iter()
+        .filter(|one| one.at < fault.begun)
+        .filter_map(|one| Some((one.pod, one.answer.as_ref()?)))
+        .collect();
+    let during = |one: &&Seen| mine(one.pod) && one.at >= fault.begun && one.at <= fault.ended + LATER;
+    seen.iter().filter(during).any(|one| {
         let while_it_lasted = one.at <= fault.ended;
         symptom.signs.iter().any(|sign| match (sign, &one.answer) {
             (Sign::NoAnswer, None) => while_it_lasted,
             (Sign::Unready(what), Some(answer)) => while_it_lasted && answer.unready.contains(what),
             (Sign::Rises(counter), Some(answer)) => {
-                one.at <= fault.ended + LATER && {
-                    let before = seen.iter().rev().filter(|b| b.pod == one.pod && b.at < fault.begun);
-                    let was = before.filter_map(|b| b.answer.as_ref()).next().map_or(0, |b| b.of(counter));
-                    let is = answer.of(counter);
-                    is > was || is < was && is > 0
-                }
+                let was = before.get(&one.pod).map_or(0, |before| before.of(counter));
+                let is = answer.of(counter);
+                // A smaller one is that of a new process.
+                is > was || is < was && is > 0
             }
             _ => false,
         })
@@ -173,7 +178,7 @@ pub(crate) fn unnoticed(all: &[Happened], seen: &[Seen], scene: &Scene) -> (Vec<
 mod tests {
     use super::*;
     use crate::plan::TRACKS;
-    use crate::watch::{Answer, COUNTERS};
+    use crate::watch::COUNTERS;
 
     fn scene() -> Scene {
         Scene { servers: 1, workers: 2, tracks: TRACKS.to_vec() }
