@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::plan::Harm;
 
 /// How long a connection whose bytes have vanished stays dead after that. Our kernel acknowledges what vanishes, so
-/// that keepalives and timeouts of TCP find nothing wrong; sooner or later they would end it, as this does.
-const DEAD: Duration = Duration::from_secs(60);
+/// that keepalives and `tcp_user_timeout` find nothing wrong; they would end it in about this time.
+const DEAD: Duration = Duration::from_secs(30);
 
 /// A port that leads to another one, on the loopback.
 #[derive(Debug)]
