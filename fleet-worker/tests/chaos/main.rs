@@ -8,6 +8,7 @@
 
 mod clock;
 mod dice;
+mod end;
 mod fleet;
 mod hostile;
 mod journal;
@@ -17,6 +18,7 @@ mod proxy;
 mod run;
 mod signs;
 mod stage;
+mod strike;
 mod watch;
 
 /// One server that syncs what it acknowledges.

@@ -11,7 +11,7 @@ use fleet_worker::local::{NatsServer, Postgres};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::plan::{Blow, Harm, Link, Pod, Scene};
+use crate::plan::{Harm, Link, Pod, Scene};
 use crate::pods::{Pods, Start};
 use crate::proxy::Proxy;
 
@@ -169,47 +169,4 @@ async fn set_up(config: &Config) -> Result<(), String> {
             Err(_) => sleep(Duration::from_millis(500)).await,
         }
     }
-}
-
-/// Does something to a NATS server, or lets it be well again.
-pub(crate) async fn strike_nats(server: &mut NatsServer, blow: Blow, on: bool) -> Result<(), String> {
-    let text = |e: fleet_worker::local::LocalError| e.to_string();
-    match (blow, on) {
-        (Blow::Stop, true) => server.process().pause().map_err(text),
-        (Blow::Stop, false) => server.process().resume().map_err(text),
-        (Blow::Kill, true) => {
-            server.kill().await;
-            Ok(())
-        }
-        (Blow::Terminate, true) => {
-            let ended = server.stop().await.map_err(text);
-            // It is to be down, even if it does not end as it should.
-            server.kill().await;
-            ended
-        }
-        (_, false) => {
-            let mut last = String::new();
-            for _ in 0..3 {
-                match server.start_again().await {
-                    Ok(()) => return Ok(()),
-                    Err(error) => last = error.to_string(),
-                }
-            }
-            Err(last)
-        }
-    }
-}
-
-/// Does something to PostgreSQL, or lets it be well again.
-pub(crate) async fn strike_postgres(server: &mut Postgres, blow: Blow, on: bool) -> Result<(), String> {
-    let done = match (blow, on) {
-        (Blow::Stop, on) => {
-            let process = server.process().ok_or("PostgreSQL does not run")?;
-            if on { process.pause_all() } else { process.resume_all() }
-        }
-        (Blow::Terminate, true) => server.stop().await,
-        (_, true) => server.crash().await,
-        (_, false) => server.start_again().await,
-    };
-    done.map_err(|e| e.to_string())
 }

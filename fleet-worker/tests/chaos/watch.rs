@@ -60,7 +60,7 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Watch {
     seen: Arc<Mutex<Vec<Seen>>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Watch {
@@ -78,7 +78,7 @@ impl Watch {
                 }
             });
         }
-        Self { seen, _tasks: tasks }
+        Self { seen, tasks }
     }
 
     pub(crate) fn seen(&self) -> Vec<Seen> {
@@ -93,7 +93,7 @@ impl Watch {
             if last.iter().all(|(pod, _)| *pod != one.pod) {
                 last.push((one.pod, one.answer.clone()));
             }
-            if last.len() == self._tasks.len() {
+            if last.len() == self.tasks.len() {
                 break;
             }
         }
