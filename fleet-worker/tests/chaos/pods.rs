@@ -87,7 +87,8 @@ impl Running {
             let code = ended.0.code();
             let gave_up = code == Some(69) && self.begun.elapsed() < GIVES_UP;
             let as_asked = match self.ending {
-                Some((_, true)) => code == Some(0),
+                // Without its servers it can't give its vehicles back, and says so.
+                Some((_, true)) => code == Some(0) || code == Some(69),
                 // Until it has reached its servers, SIGTERM ends it as it ends any program.
                 Some((_, false)) => code == Some(0) || ended.0.signal() == Some(Signal::TERM.as_raw()),
                 None => false,

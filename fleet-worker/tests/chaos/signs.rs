@@ -130,6 +130,13 @@ fn is_seen(fault: &Happened, symptom: &Symptom, seen: &[Seen]) -> bool {
         .filter(|one| one.at < fault.begun)
         .filter_map(|one| Some((one.pod, one.answer.as_ref()?)))
         .collect();
+    // What could not be reached all the time, as while it waits for a server to start with, was visibly down.
+    let lasting = |one: &&Seen| mine(one.pod) && one.at >= fault.begun && one.at <= fault.ended;
+    let down =
+        matches!(symptom.who, Who::One(_)) && seen.iter().filter(lasting).all(|one| one.answer.is_none());
+    if down && seen.iter().any(|one| lasting(&one)) {
+        return true;
+    }
     let during = |one: &&Seen| mine(one.pod) && one.at >= fault.begun && one.at <= fault.ended + LATER;
     seen.iter().filter(during).any(|one| {
         let while_it_lasted = one.at <= fault.ended;
@@ -228,6 +235,16 @@ mod tests {
         assert!(asked(&[seen(5, WORKER, "", 3), seen(40, WORKER, "", 4)]));
         assert!(asked(&[seen(5, WORKER, "", 3), seen(40, WORKER, "", 1)]), "a new process");
         assert!(!asked(&[seen(5, WORKER, "", 3), seen(60, WORKER, "", 4)]), "too late");
+    }
+
+    #[test]
+    fn what_never_answers_is_visibly_down_and_what_nobody_asks_is_not() {
+        let cut = [happened(Fault::Link(Link::Nats(WORKER), Harm::Cut), 10, 30)];
+        let silent = |at| Seen { at: Duration::from_secs(at), pod: WORKER, answer: None };
+        let missed = |looks: &[Seen]| unnoticed(&cut, looks, &scene()).0.len();
+        assert_eq!(missed(&[silent(12), silent(28)]), 0);
+        assert_eq!(missed(&[silent(12), seen(28, WORKER, "", 0)]), 1);
+        assert_eq!(missed(&[silent(5), silent(31)]), 1);
     }
 
     #[test]
