@@ -80,8 +80,9 @@ async fn many_setups_beside_writers_claims_and_readers_deadlock_with_none() {
             let states = TimescaleStates::new(connector, &schema);
             let mut builder = BatchBuilder::new(&schema);
             let mine = || (0..VEHICLES).map(|n| writer * VEHICLES + n);
-            let requests: Vec<_> =
-                mine().map(|n| ClaimRequest { vehicle: vin(n), on_time: NOON, started_at: NOON }).collect();
+            let requests: Vec<_> = mine()
+                .map(|n| ClaimRequest { vehicle: vin(n), on_time: NOON, started_at: NOON, told_at: NOON })
+                .collect();
             let mut turn = 0_i64;
             while !stop.load(Ordering::Relaxed) {
                 let at = NOON + turn % 50 * SECOND;

@@ -47,6 +47,8 @@ impl Fleet {
             connections: 4,
             window: 4096,
             seed,
+            // No outage of the plan lasts so long.
+            grace: Duration::from_secs(300),
             ledger: true,
             ..SimulationOptions::default()
         };
@@ -89,7 +91,11 @@ async fn drive(
             Err(_) => sleep(Duration::from_millis(500)).await,
         }
     };
-    simulation.run(until(stopped)).await.map_err(|e| e.to_string())
+    let summary = simulation.run(until(stopped)).await.map_err(|e| e.to_string())?;
+    match summary.unacknowledged {
+        0 => Ok(summary),
+        many => Err(format!("{many} messages were never acknowledged")),
+    }
 }
 
 /// The same vehicles again and again, each time with another trip.

@@ -76,12 +76,12 @@ fn symptom(fault: Fault, scene: &Scene) -> Option<Symptom> {
             (Who::One(Pod::Discovery), &[ON_SIGNALS], 20)
         }
         Fault::Link(_, Harm::Slow(_)) | Fault::Link(Link::Vehicles, _) | Fault::Clock(..) => return None,
-        Fault::Attack(Attack::Garbage | Attack::Malformed | Attack::UnsetClock) => {
+        Fault::Attack(Attack::Garbage | Attack::Malformed | Attack::UnsetClock | Attack::OldDays) => {
             (Who::AnyWorker, &[REFUSED], 8)
         }
         Fault::Attack(Attack::Nobody) => (Who::Any, &[Sign::Rises("fleet_discovery_enqueued_total")], 8),
-        Fault::Attack(Attack::Since) => (Who::Any, &[Sign::Rises("fleet_discovery_refused_total")], 8),
-        Fault::Attack(Attack::OldDays | Attack::OffFlood) => return None,
+        Fault::Attack(Attack::Since) => (Who::Any, &[Sign::Rises("fleet_discovery_since_refused_total")], 8),
+        Fault::Attack(Attack::OffFlood) => return None,
     };
     Some(Symptom { who, signs, after: seconds(after) })
 }

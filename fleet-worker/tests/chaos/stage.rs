@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::nats::{Discovery, NatsOptions};
+use fleet_worker::cli::SetupArgs;
 use fleet_worker::commands::setup::setup;
 use fleet_worker::config::Config;
 use fleet_worker::local::{NatsServer, Postgres};
@@ -26,6 +27,7 @@ ack_wait = "6s"
 save_interval = "1s"
 round_interval = "500ms"
 idle_timeout = "90s"
+first_sample_timeout = "20s"
 shutdown_deadline = "10s"
 "#;
 
@@ -163,7 +165,7 @@ impl Stage {
 async fn set_up(config: &Config) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
-        match setup(config).await {
+        match setup(config, &SetupArgs::default()).await {
             Ok(_) => return Ok(()),
             Err(error) if Instant::now() >= deadline => return Err(error.to_string()),
             Err(_) => sleep(Duration::from_millis(500)).await,

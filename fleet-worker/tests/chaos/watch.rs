@@ -25,10 +25,10 @@ pub(crate) const COUNTERS: [&str; 16] = [
     "fleet_refused_total",
     "fleet_late_samples_total",
     "fleet_source_dead_letters_total",
-    "fleet_source_dead_letters_dropped_total",
     "fleet_discovery_on_total",
     "fleet_discovery_enqueued_total",
     "fleet_discovery_refused_total",
+    "fleet_discovery_since_refused_total",
 ];
 
 /// What a program answered.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use fleet_core::time::display;
+use fleet_worker::cli::SetupArgs;
 use fleet_worker::clock::now;
 use fleet_worker::commands::setup::setup;
 use fleet_worker::deployment::Deployment;
@@ -19,7 +20,7 @@ async fn js(deployment: &Deployment) -> jetstream::Context {
 
 async fn anew(deployment: &Deployment) {
     js(deployment).await.delete_stream("TELEMETRY_0").await.unwrap();
-    setup(&deployment.config).await.unwrap();
+    setup(&deployment.config, &SetupArgs::default()).await.unwrap();
 }
 
 async fn emptied(deployment: &Deployment) {
