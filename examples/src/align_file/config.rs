@@ -13,8 +13,6 @@ const MAX_SAMPLES: usize = 65_536;
 
 /// And how much memory these take.
 const MAX_VEHICLE_MEMORY: &str = "1GiB";
-/// A file is of any age: nothing says when its samples arrived.
-const MAX_PAST: &str = "36600d";
 
 /// The scenario's four signals every 10 s.
 ///
@@ -39,7 +37,7 @@ fn build(mut file: toml::Table) -> Result<Schema, Error> {
     file.retain(|key, value| key == "signal" || !(value.is_table() || ["cell", "retention"].contains(&key)));
     file.entry("max_samples").or_insert(toml::Value::Integer(MAX_SAMPLES as i64));
     file.entry("max_vehicle_memory").or_insert(MAX_VEHICLE_MEMORY.into());
-    let config = RecordsConfig { max_past: MAX_PAST.to_owned(), ..file.try_into()? };
+    let config: RecordsConfig = file.try_into()?;
     Ok(config.build().map_err(join)?)
 }
 

@@ -125,16 +125,16 @@ struct Refused {
     description: String,
 }
 
-/// Asks JetStream's API something that it answers with a time, such as what a stream or a consumer is
-/// like; the time, and the answer as it came.
+/// Asks JetStream's API what a stream or a consumer, `what`, is like, which it answers with a time; the time,
+/// and the answer as it came.
 ///
 /// # Errors
 /// [`Unavailable`](crate::ErrorKind::Unavailable) if it does not answer within five seconds or refuses;
 /// [`Configuration`](crate::ErrorKind::Configuration) for a server before 2.10, which tells no time.
-pub(super) async fn ask(client: &Client, what: &str) -> Result<(Observed, bytes::Bytes)> {
-    let failed = || Error::unavailable(format!("no answer to {what}"));
+pub(super) async fn ask(client: &Client, subject: String, what: &str) -> Result<(Observed, bytes::Bytes)> {
+    let failed = || Error::unavailable(format!("no answer for the {what}: may this login ask for it?"));
     let before = Instant::now();
-    let asked = client.request(format!("$JS.API.{what}"), bytes::Bytes::new());
+    let asked = client.request(subject, bytes::Bytes::new());
     let answer = match tokio::time::timeout(Duration::from_secs(5), asked).await {
         Ok(answer) => answer.map_err(|e| failed().caused_by(e))?.payload,
         Err(_) => return Err(failed()),
@@ -142,12 +142,12 @@ pub(super) async fn ask(client: &Client, what: &str) -> Result<(Observed, bytes:
     let after = Instant::now();
     let stamped: Stamped = serde_json::from_slice(&answer).map_err(|e| failed().caused_by(e))?;
     if let Some(Refused { description }) = stamped.error {
-        return Err(Error::unavailable(format!("{what}: {description}; was `setup` run?")));
+        return Err(Error::unavailable(format!("no {what}: run `setup` first ({description})")));
     }
     let stamp = stamped.ts.and_then(|ts| parse(&ts).ok());
     let stamp = stamp.ok_or_else(|| {
         Error::configuration(format!(
-            "the NATS server's answer to {what} has no time: it must be 2.10 or later"
+            "the NATS server's answer for the {what} has no time: it must be 2.10 or later"
         ))
     })?;
     Ok((Observed { before, stamp, after }, answer))

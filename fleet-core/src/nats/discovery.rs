@@ -198,8 +198,9 @@ impl Discovery {
     }
 
     async fn observe_clock(&self) -> Result<()> {
-        let consumer = format!("CONSUMER.INFO.{}.{}", self.names.lifecycle_stream(), Names::DISCOVERY);
-        let (observed, _) = ask(&self.client, &consumer).await?;
+        let (stream, consumer) = (self.names.lifecycle_stream(), Names::DISCOVERY);
+        let subject = format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}");
+        let (observed, _) = ask(&self.client, subject, &format!("consumer {consumer} on {stream}")).await?;
         self.clock.observe(observed);
         Ok(())
     }

@@ -97,7 +97,8 @@ struct State {
 /// # Errors
 /// As [`ask`], also where there is no such stream.
 pub(super) async fn look(client: &Client, stream: &str, clock: &ServerClock) -> Result<StreamState> {
-    let (observed, answer) = ask(client, &format!("STREAM.INFO.{stream}")).await?;
+    let (observed, answer) =
+        ask(client, format!("$JS.API.STREAM.INFO.{stream}"), &format!("stream {stream}")).await?;
     let odd = |why: String| Error::unavailable(format!("the stream {stream} is told oddly: {why}"));
     let Answer { created, config, state } =
         serde_json::from_slice(&answer).map_err(|e| odd(e.to_string()))?;

@@ -148,7 +148,7 @@ async fn require_rights(connection: &Connection) -> Result<()> {
     };
     if !row.get::<_, bool>(2) {
         return Err(Error::configuration(format!(
-            "the role {user} may not create tables in the schema {schema}: grant create on it"
+            "the role {user} may not create tables in the schema {schema} (42501): grant the right to create in it"
         )));
     }
     match row.get::<_, Option<&str>>(3) {

@@ -86,7 +86,7 @@ async fn a_cell_that_is_no_name_or_was_never_set_up_is_said() {
     let deployment = deployment(0).await;
     Started::new(program(&deployment, &["run", "--cell", "a.b"])).refuses(64, &["cell: ", "\"a.b\""]).await;
     let worker = Started::new(program(&deployment, &["run", "--cell", "9"]));
-    worker.refuses(69, &["no consumer workers on BINDINGS_9: run `setup` first"]).await;
+    worker.refuses(69, &["no stream TELEMETRY_9: run `setup` first"]).await;
 
     // Discovery waits for it, and gets ready by itself.
     let discovery = Started::new(program(&deployment, &["discover", "--cell", "9"]));
@@ -103,8 +103,8 @@ async fn a_cell_that_a_login_is_not_for_is_said() {
     let job = Job::start(&[]).await;
     let mut command = job.command("run", "WORKER_0_A");
     command.env("FLEET_CELL", "1");
-    let logs = Started::new(command).refuses(69, &["no consumer workers on BINDINGS_1"]).await;
-    let refusal = "Permissions Violation for Publish to \\\"$JS.API.CONSUMER.INFO.BINDINGS_1.workers\\\"";
+    let logs = Started::new(command).refuses(69, &["no answer for the stream TELEMETRY_1"]).await;
+    let refusal = "Permissions Violation for Publish to \\\"$JS.API.STREAM.INFO.TELEMETRY_1\\\"";
     assert_eq!(logs.lines().filter(|line| line.contains(refusal)).count(), 1, "{logs}");
 }
 
