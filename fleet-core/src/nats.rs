@@ -21,6 +21,7 @@ mod owner;
 mod payloads;
 mod plan;
 mod queue;
+pub mod reader;
 mod reading;
 mod source;
 mod storing;

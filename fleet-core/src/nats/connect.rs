@@ -102,7 +102,7 @@ fn tell(connection: &str, event: &Event) {
 }
 
 /// The first `user:password@` or `token@` of the URLs.
-fn credentials_in(urls: &str) -> Option<Auth> {
+pub(super) fn credentials_in(urls: &str) -> Option<Auth> {
     urls.split(',').find_map(|url| {
         let address: ServerAddr = url.trim().parse().ok()?;
         let user = decoded(address.username()?);

@@ -1,0 +1,108 @@
+//! The one buffer into which a connection is read, and from which operations are taken as they lie there.
+
+use super::parse::{Limits, Operation, Parser, ProtocolError};
+
+/// Bytes that have come and are not done with. As large as it was made, but for the time of a message that is
+/// larger.
+#[derive(Debug)]
+pub struct Inbound {
+    buffer: Vec<u8>,
+    begin: usize,
+    end: usize,
+    base: usize,
+    parser: Parser,
+    /// Something came since the last look found no whole operation.
+    fresh: bool,
+}
+
+impl Inbound {
+    /// A buffer of that many bytes.
+    pub fn new(base: usize, limits: Limits) -> Self {
+        let base = base.max(1);
+        Self { buffer: vec![0; base], begin: 0, end: 0, base, parser: Parser::new(limits), fresh: false }
+    }
+
+    /// Where to put what comes next; empty while all of it is operations to be taken.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.begin == self.end {
+            (self.begin, self.end) = (0, 0);
+            if self.buffer.len() > self.base {
+                self.buffer = vec![0; self.base];
+            }
+        } else if self.begin > 0 && (self.end == self.buffer.len() || self.parser.needed() > 0) {
+            self.buffer.copy_within(self.begin..self.end, 0);
+            (self.begin, self.end) = (0, self.end - self.begin);
+        }
+        let wanted = match self.parser.needed() {
+            // A line may be longer than the buffer.
+            0 if self.end == self.buffer.len() && !self.fresh => self.buffer.len() * 2,
+            needed => needed,
+        };
+        if wanted > self.buffer.len() {
+            self.buffer.resize(wanted, 0);
+        }
+        &mut self.buffer[self.end..]
+    }
+
+    /// So many bytes have been put into the [`room`](Self::room).
+    pub fn filled(&mut self, bytes: usize) {
+        self.end = (self.end + bytes).min(self.buffer.len());
+        self.fresh |= bytes > 0;
+    }
+
+    /// What is there.
+    pub fn operations(&mut self) -> Operations<'_> {
+        let Self { buffer, begin, end, parser, fresh, .. } = self;
+        Operations { bytes: &buffer[*begin..*end], taken: 0, begin, parser, fresh }
+    }
+
+    /// Whether there may be an operation to take.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Whether nothing is there, not even the beginning of an operation.
+    pub fn is_empty(&self) -> bool {
+        self.begin == self.end
+    }
+
+    /// How large the buffer is.
+    pub fn capacity(&self) -> usize {
+        self.buffer.len()
+    }
+
+    pub(super) fn limits_mut(&mut self) -> &mut Limits {
+        self.parser.limits_mut()
+    }
+}
+
+/// The operations that lie in a buffer. What was not taken is there the next time.
+#[derive(Debug)]
+pub struct Operations<'a> {
+    bytes: &'a [u8],
+    taken: usize,
+    begin: &'a mut usize,
+    parser: &'a mut Parser,
+    fresh: &'a mut bool,
+}
+
+impl<'a> Operations<'a> {
+    /// The next one.
+    ///
+    /// # Errors
+    /// [`ProtocolError`]; the rest is of no use then.
+    #[inline]
+    pub fn next(&mut self) -> Result<Option<Operation<'a>>, ProtocolError> {
+        let (used, operation) = self.parser.next(&self.bytes[self.taken..])?;
+        self.taken += used;
+        *self.begin += used;
+        if operation.is_none() {
+            *self.fresh = false;
+        }
+        Ok(operation)
+    }
+
+    pub(super) fn limits_mut(&mut self) -> &mut Limits {
+        self.parser.limits_mut()
+    }
+}
