@@ -6,6 +6,7 @@ pub mod config;
 pub mod copy_encoder;
 pub mod frame;
 pub mod json;
+pub mod nats_reader;
 pub mod senml_cbor;
 pub mod senml_json;
 pub mod subject;

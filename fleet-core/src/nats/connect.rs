@@ -16,7 +16,7 @@ pub struct NatsOptions {
     pub url: String,
     /// How to identify.
     pub auth: Auth,
-    /// Root certificates beside the platform's.
+    /// Root certificates, which are trusted instead of the platform's.
     pub ca_file: Option<PathBuf>,
     /// How long the first connection may take.
     pub timeout: Duration,

@@ -122,10 +122,11 @@ impl Reader {
         let within = options.nats.timeout;
         let dialler = Arc::new(Dialler { options, auth });
         let round = Arc::clone(&dialler).round(std::time::Duration::ZERO, servers.round());
-        let Round { result, .. } = tokio::time::timeout(within, Box::pin(round))
+        let Round { failed, result } = tokio::time::timeout(within, Box::pin(round))
             .await
             .map_err(|_| Error::unavailable(format!("no NATS server lets us in within {within:?}")))?;
-        let (session, inbound) = opened(&mut servers, result?);
+        failed.iter().for_each(|server| servers.failed(server));
+        let (session, inbound) = opened(&dialler, &mut servers, result?);
         Ok(Self {
             dialler,
             servers,
@@ -300,7 +301,6 @@ impl Reader {
             }
             let (rounds, round) = match &mut self.state {
                 State::Connected(session) if session.told => {
-                    tracing::warn!(connection = self.dialler.options.name, server = %session.server, "NATS connection lost");
                     self.inbound = Inbound::new(0, Limits::default());
                     self.out.clear();
                     (0, None)
@@ -316,11 +316,11 @@ impl Reader {
                 },
             };
             match round {
-                Some(Round { result: Ok(dialled), failed }) => {
+                Some(Round { failed, result: Ok(dialled) }) => {
                     failed.iter().for_each(|server| self.servers.failed(server));
                     self.reopened(dialled);
                 }
-                Some(Round { result: Err(reason), failed }) => {
+                Some(Round { failed, result: Err(reason) }) => {
                     failed.iter().for_each(|server| self.servers.failed(server));
                     self.event = Some(Event::ConnectFailed { reason });
                     self.begin(rounds);
@@ -336,7 +336,7 @@ impl Reader {
     }
 
     fn reopened(&mut self, dialled: Dialled) {
-        let (session, inbound) = opened(&mut self.servers, dialled);
+        let (session, inbound) = opened(&self.dialler, &mut self.servers, dialled);
         let server = session.server.to_string();
         tracing::info!(connection = self.dialler.options.name, server, "connected to NATS again");
         self.state = State::Connected(Box::new(session));
@@ -348,8 +348,8 @@ impl Reader {
     }
 }
 
-fn opened(servers: &mut Servers, dialled: Dialled) -> (Session, Inbound) {
-    let (session, inbound, info) = Session::new(dialled);
+fn opened(dialler: &Dialler, servers: &mut Servers, dialled: Dialled) -> (Session, Inbound) {
+    let (session, inbound, info) = Session::new(dialler.options.name.clone(), dialled);
     servers.reached(&session.server);
     servers.announce(&info.connect_urls, &session.server);
     (session, inbound)

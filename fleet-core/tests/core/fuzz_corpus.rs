@@ -21,6 +21,10 @@ mod frame;
 #[path = "../../../fuzz/src/json.rs"]
 #[allow(unreachable_pub, reason = "public in its own crate")]
 mod json;
+#[cfg(feature = "nats")]
+#[path = "../../../fuzz/src/nats_reader.rs"]
+#[allow(unreachable_pub, reason = "public in its own crate")]
+mod nats_reader;
 #[path = "../../../fuzz/src/senml_cbor.rs"]
 #[allow(unreachable_pub, reason = "public in its own crate")]
 mod senml_cbor;
@@ -75,6 +79,12 @@ fn the_corpus_of_bind_request_holds() {
     replay("bind_request", |_, bytes| bind_request::check(bytes));
 }
 
+#[cfg(feature = "nats")]
+#[test]
+fn the_corpus_of_nats_reader_holds() {
+    replay("nats_reader", |_, bytes| nats_reader::check(bytes));
+}
+
 #[test]
 fn the_corpus_of_config_holds() {
     replay("config", |_, bytes| config::check(bytes));
@@ -101,4 +111,51 @@ proptest! {
     ) {
         frame::check(&Schema::default(), &payload);
     }
+
+    /// Operations of a server, of which some have lost or gained a byte, in any pieces.
+    #[cfg(feature = "nats")]
+    #[test]
+    fn a_servers_bytes_are_the_same_operations_in_any_pieces(
+        cut in any::<[u8; 2]>(),
+        stream in prop::collection::vec(nearly_operation(), 0..6),
+    ) {
+        nats_reader::check(&[&cut[..], &stream.concat()].concat());
+    }
+}
+
+/// An operation, with one byte of it changed at times.
+#[cfg(feature = "nats")]
+fn nearly_operation() -> impl Strategy<Value = Vec<u8>> {
+    let word = || prop_oneof![Just("a.b".to_owned()), "[!-~]{1,30}"];
+    let message =
+        (word(), 0..3_u64 << 20, prop::option::of(word()), prop::collection::vec(any::<u8>(), 0..80))
+            .prop_map(|(subject, sid, reply, payload)| {
+                let reply = reply.map(|reply| reply + " ").unwrap_or_default();
+                let line = format!("MSG {subject} {sid} {reply}{}\r\n", payload.len());
+                [line.as_bytes(), &payload, b"\r\n"].concat()
+            });
+    let with_headers = (word(), prop::collection::vec(any::<u8>(), 0..40), 0..40_usize).prop_map(
+        |(subject, message, headers)| {
+            let line = format!("HMSG {subject} 1 {} {}\r\n", headers.min(message.len()), message.len());
+            [line.as_bytes(), &message, b"\r\n"].concat()
+        },
+    );
+    let other = prop::sample::select(vec![
+        "PING\r\n",
+        "PONG\r\n",
+        "+OK\r\n",
+        "-ERR 'no'\r\n",
+        "INFO {}\r\n",
+        "PING\n",
+    ]);
+    let operation = prop_oneof![message, with_headers, other.prop_map(|text| text.as_bytes().to_vec())];
+    (operation, prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>()))).prop_map(
+        |(mut bytes, change)| {
+            if let Some((at, byte)) = change {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
+            bytes
+        },
+    )
 }

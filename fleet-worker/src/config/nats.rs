@@ -16,7 +16,7 @@ pub struct NatsConfig {
     pub url: Url,
     /// How to log in; with nothing else, as the URL says.
     pub login: Auth,
-    /// Root certificates beside the platform's.
+    /// Root certificates, which are trusted instead of the platform's.
     pub ca_file: Option<PathBuf>,
     /// 1, or 3 on a cluster.
     pub replicas: usize,

@@ -18,6 +18,7 @@ mod lost_stream;
 mod misconfigured;
 mod mqtt;
 mod permissions;
+mod reader;
 mod recordings;
 mod refusals;
 mod replay;

@@ -6,6 +6,7 @@ mod forgery;
 mod guarded;
 mod job;
 mod operator;
+mod poisoned;
 mod programs;
 mod rotation;
 mod vehicles;

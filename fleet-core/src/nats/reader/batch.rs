@@ -131,10 +131,7 @@ impl Batch<'_> {
                         return Some(Event::LameDuck { server: session.server.to_string() });
                     }
                 }
-                Err(error) => {
-                    session.ended = None;
-                    return Some(disconnected(session, error));
-                }
+                Err(error) => return Some(session.over(error)),
             },
             Operation::Error(text) => {
                 let text = String::from_utf8_lossy(text);
@@ -159,22 +156,17 @@ impl Batch<'_> {
     fn end(&mut self) -> Option<Event> {
         let session = self.session.as_deref_mut()?;
         let reason = session.ended.take()?;
-        Some(disconnected(session, reason))
+        Some(session.over(reason))
     }
 
     #[cold]
     fn misunderstood(&mut self, error: ProtocolError) -> Event {
         let reason = Error::unavailable("the NATS server is not understood").caused_by(error);
         match self.session.as_deref_mut() {
-            Some(session) => disconnected(session, reason),
+            Some(session) => session.over(reason),
             None => Event::ConnectFailed { reason },
         }
     }
-}
-
-fn disconnected(session: &mut Session, reason: Error) -> Event {
-    session.told = true;
-    Event::Disconnected { reason, heard: session.heard }
 }
 
 /// What the server's words mean.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::Event;
 use super::dial::Dialled;
 use super::inbound::Inbound;
 use super::info::ServerInfo;
@@ -23,6 +24,8 @@ const SENT_IN_A_TICK: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Session {
     transport: Transport,
+    /// What the server calls the connection.
+    name: String,
     pub server: Server,
     pub max_payload: usize,
     silence: Silence,
@@ -35,7 +38,7 @@ pub(super) struct Session {
     pub complaint: Option<String>,
     /// It is at its end; what was read before is still to be taken.
     pub ended: Option<Error>,
-    /// The owner knows.
+    /// The owner knows that it is over.
     pub told: bool,
 }
 
@@ -67,9 +70,10 @@ const SECOND: Duration = Duration::from_secs(1);
 
 impl Session {
     /// The buffer comes back beside it.
-    pub(super) fn new(dialled: Dialled) -> (Self, Inbound, ServerInfo) {
+    pub(super) fn new(name: String, dialled: Dialled) -> (Self, Inbound, ServerInfo) {
         let Dialled { server, transport, info, inbound } = dialled;
         let session = Self {
+            name,
             transport,
             server,
             max_payload: info.max_payload(),
@@ -97,7 +101,9 @@ impl Session {
             return;
         }
         match self.transport.poll_fill(cx, inbound) {
-            Poll::Ready(Ok(0)) | Poll::Pending => {}
+            Poll::Pending => {}
+            // The buffer is full: it is the owner who is silent.
+            Poll::Ready(Ok(0)) => self.silence.heard(),
             Poll::Ready(Ok(_)) => {
                 self.silence.heard();
                 self.heard = Instant::now();
@@ -171,6 +177,13 @@ impl Session {
             Some(error) => ended.caused_by(error),
             None => ended,
         });
+    }
+
+    /// Tells the owner that it is over.
+    pub(super) fn over(&mut self, reason: Error) -> Event {
+        self.told = true;
+        tracing::warn!(connection = self.name, server = %self.server, %reason, "the NATS connection is lost");
+        Event::Disconnected { reason, heard: self.heard }
     }
 
     /// The server has answered a PING; one that nobody asked for means nothing.

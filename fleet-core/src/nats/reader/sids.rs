@@ -83,9 +83,7 @@ impl Sids {
             return None;
         }
         let known = place.state != State::New;
-        if known || self.left.contains_key(&sid) {
-            self.left.remove(&sid);
-        }
+        self.left.remove(&sid);
         *place = Place { generation: place.generation.wrapping_add(1), state: State::Free };
         self.subjects[sid.index()] = Box::default();
         #[allow(clippy::cast_possible_truncation, reason = "20 bits")]

@@ -39,9 +39,10 @@ impl Transport {
             let read = buffer.filled().len();
             match polled {
                 Poll::Ready(Ok(())) if read > 0 => inbound.filled(read),
+                // What came before the end is looked at first; the end is there at the next call too.
+                _ if total > 0 => return Poll::Ready(Ok(total)),
                 Poll::Ready(Ok(())) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending if total > 0 => return Poll::Ready(Ok(total)),
                 Poll::Pending => return Poll::Pending,
             }
             total += read;
