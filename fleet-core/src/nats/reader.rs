@@ -15,6 +15,7 @@
 //! says where, and `sids` are the subscriptions, which outlive it.
 
 mod batch;
+mod delivered;
 mod dial;
 mod headers;
 mod inbound;
@@ -31,6 +32,7 @@ mod tls;
 mod transport;
 
 pub use batch::{Batch, Event, Read};
+pub use delivered::Delivered;
 pub use headers::{Headers, Status, Stored};
 pub use inbound::{Inbound, Operations};
 pub use options::ReaderOptions;

@@ -158,9 +158,12 @@ impl Parser {
     ) -> Result<Option<(Operation<'a>, usize)>, ProtocolError> {
         let line = &rest[..end];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let (word, arguments) = line.split_at(line.iter().position(is_blank).unwrap_or(line.len()));
+        if let Some(arguments) = line.strip_prefix(b"MSG ") {
+            return self.message(rest, end, Line::of_msg(arguments));
+        }
+        let (word, arguments) = line.split_at(memchr(b' ', line).unwrap_or(line.len()));
         let operation = match word {
-            b"MSG" => return self.message(rest, end, Line::of_msg(arguments)),
+            b"MSG" => return Err(ProtocolError::Arguments(excerpt(line))),
             b"HMSG" => return self.message(rest, end, Line::of_hmsg(arguments)),
             b"PING" => Operation::Ping,
             b"PONG" => Operation::Pong,
@@ -221,7 +224,35 @@ struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// `subject sid [reply] length`
+    #[inline]
     fn of_msg(bytes: &'a [u8]) -> Option<Self> {
+        Self::as_written(bytes).or_else(|| Self::of_words(bytes))
+    }
+
+    /// With one blank between two words, as servers write it: most of what a reader does is this.
+    #[inline]
+    fn as_written(bytes: &'a [u8]) -> Option<Self> {
+        let (subject, rest) = word(bytes)?;
+        let (sid, rest) = leading_number(rest)?;
+        let rest = rest.strip_prefix(b" ")?;
+        let (reply, length) = match leading_number(rest) {
+            Some((length, [])) => (None, length),
+            // A reply may begin with digits.
+            _ => {
+                let (reply, rest) = word(rest)?;
+                let (length, rest) = leading_number(rest)?;
+                if !rest.is_empty() {
+                    return None;
+                }
+                (Some(reply), length)
+            }
+        };
+        let length = usize::try_from(length).ok()?;
+        Some(Self { sid: Sid::from_wire(sid), subject, reply, headers: None, length })
+    }
+
+    #[cold]
+    fn of_words(bytes: &'a [u8]) -> Option<Self> {
         let (subject, sid, reply, length) = match arguments(bytes)? {
             ([subject, sid, length, ..], 3) => (subject, sid, None, length),
             ([subject, sid, reply, length, _], 4) => (subject, sid, Some(reply), length),
@@ -245,29 +276,44 @@ impl<'a> Line<'a> {
 }
 
 /// What blanks part, which no subject holds; five at most. Other white space is a vehicle's to use in a reply.
+#[inline]
 fn arguments(mut rest: &[u8]) -> Option<([&[u8]; 5], usize)> {
     let (mut found, mut count) = ([&[][..]; 5], 0);
-    loop {
-        while let [first, behind @ ..] = rest
-            && is_blank(first)
-        {
+    while let [first, behind @ ..] = rest {
+        if *first == b' ' {
             rest = behind;
+            continue;
         }
-        if rest.is_empty() {
-            return Some((found, count));
-        }
-        let end = rest.iter().position(is_blank).unwrap_or(rest.len());
-        let (argument, behind) = rest.split_at(end);
+        let (argument, behind) = rest.split_at(memchr(b' ', rest).unwrap_or(rest.len()));
         *found.get_mut(count)? = argument;
         (rest, count) = (behind, count + 1);
     }
+    Some((found, count))
+}
+
+/// A word and what stands behind its blank.
+#[inline]
+fn word(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b' ', bytes).filter(|end| *end > 0)?;
+    Some((&bytes[..end], &bytes[end + 1..]))
+}
+
+/// A number of up to 18 digits, which fits, and what stands behind it.
+#[inline]
+fn leading_number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut number, mut digits) = (0, 0);
+    while let Some(digit) = bytes.get(digits).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10)
+    {
+        number = number * 10 + u64::from(digit);
+        digits += 1;
+        if digits > 18 {
+            return None;
+        }
+    }
+    (digits > 0).then(|| (number, &bytes[digits..]))
 }
 
 #[inline]
-fn is_blank(byte: &u8) -> bool {
-    matches!(byte, b' ' | b'\t')
-}
-
 pub(super) fn number(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;

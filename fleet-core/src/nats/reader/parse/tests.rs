@@ -126,3 +126,20 @@ fn a_line_and_a_message_in_single_bytes_are_looked_at_once() {
     let (used, operation) = parser.next(bytes).unwrap();
     assert!(used == bytes.len() && operation.is_some());
 }
+
+#[test]
+fn a_message_reads_the_same_however_its_words_are_parted() {
+    for (line, wanted) in [
+        ("a 1 0", "1 a = "),
+        ("a  1   0 ", "1 a = "),
+        ("a 1 12 0", "1 a re 12 = "),
+        ("a 1 12.b 0", "1 a re 12.b = "),
+        ("a 1  12.b  0", "1 a re 12.b = "),
+        ("a 18446744073709551615 0", "18446744073709551615 a = "),
+        ("a 1 999999999999999999999 0", "1 a re 999999999999999999999 = "),
+        ("a 0000000000000000000001 0000000000000000000000", "1 a = "),
+    ] {
+        let (found, error) = all(format!("MSG {line}\r\n\r\n").as_bytes());
+        assert_eq!((found, error), (vec![wanted.to_owned()], None), "{line}");
+    }
+}
