@@ -60,11 +60,9 @@ fn in_pieces(base: u8, cuts: u8, mut stream: &[u8]) -> (Vec<Found>, Failed) {
         stream = &stream[length..];
         inbound.filled(length);
         assert!(inbound.capacity() <= most, "{} bytes", inbound.capacity());
-        let mut operations = inbound.operations();
-        loop {
-            match operations.next() {
-                Ok(Some(operation)) => found.push(of(&operation)),
-                Ok(None) => break,
+        for operation in inbound.operations() {
+            match operation {
+                Ok(operation) => found.push(of(&operation)),
                 Err(error) => return (found, Some(failed(&error))),
             }
         }

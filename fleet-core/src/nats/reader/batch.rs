@@ -98,12 +98,12 @@ impl<'a> Iterator for Batch<'a> {
         }
         loop {
             let event = match self.operations.next() {
-                Ok(Some(Operation::Message(message))) if self.sids.takes(message.sid) => {
+                Some(Ok(Operation::Message(message))) if self.sids.takes(message.sid) => {
                     return Some(Read::Message(message));
                 }
-                Ok(Some(operation)) => self.other(operation),
-                Ok(None) => return self.end().map(Read::Event),
-                Err(error) => Some(self.misunderstood(error)),
+                Some(Ok(operation)) => self.other(operation),
+                None => return self.end().map(Read::Event),
+                Some(Err(error)) => Some(self.misunderstood(error)),
             };
             if let Some(event) = event {
                 return Some(Read::Event(event));

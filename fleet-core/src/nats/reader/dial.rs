@@ -189,12 +189,9 @@ async fn first<T>(
     mut of: impl FnMut(Operation<'_>) -> Result<Option<T>>,
 ) -> Result<T> {
     loop {
-        let mut operations = inbound.operations();
-        loop {
-            let operation = operations
-                .next()
+        for operation in inbound.operations() {
+            let operation = operation
                 .map_err(|e| Error::unavailable(format!("{server} is no NATS server")).caused_by(e))?;
-            let Some(operation) = operation else { break };
             if let Some(found) = of(operation)? {
                 return Ok(found);
             }

@@ -86,22 +86,25 @@ pub struct Operations<'a> {
     fresh: &'a mut bool,
 }
 
-impl<'a> Operations<'a> {
-    /// The next one.
-    ///
-    /// # Errors
-    /// [`ProtocolError`]; the rest is of no use then.
-    #[inline]
-    pub fn next(&mut self) -> Result<Option<Operation<'a>>, ProtocolError> {
-        let (used, operation) = self.parser.next(&self.bytes[self.taken..])?;
-        self.taken += used;
-        *self.begin += used;
-        if operation.is_none() {
-            *self.fresh = false;
-        }
-        Ok(operation)
-    }
+impl<'a> Iterator for Operations<'a> {
+    type Item = Result<Operation<'a>, ProtocolError>;
 
+    /// After an error the rest is of no use.
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.parser.next(&self.bytes[self.taken..]) {
+            Ok((used, operation)) => {
+                self.taken += used;
+                *self.begin += used;
+                *self.fresh &= operation.is_some();
+                operation.map(Ok)
+            }
+            Err(error) => Some(Err(error)),
+        }
+    }
+}
+
+impl Operations<'_> {
     pub(super) fn limits_mut(&mut self) -> &mut Limits {
         self.parser.limits_mut()
     }

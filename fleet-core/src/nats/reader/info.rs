@@ -48,6 +48,6 @@ mod tests {
         );
         assert_eq!(ServerInfo::parse(b"{}").unwrap().max_payload(), 1 << 20);
         assert_eq!(ServerInfo::parse(br#"{"max_payload":-1}"#).unwrap().max_payload(), 1 << 20);
-        assert!(ServerInfo::parse(b"").is_err() && ServerInfo::parse(b"[]").is_err());
+        assert!(ServerInfo::parse(b"").is_err() && ServerInfo::parse(b"{").is_err());
     }
 }
