@@ -109,3 +109,50 @@ impl Operations<'_> {
         self.parser.limits_mut()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(inbound: &mut Inbound, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let room = inbound.room();
+            let length = room.len().min(bytes.len());
+            assert!(length > 0, "no room");
+            room[..length].copy_from_slice(&bytes[..length]);
+            inbound.filled(length);
+            bytes = &bytes[length..];
+            // A look makes room: what lies there is not yet a whole operation.
+            assert_eq!(inbound.operations().count(), 0);
+        }
+    }
+
+    #[test]
+    fn the_buffer_is_large_only_while_a_large_message_is_in_it() {
+        let mut inbound = Inbound::new(64, Limits::default());
+        let line = format!("MSG a 1 {}\r\n", 1 << 20);
+        put(&mut inbound, &[line.as_bytes(), &vec![b'x'; 1 << 20], b"\r"].concat());
+        assert_eq!(inbound.capacity(), line.len() + (1 << 20) + 2, "as large as it must be");
+        inbound.room()[0] = b'\n';
+        inbound.filled(1);
+        assert!(inbound.room().is_empty() && inbound.is_fresh(), "it is full of what is to be taken");
+        assert_eq!(inbound.operations().count(), 1);
+        assert_eq!((inbound.room().len(), inbound.capacity()), (64, 64));
+    }
+
+    #[test]
+    fn what_is_not_taken_is_there_the_next_time() {
+        let mut inbound = Inbound::new(64, Limits::default());
+        let bytes = b"PING\r\nPONG\r\n+OK\r\nPI";
+        inbound.room()[..bytes.len()].copy_from_slice(bytes);
+        inbound.filled(bytes.len());
+        assert_eq!(inbound.operations().next(), Some(Ok(Operation::Ping)));
+        assert_eq!(inbound.operations().next(), Some(Ok(Operation::Pong)));
+        assert!(inbound.is_fresh());
+        assert_eq!(inbound.operations().collect::<Vec<_>>(), [Ok(Operation::Ok)]);
+        assert!(
+            !inbound.is_fresh() && !inbound.is_empty(),
+            "the beginning of the next one waits for its end"
+        );
+    }
+}
