@@ -12,6 +12,16 @@ use crate::batch::Row;
 use crate::schema::{Problem, Schema};
 use crate::time::Micros;
 
+/// For how many contexts of server time a signal must be silent to count as dead, so that its last samples hold
+/// `resume_at` back no longer. Ten are 1,000 s with the default signals: longer than one sensor's link is usually
+/// cut, and short against the hours that the stream holds.
+pub(super) const SILENCE: Micros = 10;
+
+/// And how many contexts the vehicle as a whole may pause in that time. A longer pause is a time offline, after which
+/// one signal's backlog comes after the other's: the silence of all begins anew with the return. Half the silence, so
+/// that at least two messages of others came in it before the one that ends it.
+pub(super) const PAUSE: Micros = SILENCE / 2;
+
 /// Makes rows of samples. Shared by all vehicles of a lane and immutable; what belongs to one vehicle
 /// is in its [`Track`].
 ///
@@ -53,6 +63,12 @@ impl Aligner {
     /// for each sample further.
     pub fn context(&self) -> Micros {
         self.context
+    }
+
+    /// After how much server time a silent signal, whose vehicle was there meanwhile, counts as dead and holds
+    /// [`Snapshot::resume_at`] back no longer, microseconds.
+    pub fn silence(&self) -> Micros {
+        self.context.saturating_mul(SILENCE)
     }
 
     /// The state of a vehicle from which nothing has arrived here.
@@ -149,15 +165,13 @@ impl Aligner {
     /// Whether a signal's samples can change nothing any more: what is within the window of the vehicle's newest
     /// sample lies beyond a gap that nothing bridges, and the rows that hang on them are emitted.
     ///
-    /// Older samples may come as long as the vehicle is coming back from a time offline, one signal's backlog
-    /// after the other's: the signal must have been silent for two contexts of server time in which the vehicle
-    /// never paused for half a one, or for ten whatever the others did.
+    /// Older samples may still come from a sensor that was cut off alone, or while a vehicle is coming back from a time
+    /// offline: the signal must have been silent for [`SILENCE`] since it was heard and since the vehicle's last pause
+    /// of more than [`PAUSE`].
     fn is_past(&self, track: &Track, s: usize, ring: &Ring) -> bool {
         let (Some(newest), Some(heard)) = (ring.newest(), ring.heard()) else { return false };
-        let awake = track.heard.saturating_sub(heard.max(track.awake_from));
-        let silent = awake > self.context.saturating_mul(2)
-            || track.heard.saturating_sub(heard) > self.context.saturating_mul(10);
-        silent
+        let silent = track.heard.saturating_sub(heard.max(track.awake_from));
+        silent > self.silence()
             && self.rules[s].is_past(newest, track.newest)
             && self.rules[s].last_row(newest) <= track.frontier
     }

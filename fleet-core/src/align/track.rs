@@ -35,7 +35,8 @@ pub struct Track {
     pub(super) given_up: u32,
     /// Rows up to it were emitted by an earlier holder, or [`NEVER`].
     pub(super) floor: Micros,
-    /// Since then no pause of the vehicle as a whole was longer than half the context, server time.
+    /// When the vehicle came back from its last long pause, server time: since then nothing was heard of it for
+    /// [`PAUSE`](super::aligner::PAUSE) contexts at most.
     pub(super) awake_from: Micros,
 }
 

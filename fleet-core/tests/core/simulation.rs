@@ -5,6 +5,8 @@ mod edges;
 mod play;
 mod traffic;
 
+use fleet_core::time::SECOND;
+
 use play::{Fault, Seen, play};
 
 /// How many seeds run with every test; `FLEET_SEEDS` sets another number.
@@ -33,6 +35,7 @@ fn the_runs_see_what_they_are_made_for() {
         (all.deaths, "dead worker"),
         (all.trips, "second trip"),
         (all.backlog, "message of a backlog"),
+        (all.long_offline, "message of a backlog after a long time offline"),
         (all.catch_ups, "catch-up after a slow sink"),
         (all.failures, "lost response"),
         (all.lost, "claim behind a holder's back"),
@@ -68,7 +71,14 @@ fn not_noticing_a_claim_is_caught() {
 
 #[test]
 fn letting_go_of_a_signal_that_may_come_back_is_caught() {
-    let complaints = complaints(0..200, Fault::PastTooEarly);
+    let complaints = complaints(0..200, Fault::PastTooEarly(SECOND));
+    assert!(complaints.len() > 10, "{complaints:#?}");
+}
+
+#[test]
+fn letting_go_of_a_signal_after_a_long_time_offline_is_caught() {
+    // No signal is behind the others for so long but in a dead sensor's time, and as a backlog.
+    let complaints = complaints(0..200, Fault::PastTooEarly(60 * SECOND));
     assert!(complaints.len() > 10, "{complaints:#?}");
 }
 

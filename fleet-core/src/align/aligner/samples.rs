@@ -1,6 +1,6 @@
 //! Takes samples in, and tells which rows may have become complete or have changed by them.
 
-use super::Aligner;
+use super::{Aligner, PAUSE};
 use crate::align::changed::{Changed, PIECE};
 use crate::align::ring::{Merged, Ring};
 use crate::align::track::{Inserted, NEVER, Track};
@@ -147,7 +147,7 @@ impl Aligner {
     /// Notes an arrival of any signal: patience with the others that are silent ends no sooner than it
     /// would after the earlier of the two latest.
     fn hear(&self, track: &mut Track, arrival: Micros) {
-        if arrival.saturating_sub(track.heard) > self.context / 2 {
+        if arrival.saturating_sub(track.heard) > self.context.saturating_mul(PAUSE) {
             track.awake_from = arrival;
         }
         if track.heard != NEVER {

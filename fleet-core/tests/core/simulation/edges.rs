@@ -18,7 +18,6 @@ use fleet_core::sample::Samples;
 use fleet_core::schema::Signal;
 use fleet_core::sink::memory::{MemorySink, rows};
 use fleet_core::sink::{Progress, Sink};
-use fleet_core::time::SECOND;
 use fleet_core::{Micros, VehicleId};
 
 use super::play::Fault;
@@ -166,8 +165,8 @@ impl StateStore for Remote {
         travel().await;
         states.iter().for_each(|state| self.log.note(state));
         let mut states = states.to_vec();
-        if self.fault == Fault::PastTooEarly {
-            states.iter_mut().for_each(let_go_of_the_silent);
+        if let Fault::PastTooEarly(behind) = self.fault {
+            states.iter_mut().for_each(|state| let_go_of_the_silent(state, behind));
         }
         let superseded = self.inner.save(&states).await?;
         travel().await;
@@ -199,28 +198,29 @@ impl Log {
     }
 }
 
-/// Counts a signal as dead that is a second behind the others.
-fn let_go_of_the_silent(state: &mut VehicleState) {
+/// Counts a signal as dead that is so far behind the others.
+fn let_go_of_the_silent(state: &mut VehicleState, behind: Micros) {
     let newest = state.newest.iter().flatten().max().copied();
     for (horizon, own) in state.horizon.iter_mut().zip(&state.newest) {
-        if own.zip(newest).is_some_and(|(own, newest)| own + SECOND < newest) {
+        if own.zip(newest).is_some_and(|(own, newest)| own + behind < newest) {
             *horizon = (*horizon).max(own.map(|own| own + 1));
         }
     }
 }
 
-/// A worker that dies when it has been polled so often: at any await.
-pub(super) struct Mortal<F> {
+/// A worker that dies when it has been polled so often, at any await, or when it is struck.
+pub(super) struct Mortal<F, S> {
     pub(super) worker: Pin<Box<F>>,
     pub(super) polls: i64,
+    pub(super) struck: Pin<Box<S>>,
 }
 
-impl<F: Future> Future for Mortal<F> {
+impl<F: Future, S: Future> Future for Mortal<F, S> {
     type Output = Option<F::Output>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.polls -= 1;
-        if self.polls < 0 {
+        if self.polls < 0 || self.struck.as_mut().poll(context).is_ready() {
             return Poll::Ready(None);
         }
         self.worker.as_mut().poll(context).map(Some)

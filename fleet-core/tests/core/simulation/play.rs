@@ -19,9 +19,10 @@ use fleet_core::sink::{Backoff, Retry};
 use fleet_core::source::memory::{MemorySource, MemoryStream};
 use fleet_core::time::SECOND;
 use fleet_core::{Micros, VehicleId};
+use tokio::time::Instant;
 
 use super::edges::{Flaky, Log, Mortal, Raw, Remote, payload};
-use super::traffic::{self, Dice, Post, START, Trip, What, drive};
+use super::traffic::{self, Dice, Drive, LATEST, Post, START, Trip, What, drive};
 use crate::compare::difference;
 
 /// What is done wrong on purpose, to see that it is caught.
@@ -34,8 +35,9 @@ pub(super) enum Fault {
     NoReplay,
     /// A holder is not told that its vehicles were claimed behind its back.
     Unnoticed,
-    /// A signal whose next sample may still be joined to its last one holds nothing back.
-    PastTooEarly,
+    /// A signal that is behind another by more than so much event time holds nothing back, though its next sample
+    /// may still be joined to its last one.
+    PastTooEarly(Micros),
 }
 
 /// What a run came to.
@@ -47,6 +49,8 @@ pub(super) struct Seen {
     pub(super) trips: u64,
     /// Messages of a backlog: stored later than the window after their first sample.
     pub(super) backlog: u64,
+    /// Of these the messages that come after a time offline in which a dead signal would be let go.
+    pub(super) long_offline: u64,
     /// Vehicles that were caught up after the sink had not kept up.
     pub(super) catch_ups: u64,
     /// Vehicles that a holder lost to a claim of which nobody told it.
@@ -73,6 +77,7 @@ impl std::ops::AddAssign for Seen {
         self.failures += other.failures;
         self.trips += other.trips;
         self.backlog += other.backlog;
+        self.long_offline += other.long_offline;
         self.catch_ups += other.catch_ups;
         self.lost += other.lost;
         self.past += other.past;
@@ -124,23 +129,29 @@ async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
         schema,
         fault,
     };
-    let (mut posts, mut vehicles) = (Vec::new(), Vec::new());
+    let silence = world.aligner().silence();
+    let (mut posts, mut vehicles, mut strikes) = (Vec::new(), Vec::new(), Vec::new());
     for v in 0..=dice.below(3) {
         let vehicle = VehicleId::new(&format!("V{v}")).unwrap();
-        let (of_vehicle, trips) = drive(&mut dice, &vehicle);
+        let Drive { posts: of_vehicle, trips, returns } = drive(&mut dice, &vehicle, silence);
         let table = expected(&world.schema, &of_vehicle);
         let pauses = pauses(&of_vehicle, &trips);
+        strikes.extend(returns.into_iter().map(|back| back + dice.below(LATEST)));
         vehicles.push(Expected { vehicle, table, trips, pauses });
         posts.extend(of_vehicle);
     }
     posts.sort_by_key(|post| post.stored);
-    let is_backlog = |post: &&Post| match &post.what {
-        What::Samples(_, samples) => post.stored - samples[0].0 > world.schema.window(),
-        _ => false,
+    let later_than = |late: Micros| {
+        let is_late = |post: &&Post| match &post.what {
+            What::Samples(_, samples) => post.stored - samples[0].0 > late,
+            _ => false,
+        };
+        posts.iter().filter(is_late).count() as u64
     };
-    let backlog = posts.iter().filter(is_backlog).count() as u64;
-    let mut seen = Seen { backlog, ..Seen::default() };
-    work(&world, &mut dice, posts, &mut seen).await?;
+    let (backlog, long_offline) = (later_than(world.schema.window()), later_than(silence));
+    let mut seen = Seen { backlog, long_offline, ..Seen::default() };
+    strikes.sort_unstable();
+    work(&world, &mut dice, posts, strikes.into(), &mut seen).await?;
     seen.trips = vehicles.iter().map(|v| v.trips.len() as u64 - 1).sum();
     seen.past = world.log.past.load(Ordering::Relaxed);
     seen.failures = world.log.failures.load(Ordering::Relaxed);
@@ -149,8 +160,16 @@ async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// Workers that die, one after the other, until nothing is left to do.
-async fn work(world: &World, dice: &mut Dice, posts: Vec<Post>, seen: &mut Seen) -> Result<(), String> {
+/// Workers that die, one after the other, until nothing is left to do: some of their own, and whoever there is at a
+/// strike.
+async fn work(
+    world: &World,
+    dice: &mut Dice,
+    posts: Vec<Post>,
+    mut strikes: VecDeque<Micros>,
+    seen: &mut Seen,
+) -> Result<(), String> {
+    let begin = Instant::now();
     let publisher = tokio::spawn(publish(world.stream.clone(), world.queue.clone(), posts));
     let failures = dice.below(30);
     let mut lives = dice.below(12);
@@ -165,9 +184,18 @@ async fn work(world: &World, dice: &mut Dice, posts: Vec<Post>, seen: &mut Seen)
         };
         lives -= 1;
         let polls = if lives < 0 { i64::MAX } else { 1 << dice.below(14) };
-        let worker = Mortal { worker: Box::pin(pipeline.run(done)), polls };
-        let end = tokio::time::timeout(Duration::from_secs(600), worker);
-        let end = end.await.map_err(|_| "the vehicles were not released in 600 s".to_owned())?;
+        let passed = |strike: Micros| begin + Duration::from_micros((strike - START).unsigned_abs() / SPEED);
+        strikes.retain(|strike| passed(*strike) > Instant::now());
+        let strike = strikes.front().map(|strike| passed(*strike));
+        let struck = async move {
+            match strike {
+                Some(strike) => tokio::time::sleep_until(strike).await,
+                None => std::future::pending().await,
+            }
+        };
+        let worker = Mortal { worker: Box::pin(pipeline.run(done)), polls, struck: Box::pin(struck) };
+        let end = tokio::time::timeout(Duration::from_secs(1_800), worker);
+        let end = end.await.map_err(|_| "the vehicles were not released in 1,800 s".to_owned())?;
         *seen += counters.lane();
         seen.catch_ups += counters.catch_ups.load(Ordering::Relaxed);
         seen.lost += counters.lost.load(Ordering::Relaxed);
@@ -209,14 +237,17 @@ async fn publish(stream: MemoryStream, queue: MemoryQueue, posts: Vec<Post>) {
 }
 
 impl World {
+    fn aligner(&self) -> Aligner {
+        Aligner::new(&self.schema, &Methods::default()).unwrap()
+    }
+
     fn states(&self) -> Remote {
         let (inner, log) = (Arc::clone(&self.states), Arc::clone(&self.log));
         Remote { inner, table: self.table.clone(), fault: self.fault, log }
     }
 
     fn pipeline(&self, dice: &mut Dice, failures: i64) -> Pipeline<MemorySource, MemoryBinder<Remote>> {
-        let aligner = Aligner::new(&self.schema, &Methods::default()).unwrap();
-        let lane = Lane::new(&self.schema, Arc::new(Raw), aligner);
+        let lane = Lane::new(&self.schema, Arc::new(Raw), self.aligner());
         let sink = Flaky {
             inner: self.table.gathering(dice.of(&[1, 1, 4, 50])),
             dice: Dice(dice.roll()),

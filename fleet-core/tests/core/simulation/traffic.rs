@@ -1,5 +1,8 @@
 //! What some vehicles send in some minutes: uneven samples, out of order within the window, some twice,
-//! some in one message, some as a backlog after a time offline, on several trips, and now and then a sensor that dies.
+//! some in one message, some as a backlog after a time offline, on several trips, and now and then a sensor that
+//! dies, or a vehicle that is offline for as long.
+
+use std::ops::Range;
 
 use fleet_core::schema::{RecordsConfig, Schema};
 use fleet_core::time::SECOND;
@@ -68,6 +71,9 @@ pub(super) fn schema(dice: &mut Dice) -> Schema {
     toml::from_str::<RecordsConfig>(&text).unwrap().build().unwrap()
 }
 
+/// How much later than another a signal's backlog may come after a long time offline.
+pub(super) const LATEST: Micros = 30 * SECOND;
+
 /// One sample: its event time and its values.
 pub(super) type Sample = (Micros, Vec<f64>);
 
@@ -87,27 +93,41 @@ pub(super) struct Post {
 /// A trip's `on` and `off`, server time.
 pub(super) type Trip = (Micros, Micros);
 
-/// All that one vehicle sends, in the order in which it is stored, and its trips.
-pub(super) fn drive(dice: &mut Dice, vehicle: &VehicleId) -> (Vec<Post>, Vec<Trip>) {
-    let (mut posts, mut trips) = (Vec::new(), Vec::new());
+/// What happens to a vehicle on a trip, event time.
+#[derive(Default)]
+struct Mishaps {
+    /// Nothing comes of a signal.
+    dead: Option<(usize, Range<Micros>)>,
+    /// Nothing comes through, and all afterwards: each signal by so much later at most.
+    offline: Option<(Range<Micros>, Micros)>,
+    /// When that ends if it is long.
+    returns: Option<Micros>,
+    /// Samples are rare, or it would take too long to play what lasts long.
+    rare: Range<Micros>,
+}
+
+/// What one vehicle does.
+#[derive(Default)]
+pub(super) struct Drive {
+    /// All that it sends, in the order in which it is stored.
+    pub(super) posts: Vec<Post>,
+    pub(super) trips: Vec<Trip>,
+    /// When it comes back from a long time offline.
+    pub(super) returns: Vec<Micros>,
+}
+
+/// One vehicle's course. A signal that is silent for longer than `silence` counts as dead.
+pub(super) fn drive(dice: &mut Dice, vehicle: &VehicleId, silence: Micros) -> Drive {
+    let Drive { mut posts, mut trips, mut returns } = Drive::default();
     let mut on = START + dice.below(5 * SECOND);
     for _ in 0..=dice.below(3) {
-        let mut end = on + SECOND + dice.below(40 * SECOND);
-        // A sensor dies, for the rest of the trip or for long, while the others go on.
-        let dead = dice.one_in(3).then(|| {
-            let from = on + dice.below(15 * SECOND);
-            end = from + 45 * SECOND + dice.below(30 * SECOND);
-            let signal = dice.below(4) as usize;
-            (signal, from..from + 40 * SECOND + dice.below(30 * SECOND))
-        });
-        let offline = dice.one_in(3).then(|| {
-            let from = on + dice.below(end - on);
-            (from, from + dice.below(30 * SECOND))
-        });
+        let (end, mishaps) = mishaps(dice, on, silence);
+        returns.extend(mishaps.returns);
         let mut last = end;
         for signal in 0..4 {
-            for (stored, samples) in messages(dice, signal, (on, end), offline) {
-                if dead.as_ref().is_some_and(|(s, time)| *s == signal && time.contains(&samples[0].0)) {
+            let dead = mishaps.dead.as_ref().filter(|(s, _)| *s == signal);
+            for (stored, samples) in messages(dice, signal, (on, end), &mishaps) {
+                if dead.is_some_and(|(_, time)| time.contains(&samples[0].0)) {
                     continue;
                 }
                 last = last.max(stored);
@@ -125,7 +145,38 @@ pub(super) fn drive(dice: &mut Dice, vehicle: &VehicleId) -> (Vec<Post>, Vec<Tri
         on = last.max(off) + 1 + dice.below(most);
     }
     posts.sort_by_key(|p| p.stored);
-    (posts, trips)
+    Drive { posts, trips, returns }
+}
+
+/// When a trip ends, and what happens until then.
+fn mishaps(dice: &mut Dice, on: Micros, silence: Micros) -> (Micros, Mishaps) {
+    // From when on, for how long, and how long the trip lasts then.
+    let lasting = |dice: &mut Dice, shortest: Micros, rest: Micros| {
+        let from = on + 5 * SECOND + dice.below(15 * SECOND);
+        let to = from + shortest + dice.below(silence / 2);
+        (from..to, from + 15 * SECOND..to - 10 * SECOND, to + dice.below(30 * SECOND) - rest)
+    };
+    let mut mishaps = Mishaps::default();
+    let end = match dice.below(6) {
+        // A sensor dies, for the rest of the trip or for long, while the others go on.
+        0 | 1 => {
+            let (time, rare, end) = lasting(dice, silence * 4 / 5, 10 * SECOND);
+            mishaps = Mishaps { dead: Some((dice.below(4) as usize, time)), rare, ..mishaps };
+            end
+        }
+        // The vehicle is offline for about as long.
+        2 => {
+            let (time, rare, end) = lasting(dice, silence * 3 / 5, 0);
+            let returns = Some(time.end);
+            return (end, Mishaps { offline: Some((time, LATEST)), returns, rare, ..mishaps });
+        }
+        _ => on + SECOND + dice.below(40 * SECOND),
+    };
+    if dice.one_in(3) {
+        let from = on + dice.below(end - on);
+        mishaps.offline = Some((from..from + dice.below(30 * SECOND), 5 * SECOND));
+    }
+    (end, mishaps)
 }
 
 /// A signal's messages on a trip: when each is stored, and its samples.
@@ -133,15 +184,15 @@ fn messages(
     dice: &mut Dice,
     signal: usize,
     (on, end): (Micros, Micros),
-    offline: Option<(Micros, Micros)>,
+    mishaps: &Mishaps,
 ) -> Vec<(Micros, Vec<Sample>)> {
     let mut messages: Vec<(Micros, Vec<Sample>)> = Vec::new();
-    let backlog_shift = dice.below(5 * SECOND);
+    let offline = mishaps.offline.as_ref().map(|(time, later)| (time.start, time.end, dice.below(*later)));
     let mut time = on + dice.below(3 * SECOND);
     while time < end {
         let sample = (time, values(dice, signal));
         let delay = dice.below(WINDOW - SECOND / 2);
-        let stored = stored_at(time, delay, offline.map(|(from, to)| (from, to, backlog_shift)));
+        let stored = stored_at(time, delay, offline);
         match messages.last_mut() {
             // Now and then some in one message.
             Some((at, samples)) if time - samples[0].0 < SECOND / 2 && dice.one_in(3) => {
@@ -156,6 +207,7 @@ fn messages(
         }
         // Often on the grid exactly, now and then a gap that is too long to bridge.
         time += match dice.below(12) {
+            _ if mishaps.rare.contains(&time) => 1 + dice.below(12 * SECOND),
             0 => 6_500_000,
             1..=4 => SECOND - time.rem_euclid(SECOND),
             _ => 1 + dice.below(2 * SECOND),
