@@ -2,6 +2,7 @@
 
 mod ledger;
 mod links;
+mod outbox;
 mod publish;
 mod recording;
 mod sensor;
@@ -29,7 +30,7 @@ pub struct SimulationOptions {
     pub vehicles: usize,
     /// Connections that they publish over; each has one of its own if there are as many.
     pub connections: usize,
-    /// Acks that are awaited at once.
+    /// Messages that are unacknowledged at most, those that are to be sent again included.
     pub window: usize,
     /// What their names begin with.
     pub prefix: String,
@@ -77,6 +78,7 @@ pub struct Progress {
     retried: AtomicU64,
     /// Vehicles whose `off` was acknowledged.
     switched_off: AtomicU64,
+    missed: AtomicU64,
     /// Why an ack was missed last.
     error: Mutex<Option<String>>,
 }
@@ -107,12 +109,18 @@ impl Progress {
         self.switched_off.load(Ordering::Relaxed)
     }
 
+    /// How often an ack was missed, those of `on` and `off` included.
+    pub fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+
     /// Why an ack was missed last, if one was.
     pub fn error(&self) -> Option<String> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn failed(&self, error: String) {
+        self.missed.fetch_add(1, Ordering::Relaxed);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
     }
 

@@ -39,17 +39,16 @@ pub async fn simulate(
     let progress = simulation.progress();
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let running = tokio::spawn(simulation.run(stop));
-    let (mut seen, mut since) = (0, Instant::now());
+    let (mut seen, mut said) = (0, None::<Instant>);
     while !running.is_finished() {
         let (published, acknowledged) = (progress.published(), progress.acknowledged());
         bar.set_message(format!("{published} published, {acknowledged} acknowledged"));
         bar.tick();
-        if acknowledged > seen || progress.unacknowledged() == 0 {
-            (seen, since) = (acknowledged, Instant::now());
-        } else if since.elapsed() > QUIET {
+        let missed = progress.missed();
+        if missed > seen && said.is_none_or(|said| said.elapsed() > AGAIN) {
             let (unacknowledged, error) = (progress.unacknowledged(), progress.error());
-            tracing::warn!(published, acknowledged, unacknowledged, error, "no acks, sending again");
-            since = Instant::now();
+            tracing::warn!(published, acknowledged, unacknowledged, error, "acks are missing, sending again");
+            (seen, said) = (missed, Some(Instant::now()));
         }
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
@@ -69,8 +68,8 @@ pub async fn simulate(
     Ok(())
 }
 
-/// After so long without an ack, while some are awaited, a line says so.
-const QUIET: Duration = Duration::from_secs(5);
+/// How often a line says that acks are missing.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long acks are waited for at the end.
 const GRACE: Duration = Duration::from_secs(10);

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishAckFuture, PublishError};
 use bytes::Bytes;
 use fleet_core::decode::frame::quantise;
 use fleet_core::error::{Error, Result};
 use fleet_core::ids::SignalIndex;
 use fleet_core::nats::{Names, NatsOptions};
 use fleet_core::sample::Samples;
-use fleet_core::time::{MINUTE, SECOND, micros};
+use fleet_core::time::{MINUTE, micros};
 use fleet_core::{Micros, VehicleId};
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 
 use super::ledger::{Ledger, Sampled};
 use super::links::Links;
+use super::outbox::{Awaited, Message, Outbox, Outcome};
 use super::recording::Recording;
 use super::sensor::Sensor;
 use super::vehicle::{Dice, Vehicle};
@@ -52,38 +51,21 @@ pub struct Summary {
 
 /// Something that is due.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Due {
+pub(super) enum Due {
     /// A vehicle says that it is on.
     On(usize),
     /// A sensor reads.
     Read(usize),
     /// A recorded sample: the vehicle's number and the sample's.
     Play(usize, usize),
-    /// A message goes out.
+    /// A message that was held back goes out.
     Send(usize),
-}
-
-/// A message with samples.
-#[derive(Debug)]
-struct Message {
-    vehicle: usize,
-    signal: SignalIndex,
-    sensor: usize,
-    samples: Samples,
-    payload: Bytes,
-    published: Micros,
-}
-
-/// What an ack is awaited for.
-enum Awaited {
-    Samples(Message),
-    Lifecycle { vehicle: usize, word: &'static str },
 }
 
 /// A fleet that is ready to start.
 #[derive(Debug)]
 pub struct Simulation {
-    links: Links,
+    outbox: Outbox,
     names: Names,
     options: SimulationOptions,
     recording: Option<Recording>,
@@ -92,16 +74,12 @@ pub struct Simulation {
     starts: Vec<Micros>,
     sensors: Vec<Sensor>,
     due: BinaryHeap<Reverse<(Micros, Due)>>,
-    outgoing: Vec<Option<Message>>,
+    /// Messages that are late on purpose.
+    held: Vec<Option<Message>>,
     free: Vec<usize>,
     ledger: Ledger,
     progress: Arc<Progress>,
 }
-
-type Acks = FuturesUnordered<std::pin::Pin<Box<dyn Future<Output = (Awaited, Acked)> + Send>>>;
-
-/// What came of a message, or why it must be sent again.
-type Acked = std::result::Result<(), String>;
 
 impl Simulation {
     /// Connects and prepares; nothing is published yet.
@@ -126,8 +104,9 @@ impl Simulation {
         let names = Names::new(&options.cell);
         let count = options.connections.min(vehicles.len());
         let links = Links::connect(nats, &names, count, 2 * options.window).await?;
+        let progress = Arc::<Progress>::default();
         Ok(Self {
-            links,
+            outbox: Outbox::new(links, options.window, Arc::clone(&progress)),
             names,
             recording,
             ledger: Ledger::new(vehicles.clone()),
@@ -137,9 +116,9 @@ impl Simulation {
             starts: Vec::new(),
             sensors: Vec::new(),
             due: BinaryHeap::new(),
-            outgoing: Vec::new(),
+            held: Vec::new(),
             free: Vec::new(),
-            progress: Arc::default(),
+            progress,
         })
     }
 
@@ -152,10 +131,10 @@ impl Simulation {
     /// every ack and switches the vehicles off. Once that is to be done it ends, whatever it waits for, when
     /// no ack has come for [`SimulationOptions::grace`]; after `stop` within that time in all.
     ///
-    /// A message without an ack is sent again with the same bytes until it has one. That may put it
-    /// behind a younger one of its signal by the time that an ack takes to be missed (5 s); it is
-    /// within the window then, and a message that was stored after all is a duplicate: neither
-    /// changes the table.
+    /// A message without an ack is sent again with the same bytes until it has one; stored after all, it is a
+    /// duplicate and changes nothing. Its sensor waits for that and reads later what was due, as one with a
+    /// memory does: however long the server is away, no sample falls behind the window. No more than
+    /// [`SimulationOptions::window`] messages are unacknowledged.
     ///
     /// # Errors
     /// [`Internal`](fleet_core::ErrorKind::Internal) if a sample does not fit its frame.
@@ -181,6 +160,7 @@ impl Simulation {
         };
         if !ended? {
             // What a stream does not take holds nobody on.
+            self.outbox.forget();
             let _ = tokio::time::timeout(grace.min(LAST), self.switch_off()).await;
         }
         self.ledger.sort();
@@ -204,59 +184,55 @@ impl Simulation {
 
     async fn publish(&mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
-        let mut acks: Acks = FuturesUnordered::new();
         let begin = now();
         self.prepare(begin);
         let recorded =
             self.recording.as_ref().map(|r| r.vehicles.iter().map(|(_, s)| s.len() as u64).sum::<u64>());
         let end = self.options.duration.map_or(Micros::MAX, |d| begin.saturating_add(micros(d)));
-        loop {
-            if recorded.is_some_and(|all| self.progress.acknowledged() >= all) {
+        while now() < end && recorded.is_none_or(|all| self.progress.acknowledged() < all) {
+            let next = self.due.peek().map(|Reverse((at, _))| *at);
+            // A sensor that waits for an ack has nothing that is due.
+            if next.is_some_and(|at| at >= end) || (next.is_none() && self.outbox.is_empty()) {
                 break;
             }
-            let Some(Reverse((at, _))) = self.due.peek() else { break };
-            let at = *at;
-            // What is due for long may be held back by acks that don't come.
-            if at >= end || now() >= end {
-                break;
-            }
-            let room = self.options.window.saturating_sub(acks.len()).min(AT_ONCE);
-            let early = at - now();
+            let room = if next.is_some() { self.outbox.room().min(AT_ONCE) } else { 0 };
+            let early = next.map_or(0, |at| at - now());
             tokio::select! {
                 biased;
                 () = &mut stop => break,
-                Some((awaited, acked)) = acks.next(), if !acks.is_empty() => self.on_ack(awaited, acked),
+                Some(outcome) = self.outbox.next(), if !self.outbox.is_empty() => self.on_outcome(outcome),
                 // A timer's grain is a millisecond: what is due goes out without one.
-                () = std::future::ready(()), if room > 0 && early <= 0 => {
-                    for _ in 0..room {
-                        match self.due.pop() {
-                            Some(Reverse((at, due))) if at <= now() => self.on_due(at, due, &mut acks).await?,
-                            Some(later) => {
-                                self.due.push(later);
-                                break;
-                            }
-                            None => break,
-                        }
-                    }
-                }
+                () = std::future::ready(()), if room > 0 && early <= 0 => self.send_due(room)?,
                 () = tokio::time::sleep(Duration::from_micros(early.max(0).unsigned_abs())), if room > 0 && early > 0 => {}
             }
         }
-        self.drain(&mut acks).await?;
+        self.drain().await?;
         self.switch_off().await;
+        Ok(())
+    }
+
+    /// Handles so many events that are due.
+    fn send_due(&mut self, room: usize) -> Result<()> {
+        for _ in 0..room {
+            match self.due.pop() {
+                Some(Reverse((at, due))) if at <= now() => self.on_due(at, due)?,
+                Some(later) => {
+                    self.due.push(later);
+                    break;
+                }
+                None => break,
+            }
+        }
         Ok(())
     }
 
     /// Says of every vehicle that it is off, until all of it is acknowledged.
     async fn switch_off(&mut self) {
-        let mut acks: Acks = FuturesUnordered::new();
         for vehicle in 0..self.vehicles.len() {
-            self.lifecycle(vehicle, "off", &mut acks).await;
-            if acks.len() >= self.options.window {
-                self.await_all(&mut acks).await;
-            }
+            self.await_room().await;
+            self.lifecycle(vehicle, "off");
         }
-        self.await_all(&mut acks).await;
+        self.await_all().await;
     }
 
     /// Puts every vehicle's first events into the heap.
@@ -293,14 +269,18 @@ impl Simulation {
         }
     }
 
-    async fn on_due(&mut self, at: Micros, due: Due, acks: &mut Acks) -> Result<()> {
+    fn on_due(&mut self, at: Micros, due: Due) -> Result<()> {
         match due {
             Due::On(vehicle) => {
-                self.lifecycle(vehicle, "on", acks).await;
+                self.lifecycle(vehicle, "on");
                 self.due.push(Reverse((now() + MINUTE, Due::On(vehicle))));
             }
             Due::Read(number) => {
                 let sensor = &mut self.sensors[number];
+                if sensor.waits() {
+                    sensor.waiting = Some((at, due));
+                    return Ok(());
+                }
                 let vehicle = sensor.vehicle;
                 let signal = sensor.signal;
                 // A sensor reads when it is due, however busy the publisher is: otherwise a message
@@ -308,90 +288,104 @@ impl Simulation {
                 let reading =
                     sensor.read(&self.models[vehicle], &self.options.schema, self.starts[vehicle], at);
                 self.due.push(Reverse((reading.next, Due::Read(number))));
-                let slot = self.keep(vehicle, signal, number, reading.samples);
+                let message = message(vehicle, signal, number, reading.samples);
                 if reading.delay > 0 {
+                    let slot = self.hold(message);
                     self.due.push(Reverse((at + reading.delay, Due::Send(slot))));
                 } else {
-                    self.send(slot, acks).await?;
+                    self.send(message)?;
                 }
             }
-            Due::Play(vehicle, number) => self.play(at, vehicle, number, acks).await?,
-            Due::Send(slot) => self.send(slot, acks).await?,
+            Due::Play(vehicle, number) => self.play(at, vehicle, number)?,
+            Due::Send(slot) => self.send_held(slot)?,
         }
         Ok(())
     }
 
-    async fn play(&mut self, at: Micros, vehicle: usize, number: usize, acks: &mut Acks) -> Result<()> {
+    fn play(&mut self, at: Micros, vehicle: usize, number: usize) -> Result<()> {
         let Some((_, recorded)) = self.recording.as_ref().and_then(|r| r.vehicles.get(vehicle)) else {
             return Ok(());
         };
         let Some(sample) = recorded.get(number) else { return Ok(()) };
+        let signal = sample.signal;
+        let sensor = vehicle * self.options.schema.signals().len() + signal.index();
+        if self.sensors[sensor].waits() {
+            self.sensors[sensor].waiting = Some((at, Due::Play(vehicle, number)));
+            return Ok(());
+        }
         let mut samples = Samples::new(sample.values.len());
         samples.push(self.starts[vehicle] + sample.after, &sample.values);
-        let signal = sample.signal;
         if let Some(next) = recorded.get(number + 1) {
             let wait = scale(next.after - sample.after, 1.0 / self.options.speed);
             self.due.push(Reverse((at + wait, Due::Play(vehicle, number + 1))));
         }
-        let sensor = vehicle * self.options.schema.signals().len() + signal.index();
-        let slot = self.keep(vehicle, signal, sensor, samples);
-        self.send(slot, acks).await
+        self.send(message(vehicle, signal, sensor, samples))
     }
 
-    fn keep(&mut self, vehicle: usize, signal: SignalIndex, sensor: usize, samples: Samples) -> usize {
-        let message = Message { vehicle, signal, sensor, samples, payload: Bytes::new(), published: 0 };
+    fn hold(&mut self, message: Message) -> usize {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.outgoing.push(None);
-            self.outgoing.len() - 1
+            self.held.push(None);
+            self.held.len() - 1
         });
-        self.outgoing[slot] = Some(message);
+        self.held[slot] = Some(message);
         slot
     }
 
-    /// Sends a message, for the first time or again.
-    async fn send(&mut self, slot: usize, acks: &mut Acks) -> Result<()> {
-        let Some(mut message) = self.outgoing[slot].take() else { return Ok(()) };
+    fn send_held(&mut self, slot: usize) -> Result<()> {
+        let Some(message) = self.held[slot].take() else { return Ok(()) };
         self.free.push(slot);
-        let signal = self.options.schema.signal(message.signal);
-        if message.payload.is_empty() {
-            let frame = self.sensors[message.sensor].frame(signal, &message.samples);
-            message.payload = frame.map_err(Error::internal)?.into();
-            message.published = now();
-            self.progress.published.fetch_add(1, Ordering::Relaxed);
-        }
-        let subject = self.names.subject(&self.vehicles[message.vehicle], &signal.name);
-        let sent = self.links.of(message.vehicle).publish(subject, message.payload.clone()).await;
-        acks.push(Box::pin(acked(Awaited::Samples(message), sent)));
+        self.send(message)
+    }
+
+    /// Sends a message for the first time.
+    fn send(&mut self, mut message: Message) -> Result<()> {
+        let (signal, sensor) =
+            (self.options.schema.signal(message.signal), &mut self.sensors[message.sensor]);
+        let frame = sensor.frame(signal, &message.samples);
+        message.payload = frame.map_err(Error::internal)?.into();
+        message.published = now();
+        sensor.sent();
+        self.progress.published.fetch_add(1, Ordering::Relaxed);
+        self.put(Awaited::Samples(message));
         Ok(())
     }
 
-    async fn lifecycle(&self, vehicle: usize, word: &'static str, acks: &mut Acks) {
-        let since = format!("{{\"since\":{}}}", self.starts[vehicle] / 1_000);
-        let subject = self.names.subject(&self.vehicles[vehicle], word);
-        let sent = self.links.of(vehicle).publish(subject, since.into()).await;
-        acks.push(Box::pin(acked(Awaited::Lifecycle { vehicle, word }, sent)));
+    fn lifecycle(&mut self, vehicle: usize, word: &'static str) {
+        self.put(Awaited::Lifecycle { vehicle, word });
     }
 
-    fn on_ack(&mut self, awaited: Awaited, acked: Acked) {
-        let acked = acked.map_err(|error| self.progress.failed(error)).is_ok();
-        match awaited {
-            Awaited::Samples(message) if acked => self.enter(&message),
+    fn put(&mut self, awaited: Awaited) {
+        let (word, payload) = match &awaited {
             Awaited::Samples(message) => {
-                self.progress.retried.fetch_add(1, Ordering::Relaxed);
-                let slot = self.free.pop().unwrap_or_else(|| {
-                    self.outgoing.push(None);
-                    self.outgoing.len() - 1
-                });
-                self.outgoing[slot] = Some(message);
-                self.due.push(Reverse((now() + SECOND / 5, Due::Send(slot))));
+                (self.options.schema.signal(message.signal).name.as_str(), message.payload.clone())
             }
-            Awaited::Lifecycle { vehicle, word: "on" } if !acked => {
-                self.due.push(Reverse((now() + SECOND / 5, Due::On(vehicle))));
+            Awaited::Lifecycle { vehicle, word } => {
+                (*word, format!("{{\"since\":{}}}", self.starts[*vehicle] / 1_000).into())
             }
-            Awaited::Lifecycle { word: "off", .. } if acked => {
-                self.progress.switched_off.fetch_add(1, Ordering::Relaxed);
+        };
+        let subject = self.names.subject(&self.vehicles[awaited.vehicle()], word);
+        self.outbox.send(awaited, subject, payload);
+    }
+
+    fn on_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Acknowledged(Awaited::Samples(message)) => {
+                if let Some((at, due)) = self.sensors[message.sensor].acknowledged() {
+                    self.due.push(Reverse((at, due)));
+                }
+                self.enter(&message);
             }
-            Awaited::Lifecycle { .. } => {}
+            Outcome::Acknowledged(Awaited::Lifecycle { word, .. }) => {
+                if word == "off" {
+                    self.progress.switched_off.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Outcome::Due(awaited) => {
+                if matches!(awaited, Awaited::Samples(_)) {
+                    self.progress.retried.fetch_add(1, Ordering::Relaxed);
+                }
+                self.put(awaited);
+            }
         }
     }
 
@@ -413,37 +407,32 @@ impl Simulation {
         }
     }
 
-    /// Awaits every ack; what has none is sent again.
-    async fn drain(&mut self, acks: &mut Acks) -> Result<()> {
-        loop {
-            self.await_all(acks).await;
-            let unsent: Vec<usize> =
-                (0..self.outgoing.len()).filter(|s| self.outgoing[*s].is_some()).collect();
-            if unsent.is_empty() {
-                return Ok(());
-            }
-            for slot in unsent {
-                // The client sends no more than so many before their acks are taken.
-                if acks.len() >= self.options.window {
-                    self.await_all(acks).await;
-                }
-                self.send(slot, acks).await?;
-            }
+    /// Sends what is held back, and awaits every ack.
+    async fn drain(&mut self) -> Result<()> {
+        for slot in 0..self.held.len() {
+            self.await_room().await;
+            self.send_held(slot)?;
+        }
+        self.await_all().await;
+        Ok(())
+    }
+
+    async fn await_room(&mut self) {
+        while self.outbox.room() == 0 {
+            let Some(outcome) = self.outbox.next().await else { return };
+            self.on_outcome(outcome);
         }
     }
 
-    async fn await_all(&mut self, acks: &mut Acks) {
-        while let Some((awaited, acked)) = acks.next().await {
-            match (awaited, acked) {
-                (Awaited::Lifecycle { vehicle, word }, Err(error)) => {
-                    self.progress.failed(error);
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    self.lifecycle(vehicle, word, acks).await;
-                }
-                (awaited, acked) => self.on_ack(awaited, acked),
-            }
+    async fn await_all(&mut self) {
+        while let Some(outcome) = self.outbox.next().await {
+            self.on_outcome(outcome);
         }
     }
+}
+
+fn message(vehicle: usize, signal: SignalIndex, sensor: usize, samples: Samples) -> Message {
+    Message { vehicle, signal, sensor, samples, payload: Bytes::new(), published: 0 }
 }
 
 /// Ready when no ack has come for that long.
@@ -455,17 +444,6 @@ async fn stalled(progress: &Progress, grace: Duration) {
             return;
         }
     }
-}
-
-async fn acked(
-    awaited: Awaited,
-    sent: std::result::Result<PublishAckFuture, PublishError>,
-) -> (Awaited, Acked) {
-    let acked = match sent {
-        Ok(ack) => ack.await.map(drop).map_err(|e| e.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    (awaited, acked)
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "lengths of recordings")]

@@ -7,6 +7,7 @@ use fleet_core::sample::Samples;
 use fleet_core::schema::{Schema, Signal};
 use fleet_core::time::SECOND;
 
+use super::publish::Due;
 use super::vehicle::{Dice, Vehicle};
 
 /// Seconds between messages of the scenario's signals: 20 messages a minute in all.
@@ -25,6 +26,9 @@ pub(super) struct Sensor {
     pub vehicle: usize,
     pub signal: SignalIndex,
     pub sequence: u16,
+    /// What was due while it waited for an ack.
+    pub waiting: Option<(Micros, Due)>,
+    unacknowledged: u32,
     dice: Dice,
     last: Micros,
 }
@@ -41,7 +45,32 @@ pub(super) struct Reading {
 
 impl Sensor {
     pub(super) fn new(vehicle: usize, signal: SignalIndex, seed: u64) -> Self {
-        Self { vehicle, signal, sequence: 0, dice: Dice::new(seed), last: Micros::MIN }
+        Self {
+            vehicle,
+            signal,
+            sequence: 0,
+            waiting: None,
+            unacknowledged: 0,
+            dice: Dice::new(seed),
+            last: Micros::MIN,
+        }
+    }
+
+    /// Whether it sends nothing new yet: a message that must be sent again would be stored after what was sent
+    /// meanwhile, and be behind the window.
+    pub(super) fn waits(&self) -> bool {
+        self.unacknowledged > 0
+    }
+
+    /// A message of it was sent for the first time.
+    pub(super) fn sent(&mut self) {
+        self.unacknowledged += 1;
+    }
+
+    /// A message of it is acknowledged; gives what waited for that.
+    pub(super) fn acknowledged(&mut self) -> Option<(Micros, Due)> {
+        self.unacknowledged -= 1;
+        self.waiting.take_if(|_| self.unacknowledged == 0)
     }
 
     /// How long after the vehicle's start the first reading comes.
