@@ -16,9 +16,14 @@ mod upkeep;
 
 pub use upkeep::UpkeepCounters;
 
+use std::future::Future;
+
 use fleet_core::error::{Error, Result};
 use fleet_core::nats::Owner;
 use fleet_sinks::timescale::{Connector, deployment_id};
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, TimescaleConfig};
 
@@ -42,17 +47,51 @@ async fn owner(connector: &Connector) -> Result<Owner> {
     Ok(Owner { deployment, database: connector.target().to_owned() })
 }
 
-/// Ready when the process is asked to end: SIGTERM or Ctrl-C.
-pub async fn stop_signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => drop(terminate.recv().await),
-            Err(_) => std::future::pending().await,
+/// Ready once the process was asked to end.
+pub type Stop = Shared<BoxFuture<'static, ()>>;
+
+/// From the call on SIGTERM and Ctrl-C end nothing by themselves; one of them makes the future ready, whenever it
+/// is looked at. Needs the runtime's context.
+///
+/// # Errors
+/// [`Internal`](fleet_core::ErrorKind::Internal) if the system refuses the handlers.
+pub fn stop_signal() -> Result<Stop> {
+    let handle = |kind| {
+        signal(kind).map_err(|e| Error::internal("could not install the signal handlers").caused_by(e))
+    };
+    let (mut terminate, mut interrupt) = (handle(SignalKind::terminate())?, handle(SignalKind::interrupt())?);
+    let stop = async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
     };
+    Ok(stop.boxed().shared())
+}
+
+/// What a program that runs until it is stopped does first; `None` if it is stopped before that is done.
+///
+/// # Errors
+/// Those of `start`.
+async fn started<T>(
+    stop: impl Future<Output = ()> + Send,
+    start: impl Future<Output = Result<T>> + Send,
+) -> Result<Option<T>> {
     tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
+        biased;
+        () = stop => Ok(None),
+        started = start => started.map(Some),
+    }
+}
+
+/// A job that ends by itself, or when it is stopped: then it is not done.
+///
+/// # Errors
+/// Those of the job, and [`Unavailable`](fleet_core::ErrorKind::Unavailable) if it is stopped.
+pub async fn unless_stopped(stop: Stop, job: impl Future<Output = Result<()>> + Send) -> Result<()> {
+    tokio::select! {
+        biased;
+        ended = job => ended,
+        () = stop => Err(Error::unavailable("interrupted: what is done stays, and it may be run again")),
     }
 }

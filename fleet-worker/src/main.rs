@@ -6,17 +6,37 @@ use clap::Parser;
 use fleet_core::Error;
 use fleet_core::error::Result;
 use fleet_worker::cli::{Cli, Command};
+use fleet_worker::commands::{Stop, unless_stopped};
 use fleet_worker::config::Config;
 use fleet_worker::{cli, commands, exit, logging};
+use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
-    ExitCode::from(match Cli::try_parse() {
-        Ok(cli) => start(cli),
-        Err(error) => cli::refuse(&error),
-    })
+    let code = main_code().unwrap_or_else(|error| {
+        eprintln!("fleet-worker: {}", error.to_string().replace('\n', " "));
+        exit::code(error.kind())
+    });
+    ExitCode::from(code)
 }
 
-fn start(cli: Cli) -> u8 {
+fn main_code() -> Result<u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::internal("could not start the runtime").caused_by(e))?;
+    // Before anything else: a signal that comes while we start must end us as one that comes later does, and as
+    // a container's first process we would not even notice it.
+    let stop = runtime.block_on(async { commands::stop_signal() })?;
+    let ended = match Cli::try_parse() {
+        Ok(cli) => start(cli, &runtime, stop),
+        Err(error) => Ok(cli::refuse(&error)),
+    };
+    // A name that is still being looked up holds nobody.
+    runtime.shutdown_background();
+    ended
+}
+
+fn start(cli: Cli, runtime: &Runtime, stop: Stop) -> Result<u8> {
     // A variable that is no UTF-8 can't be one of ours; `vars` would panic on it.
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let config = match Config::load(cli.global.config.as_deref(), env, &cli.global.overrides()) {
@@ -25,7 +45,7 @@ fn start(cli: Cli) -> u8 {
             for problem in problems {
                 eprintln!("fleet-worker: {problem}");
             }
-            return exit::USAGE;
+            return Ok(exit::USAGE);
         }
     };
     let mut log = config.log;
@@ -34,37 +54,18 @@ fn start(cli: Cli) -> u8 {
         log.level = log.level.min(tracing::Level::WARN);
     }
     logging::init(log);
-    match run(cli, config) {
-        Ok(()) => exit::OK,
-        Err(error) => {
-            eprintln!("fleet-worker: {}", error.to_string().replace('\n', " "));
-            exit::code(error.kind())
-        }
-    }
+    runtime.block_on(Box::pin(run(cli, config, stop))).map(|()| exit::OK)
 }
 
-fn run(cli: Cli, config: Config) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::internal("could not start the runtime").caused_by(e))?;
-    runtime.block_on(Box::pin(async {
-        match cli.command {
-            Command::Run => Box::pin(commands::run::run(&config, commands::stop_signal())).await,
-            Command::Discover => commands::discover::discover(&config, commands::stop_signal()).await,
-            Command::Setup(args) => Box::pin(commands::setup::run(&config, &args)).await,
-            Command::Check(args) => commands::check::check(&config, &args).await,
-            Command::Simulate(args) => {
-                commands::simulate::simulate(&config, &args, commands::stop_signal()).await
-            }
-            Command::Erase(args) => commands::erase::run(&config, &args).await,
-            Command::Replay(args) => tokio::select! {
-                ended = commands::replay::replay(&config, &args) => ended,
-                () = commands::stop_signal() => {
-                    Err(Error::unavailable("interrupted: what is stored stays, and the rest is as it was"))
-                }
-            },
-            Command::Demo(args) => commands::demo::demo(&args, cli.global.config.as_deref()).await,
-        }
-    }))
+async fn run(cli: Cli, config: Config, stop: Stop) -> Result<()> {
+    match cli.command {
+        Command::Run => Box::pin(commands::run::run(&config, stop)).await,
+        Command::Discover => commands::discover::discover(&config, stop).await,
+        Command::Simulate(args) => commands::simulate::simulate(&config, &args, stop).await,
+        Command::Demo(args) => commands::demo::demo(&args, cli.global.config.as_deref(), stop).await,
+        Command::Setup(args) => unless_stopped(stop, commands::setup::run(&config, &args)).await,
+        Command::Check(args) => unless_stopped(stop, commands::check::check(&config, &args)).await,
+        Command::Erase(args) => unless_stopped(stop, commands::erase::run(&config, &args)).await,
+        Command::Replay(args) => unless_stopped(stop, commands::replay::replay(&config, &args)).await,
+    }
 }

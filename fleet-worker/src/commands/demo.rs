@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
 use self::phases::{Phase, Phases};
+use super::{Stop, started, stop_signal};
 use crate::admin::{self, Serving};
 use crate::cli::DemoArgs;
 use crate::deployment::Deployment;
@@ -39,9 +40,9 @@ round_interval = "1s"
 /// # Errors
 /// What could not be started, and what to do about it;
 /// [`Internal`](fleet_core::ErrorKind::Internal) if the table is not what it must be.
-pub async fn demo(args: &DemoArgs, file: Option<&Path>) -> Result<()> {
+pub async fn demo(args: &DemoArgs, file: Option<&Path>, stop: Stop) -> Result<()> {
     let settings = file.map_or_else(|| Ok(CONFIG.to_owned()), read)?;
-    if Box::pin(run(args, &settings)).await? {
+    if Box::pin(run(args, &settings, stop)).await? {
         Ok(())
     } else {
         Err(Error::internal("the table is not what the samples give"))
@@ -62,11 +63,12 @@ fn read(file: &Path) -> Result<String> {
     }
 }
 
-async fn run(args: &DemoArgs, settings: &str) -> Result<bool> {
+async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let duration = Duration::from_secs(args.seconds);
     let began = Instant::now();
     let program = std::env::current_exe().map_err(|e| Error::internal("our own program").caused_by(e))?;
-    let deployment = Deployment::start(&program, settings, args.workers as usize).await?;
+    let starting = Deployment::start(&program, settings, args.workers as usize);
+    let Some(deployment) = started(asked.clone(), starting).await? else { return Ok(true) };
     let config = deployment.config.clone();
     say(&format!(
         "servers, discovery and {} workers are up after {:.1} s",
@@ -117,7 +119,7 @@ async fn run(args: &DemoArgs, settings: &str) -> Result<bool> {
         failover.advance(&mut deployment, &mut phases, due, active, &bar).await;
         tokio::select! {
             () = sleep(Duration::from_millis(250)) => {}
-            _ = tokio::signal::ctrl_c(), if !interrupted => {
+            () = asked.clone(), if !interrupted => {
                 interrupted = true;
                 bar.println("stopping: vehicles switch off");
                 break;
@@ -130,7 +132,15 @@ async fn run(args: &DemoArgs, settings: &str) -> Result<bool> {
     let summary = publishing.await.map_err(|e| Error::internal("the simulation ended").caused_by(e))??;
     bar.set_message("waiting until every vehicle is released");
     phases.next(Phase::Releasing, &deployment).await;
-    let released = deployment.until_released(Duration::from_secs(120)).await;
+    let released = tokio::select! {
+        released = deployment.until_released(Duration::from_secs(120)) => released,
+        () = asked.clone(), if !interrupted => {
+            bar.finish_and_clear();
+            say("stopped before all was stored");
+            deployment.stop().await;
+            return Ok(true);
+        }
+    };
     phases.end(&deployment).await;
     bar.finish_and_clear();
     if let Err(error) = released {
@@ -156,7 +166,9 @@ async fn run(args: &DemoArgs, settings: &str) -> Result<bool> {
         let (nats, cell) = (deployment.nats.url(), &config.cell);
         say(&format!("publish yourself: {nats}, cell {cell}; a worker and discovery go on"));
         say("the servers stay until Ctrl-C");
-        let _ = tokio::signal::ctrl_c().await;
+        // That the vehicles were to stop says nothing about the servers.
+        let over = if interrupted { stop_signal()? } else { asked };
+        over.await;
     } else {
         say("(with --keep the servers stay)");
     }

@@ -7,6 +7,7 @@ use fleet_core::error::Result;
 use fleet_core::nats::{Discovery, Owner};
 
 use super::admin::Served;
+use super::started;
 use super::upkeep::Upkeep;
 use crate::admin::{Admin, Health};
 use crate::config::Config;
@@ -17,15 +18,12 @@ use crate::metrics;
 /// # Errors
 /// As [`run`](super::run::run).
 pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) -> Result<()> {
+    let mut stop = std::pin::pin!(stop);
     let names = config.names();
     let health = Health::new();
     health.condition(SIGNALS);
     health.condition(QUEUE);
-    let discovery = Discovery::connect(&config.nats.options(), &names, config.nats.max_age).await?;
-    let discovery = match owner(config).await? {
-        Some(owner) => discovery.belonging_to(owner),
-        None => discovery,
-    };
+    let Some(discovery) = started(&mut stop, connect(config)).await? else { return Ok(()) };
     let counters = discovery.counters();
     let asked = discovery.clone();
     let upkeep = Upkeep::start(config);
@@ -46,6 +44,14 @@ pub async fn discover(config: &Config, stop: impl Future<Output = ()> + Send) ->
     drop(upkeep);
     served.shut_down().await;
     ended
+}
+
+async fn connect(config: &Config) -> Result<Discovery> {
+    let discovery = Discovery::connect(&config.nats.options(), &config.names(), config.nats.max_age).await?;
+    Ok(match owner(config).await? {
+        Some(owner) => discovery.belonging_to(owner),
+        None => discovery,
+    })
 }
 
 /// Whose the cell must be, where the file has the database and it can be asked: discovery needs it for nothing

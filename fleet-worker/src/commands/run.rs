@@ -8,13 +8,14 @@ use std::time::Duration;
 use fleet_core::bind::Binder as _;
 use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
-use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, SourceCounters};
+use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, ServerClock, SourceCounters};
 use fleet_core::pipeline::{Counters, Pipeline};
-use fleet_core::sink::Availability;
-use fleet_sinks::timescale::{Connector, TimescaleReader, TimescaleStates, check_writer};
+use fleet_core::sink::{Availability, Cursor};
+use fleet_sinks::timescale::{Connector, Edition, TimescaleReader, TimescaleStates, check_writer};
 
 use super::admin::Served;
 use super::sinks::{Sinks, sinks};
+use super::started;
 use super::upkeep::Upkeep;
 use crate::admin::{Admin, Health};
 use crate::config::Config;
@@ -28,32 +29,14 @@ use crate::metrics;
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) for a server that can't be reached at the
 /// start; later, servers are waited for.
 pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Result<()> {
-    let schema = &config.schema;
+    let mut stop = std::pin::pin!(stop);
     let health = Health::new();
     health.condition(QUEUE);
     let connector = super::connector(config)?;
-    // A setup may have appended signals that this file does not have yet: a worker of before runs on.
-    let edition = check_writer(&connector, schema).await?;
-    let owner = super::owner(&connector).await?;
-
-    let (nats, names) = (config.nats.options(), config.names());
-    let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
-    let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let clock = source.clock();
-    let stored_at = clock.clone();
-    let Sinks { sink, required, cursors } = sinks(config, &connector, move || stored_at.now()).await?;
-    let lane = Lane::with_built_ins(schema).map_err(|problems| {
-        Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
-    let options = config.binder_options(lane.context(), owner);
-    let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
-    let (file, lease) = (config.worker.ack_wait, binder.lease());
-    if lease != file {
-        tracing::warn!(?file, consumer = ?lease, "worker.ack_wait differs, and the consumer's counts: run `setup`");
-    }
-    let (of_source, of_binder, pulls) = (source.counters(), binder.counters(), binder.pulls());
+    // Nothing is held yet that would have to be given back.
+    let Some(connected) = started(&mut stop, connect(config, &connector)).await? else { return Ok(()) };
+    let Connected { edition, clock, pipeline, of_source, of_binder, pulls, required, cursors } = connected;
     let edges = Edges { pulls, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
-    let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
     let counters = pipeline.counters();
     health.set(QUEUE, true);
 
@@ -71,7 +54,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
         admin = admin.with_page(page(config, connector.clone(), Arc::clone(&counters)));
     }
     let served = Served::start(admin, config).await?;
-    tracing::info!(cell = %names.cell(), database = connector.target(), ?edition, "the worker runs");
+    tracing::info!(cell = %config.cell, database = connector.target(), ?edition, "the worker runs");
     let beating = tokio::spawn(beat(health, counters, edges));
     let ended = pipeline.run(stop).await;
     beating.abort();
@@ -79,6 +62,44 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     archive.abort();
     served.shut_down().await;
     ended
+}
+
+/// What a worker runs with, once its servers have answered.
+struct Connected {
+    edition: Edition,
+    clock: ServerClock,
+    pipeline: Pipeline<NatsSource, NatsBinder<TimescaleStates>>,
+    of_source: Arc<SourceCounters>,
+    of_binder: Arc<BinderCounters>,
+    pulls: Arc<AtomicBool>,
+    required: Vec<(&'static str, Availability)>,
+    cursors: Vec<(&'static str, Cursor)>,
+}
+
+async fn connect(config: &Config, connector: &Connector) -> Result<Connected> {
+    let schema = &config.schema;
+    // A setup may have appended signals that this file does not have yet: a worker of before runs on.
+    let edition = check_writer(connector, schema).await?;
+    let owner = super::owner(connector).await?;
+
+    let (nats, names) = (config.nats.options(), config.names());
+    let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
+    let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
+    let clock = source.clock();
+    let stored_at = clock.clone();
+    let Sinks { sink, required, cursors } = sinks(config, connector, move || stored_at.now()).await?;
+    let lane = Lane::with_built_ins(schema).map_err(|problems| {
+        Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    })?;
+    let options = config.binder_options(lane.context(), owner);
+    let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
+    let (file, lease) = (config.worker.ack_wait, binder.lease());
+    if lease != file {
+        tracing::warn!(?file, consumer = ?lease, "worker.ack_wait differs, and the consumer's counts: run `setup`");
+    }
+    let (of_source, of_binder, pulls) = (source.counters(), binder.counters(), binder.pulls());
+    let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
+    Ok(Connected { edition, clock, pipeline, of_source, of_binder, pulls, required, cursors })
 }
 
 /// The live page over the whole database; its rates are this worker's.

@@ -7,6 +7,7 @@ use fleet_core::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget};
 use tokio::time::Instant;
 
+use super::started;
 use crate::cli::SimulateArgs;
 use crate::config::Config;
 use crate::simulate::{Simulation, SimulationOptions, Summary};
@@ -35,7 +36,9 @@ pub async fn simulate(
         grace: GRACE,
         ..SimulationOptions::default()
     };
-    let simulation = Simulation::new(&config.nats.options(), options).await?;
+    let mut stop = Box::pin(stop);
+    let nats = config.nats.options();
+    let Some(simulation) = started(&mut stop, Simulation::new(&nats, options)).await? else { return Ok(()) };
     let progress = simulation.progress();
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
     let running = tokio::spawn(simulation.run(stop));

@@ -28,6 +28,7 @@ mod s3;
 mod schemas;
 mod sensor_c;
 mod setups;
+mod signals;
 mod simulation;
 mod source;
 mod storage;
