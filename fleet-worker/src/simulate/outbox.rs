@@ -85,7 +85,7 @@ impl Outbox {
     }
 
     /// Sends in the background: the client's own queue is full while the server is away. Two messages may change
-    /// places.
+    /// places; those of one sensor don't, which waits for its ack.
     pub(super) fn send(&mut self, awaited: Awaited, subject: String, payload: Bytes) {
         let link = self.links.of(awaited.vehicle());
         self.acks.push(Box::pin(async move {

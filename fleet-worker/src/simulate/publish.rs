@@ -70,6 +70,8 @@ pub struct Simulation {
     options: SimulationOptions,
     recording: Option<Recording>,
     vehicles: Vec<VehicleId>,
+    /// Which vehicles' `off` is acknowledged.
+    off: Vec<bool>,
     models: Vec<Vehicle>,
     starts: Vec<Micros>,
     sensors: Vec<Sensor>,
@@ -110,6 +112,7 @@ impl Simulation {
             names,
             recording,
             ledger: Ledger::new(vehicles.clone()),
+            off: vec![false; vehicles.len()],
             vehicles,
             options,
             models: Vec::new(),
@@ -229,6 +232,10 @@ impl Simulation {
     /// Says of every vehicle that it is off, until all of it is acknowledged.
     async fn switch_off(&mut self) {
         for vehicle in 0..self.vehicles.len() {
+            // At the second try, some are off already.
+            if self.off[vehicle] {
+                continue;
+            }
             self.await_room().await;
             self.lifecycle(vehicle, "off");
         }
@@ -375,8 +382,9 @@ impl Simulation {
                 }
                 self.enter(&message);
             }
-            Outcome::Acknowledged(Awaited::Lifecycle { word, .. }) => {
+            Outcome::Acknowledged(Awaited::Lifecycle { vehicle, word }) => {
                 if word == "off" {
+                    self.off[vehicle] = true;
                     self.progress.switched_off.fetch_add(1, Ordering::Relaxed);
                 }
             }
