@@ -30,7 +30,7 @@ mod watch;
 
 pub use access::Access;
 pub use auth::{Auth, Key};
-pub use binder::{BinderCounters, BinderOptions, NatsBinder};
+pub use binder::{BinderCounters, BinderOptions, NatsBinder, QueueHealth};
 pub use clock::ServerClock;
 pub use connect::{NatsOptions, connect};
 pub use dead_letters::LetterCounters;

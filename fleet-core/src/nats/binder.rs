@@ -5,6 +5,7 @@ mod claims;
 mod held;
 mod parts;
 mod pull;
+mod queue;
 mod refusals;
 mod release;
 
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use self::held::Held;
+pub use self::queue::QueueHealth;
 pub use self::refusals::BinderCounters;
 use self::release::Command;
 use super::clock::ServerClock;
@@ -64,8 +66,7 @@ struct Shared<S> {
     /// How many more the caller can take.
     free: AtomicUsize,
     events: mpsc::UnboundedSender<Result<BindEvent>>,
-    /// Whether the queue gave an answer the last time that it was asked.
-    pulls: Arc<AtomicBool>,
+    queue: Arc<QueueHealth>,
     counters: Arc<BinderCounters>,
     /// On the way out nothing is tried again.
     leaving: AtomicBool,
@@ -123,7 +124,7 @@ impl<S: StateStore> NatsBinder<S> {
         // The consumer's is the one that counts, whatever a configuration says.
         let ack_wait = config.ack_wait;
         let (event_sender, events) = mpsc::unbounded_channel();
-        let (commands, queue) = mpsc::unbounded_channel();
+        let (commands, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             names: names.clone(),
             held: Held::new(ack_wait),
@@ -134,7 +135,7 @@ impl<S: StateStore> NatsBinder<S> {
             clock,
             free: AtomicUsize::new(0),
             events: event_sender,
-            pulls: Arc::new(AtomicBool::new(true)),
+            queue: Arc::default(),
             counters: Arc::default(),
             leaving: AtomicBool::new(false),
         });
@@ -145,16 +146,17 @@ impl<S: StateStore> NatsBinder<S> {
             .map_err(|e| Error::unavailable("no subscription to claims").caused_by(e))?;
         let mut tasks = JoinSet::new();
         tasks.spawn(held::hold(Arc::clone(&shared)));
+        tasks.spawn(queue::watch(Arc::clone(&shared)));
         tasks.spawn(claims::listen(Arc::clone(&shared), claims));
-        tasks.spawn(release::work(Arc::clone(&shared), queue));
+        tasks.spawn(release::work(Arc::clone(&shared), received));
         let (stop, stopped) = oneshot::channel();
         let puller = tokio::spawn(pull::pull(Arc::clone(&shared), stopped));
         Ok(Self { shared, events, commands, puller: Some((stop, puller)), tasks })
     }
 
     /// Whether the bind queue gives answers: without its consumer or the server it does not.
-    pub fn pulls(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.shared.pulls)
+    pub fn queue(&self) -> Arc<QueueHealth> {
+        Arc::clone(&self.shared.queue)
     }
 
     /// What it could not do so far, and whether that goes on.

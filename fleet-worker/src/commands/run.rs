@@ -2,13 +2,13 @@
 
 use std::future::{Future, ready};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fleet_core::bind::Binder as _;
 use fleet_core::error::{Error, Result};
 use fleet_core::lane::Lane;
-use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, ServerClock, SourceCounters};
+use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, QueueHealth, ServerClock, SourceCounters};
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::{Availability, Cursor};
 use fleet_sinks::timescale::{Connector, Edition, TimescaleReader, TimescaleStates, check_writer};
@@ -35,8 +35,8 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let connector = super::connector(config)?;
     // Nothing is held yet that would have to be given back.
     let Some(connected) = started(&mut stop, connect(config, &connector)).await? else { return Ok(()) };
-    let Connected { edition, clock, pipeline, of_source, of_binder, pulls, required, cursors } = connected;
-    let edges = Edges { pulls, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
+    let Connected { edition, clock, pipeline, of_source, of_binder, queue, required, cursors } = connected;
+    let edges = Edges { queue, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
     let counters = pipeline.counters();
     health.set(QUEUE, true);
 
@@ -71,7 +71,7 @@ struct Connected {
     pipeline: Pipeline<NatsSource, NatsBinder<TimescaleStates>>,
     of_source: Arc<SourceCounters>,
     of_binder: Arc<BinderCounters>,
-    pulls: Arc<AtomicBool>,
+    queue: Arc<QueueHealth>,
     required: Vec<(&'static str, Availability)>,
     cursors: Vec<(&'static str, Cursor)>,
 }
@@ -97,9 +97,9 @@ async fn connect(config: &Config, connector: &Connector) -> Result<Connected> {
     if lease != file {
         tracing::warn!(?file, consumer = ?lease, "worker.ack_wait differs, and the consumer's counts: run `setup`");
     }
-    let (of_source, of_binder, pulls) = (source.counters(), binder.counters(), binder.pulls());
+    let (of_source, of_binder, queue) = (source.counters(), binder.counters(), binder.queue());
     let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
-    Ok(Connected { edition, clock, pipeline, of_source, of_binder, pulls, required, cursors })
+    Ok(Connected { edition, clock, pipeline, of_source, of_binder, queue, required, cursors })
 }
 
 /// The live page over the whole database; its rates are this worker's.
@@ -124,7 +124,7 @@ const STORING: &str = "nats storage";
 
 /// What a worker depends on.
 struct Edges {
-    pulls: Arc<AtomicBool>,
+    queue: Arc<QueueHealth>,
     binder: Arc<BinderCounters>,
     source: Arc<SourceCounters>,
     required: Vec<(&'static str, Availability)>,
@@ -133,13 +133,13 @@ struct Edges {
 /// Alive means that the loop turns; ready that the queue answers, that what is published is stored, that the
 /// database takes claims and states, and that every required sink is there.
 async fn beat(health: Health, counters: Arc<Counters>, edges: Edges) {
-    let Edges { pulls, binder, source, required } = edges;
+    let Edges { queue, binder, source, required } = edges;
     let sinks: Vec<_> = required.into_iter().map(|(name, sink)| (format!("sink {name}"), sink)).collect();
     let mut seen = 0;
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     loop {
         ticker.tick().await;
-        health.set(QUEUE, pulls.load(Ordering::Relaxed));
+        health.set(QUEUE, queue.is_there());
         health.set(STATES, !binder.is_refused());
         health.set(STORING, source.storing.is_storing());
         for (name, sink) in &sinks {

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use fleet_worker::clock::now;
 use fleet_worker::deployment::{Deployment, Program};
 use tokio::time::sleep;
 
 use crate::replay::rows;
 use crate::world::{
-    assert_exact, deployment, durable_deployment, endless_fleet, eventually, finish, fleet, until_bound,
-    vehicles,
+    Hand, QUICK, assert_exact, deployment, deployment_by, durable_deployment, endless_fleet, eventually,
+    finish, fleet, until_bound, vehicles,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,6 +65,33 @@ pub(crate) async fn until_readyz(program: &Program, status: u16, said: &str) {
         found == status && body == said
     };
     eventually(&what, Duration::from_secs(60), answered).await;
+}
+
+/// One that takes no requests for the time being must know it too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_worker_learns_that_the_queue_is_away() {
+    // Long enough for it to hold what it has throughout.
+    let config = QUICK.replace("ack_wait = \"4s\"", "ack_wait = \"10m\"\nmax_vehicles = 1");
+    let mut deployment = deployment_by(&config, 1).await;
+    let mut hand = Hand::new(&deployment, "CAR").await;
+    hand.drive(now() - 5_000_000, 5).await;
+    hand.send("on", "").await;
+    until_bound(&deployment, 1, Duration::from_secs(30)).await;
+    let unready = async |deployment: &Deployment| {
+        let (status, said) = deployment.workers[0].get("/readyz").await.unwrap();
+        status == 503 && said.contains("bind queue")
+    };
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
+    // A broker that says nothing, and one that is gone.
+    deployment.nats.process().pause().unwrap();
+    eventually("it is told", Duration::from_secs(60), async || unready(&deployment).await).await;
+    deployment.nats.process().resume().unwrap();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
+    deployment.nats.stop().await.unwrap();
+    eventually("it is told", Duration::from_secs(60), async || unready(&deployment).await).await;
+    deployment.nats.start_again().await.unwrap();
+    until_readyz(&deployment.workers[0], 200, "ok\n").await;
+    assert_eq!(deployment.workers[0].metric("fleet_bound").await, Some(1));
 }
 
 /// Every worker is unready while the database is away, whether it has rows or none.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::pull;
 use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::time::Instant;
@@ -15,7 +14,6 @@ use super::Shared;
 use crate::bind::{BindEvent, StateStore};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
-use crate::nats::Names;
 
 /// A bind request that is ours.
 #[derive(Debug, Clone)]
@@ -64,7 +62,7 @@ impl Held {
     }
 
     /// A setup may have changed it.
-    fn set_ack_wait(&self, ack_wait: Duration) {
+    pub(super) fn set_ack_wait(&self, ack_wait: Duration) {
         let (was, is) = (self.ack_wait(), Duration::from_millis(millis(ack_wait)));
         if was != is {
             tracing::info!(?was, ?is, "the consumer's ack_wait was changed");
@@ -122,8 +120,6 @@ pub(super) async fn hold<S: StateStore>(shared: Arc<Shared<S>>) {
             lose_all(&shared);
             shared.held.sign(Instant::now());
         }
-        // Without an answer the pull has its own word on it.
-        let _ = tokio::time::timeout_at(begun + third, look(&shared)).await;
         if third != shared.held.ack_wait() / 3 {
             third = shared.held.ack_wait() / 3;
             ticker = every(third);
@@ -135,20 +131,6 @@ fn every(interval: Duration) -> tokio::time::Interval {
     let mut ticker = tokio::time::interval(interval);
     ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     ticker
-}
-
-/// Looks whether a setup has changed the consumer since.
-async fn look<S: StateStore>(shared: &Shared<S>) {
-    let stream = shared.names.bind_stream();
-    let found = shared.js.get_consumer_from_stream::<pull::Config, _, _>(Names::WORKERS, &stream).await;
-    let Ok(consumer) = found else { return };
-    let config = &consumer.cached_info().config;
-    shared.held.set_ack_wait(config.ack_wait);
-    if let Some(owner) = &shared.options.owner
-        && let Err(error) = owner.require(&format!("{} on {stream}", Names::WORKERS), &config.metadata)
-    {
-        let _ = shared.events.send(Err(error));
-    }
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -43,7 +43,7 @@ pub(super) async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut stopped: one
     loop {
         let turn = async {
             let turned = turn(&shared).await;
-            shared.pulls.store(turned.is_ok(), Ordering::Relaxed);
+            shared.queue.pulled(turned.is_ok());
             if let Err(error) = turned {
                 if error.kind() == ErrorKind::Configuration {
                     let _ = shared.events.send(Err(error));
@@ -106,7 +106,11 @@ async fn turn<S: StateStore>(shared: &Shared<S>) -> Result<()> {
                 told = told.and(Err(Error::unavailable("bind requests").caused_by(error)));
             }
             Err(_) if !group.is_empty() => claims.push(claim(shared, std::mem::take(&mut group))),
-            Ok(None) | Err(_) => break,
+            Ok(None) => break,
+            Err(_) => {
+                told = told.and(Err(Error::unavailable("a pull of bind requests has had no answer")));
+                break;
+            }
         }
     }
     claims.push(claim(shared, group));
