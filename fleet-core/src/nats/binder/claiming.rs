@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::Shared;
 use super::parts::Parts;
 use super::pull::Pulled;
-use super::refusals::BinderCounters;
+use super::refusals::{Asked, BinderCounters};
 use crate::bind::{BindEvent, Binding, Claim, StateStore};
 use crate::error::{ErrorKind, Result};
 use crate::nats::payloads::ClaimNotice;
@@ -40,7 +40,7 @@ pub(super) async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>)
         match shared.store.claim(&requests, shared.clock.now(), shared.options.context).await {
             Ok(claims) => {
                 parts.succeeded();
-                shared.counters.succeeded();
+                shared.counters.taken(Asked::Claims);
                 let (bound, left) = bind(shared, &part, claims).await;
                 told = told.and(bound);
                 give_back(shared, left).await;
@@ -52,7 +52,7 @@ pub(super) async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>)
                 }
                 ErrorKind::Unavailable => {
                     tracing::warn!(cell = %shared.names.cell(), %error, "no claim, trying again");
-                    shared.counters.failed(&error);
+                    shared.counters.away();
                     parts.again(part);
                     sleep(Duration::from_millis(500)).await;
                 }
@@ -60,14 +60,18 @@ pub(super) async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>)
                     if let [only] = &part[..] {
                         let (cell, vehicle) = (shared.names.cell(), &only.request.vehicle);
                         tracing::warn!(%cell, %vehicle, %error, "no claim, the request goes back to the queue");
-                        shared.counters.failed(&error);
                     }
                     parts.failed(part);
                 }
             },
         }
     }
-    give_back(shared, parts.into_failed()).await;
+    let others = parts.has_succeeded();
+    let failed = parts.into_failed();
+    if !others {
+        shared.counters.refused(Asked::Claims, failed.iter().map(|p| &p.request.vehicle));
+    }
+    give_back(shared, failed).await;
     told
 }
 

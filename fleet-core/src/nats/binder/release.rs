@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::Shared;
 use super::parts::Parts;
-use super::refusals::BinderCounters;
+use super::refusals::{Asked, BinderCounters};
 use crate::bind::{BindEvent, StateStore, VehicleState};
 use crate::error::{ErrorKind, Result};
 use crate::ids::VehicleId;
@@ -144,7 +144,7 @@ async fn persist<S: StateStore>(shared: &Shared<S>, changes: Vec<Change>) -> Opt
             match apply(&*shared.store, &part).await {
                 Ok(superseded) => {
                     parts.succeeded();
-                    shared.counters.succeeded();
+                    shared.counters.taken(Asked::States);
                     shared.lose(part.iter().filter_map(Change::state), &superseded);
                     gone.extend(superseded);
                 }
@@ -159,7 +159,6 @@ async fn persist<S: StateStore>(shared: &Shared<S>, changes: Vec<Change>) -> Opt
                 Err(error) => {
                     if let [only] = &part[..] {
                         tracing::warn!(cell = %shared.names.cell(), vehicle = %only.vehicle(), %error, "a state is not saved");
-                        shared.counters.failed(&error);
                     }
                     parts.failed(part);
                 }
@@ -167,12 +166,15 @@ async fn persist<S: StateStore>(shared: &Shared<S>, changes: Vec<Change>) -> Opt
         };
         if let Some(error) = &away {
             tracing::warn!(cell = %shared.names.cell(), %error, "states are not saved yet");
-            shared.counters.failed(error);
+            shared.counters.away();
             rest = parts.into_rest();
         } else {
             refused += 1;
             let others = parts.has_succeeded();
             rest = parts.into_failed();
+            if !others {
+                shared.counters.refused(Asked::States, rest.iter().map(Change::vehicle));
+            }
             if rest.is_empty() || others || refused >= REFUSED {
                 drop_failed(shared, &rest).await;
                 gone.extend(rest.iter().filter(|c| c.needs_answer()).map(|c| c.vehicle().clone()));
