@@ -48,7 +48,8 @@ pub struct PipelineOptions {
     /// Without any sign of life for this long a vehicle counts as off.
     pub idle_timeout: Duration,
     /// A vehicle of which no sample was ever stored, and none comes for this long after its catch-up, gives
-    /// way: it counts as off, whatever else it says. Where all places are taken, after an eighth of it.
+    /// way: it counts as off, whatever else it says. Where all places are taken, or all of the 2,048 that such
+    /// vehicles have, after an eighth of it.
     pub first_sample_timeout: Duration,
     /// How long the last batch may take on shutdown.
     pub shutdown_deadline: Duration,
@@ -80,6 +81,10 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 /// … and keeping the last dead letters.
 const LAST_LETTERS: Duration = Duration::from_secs(3);
 
+/// Vehicles at a time of which no sample was ever heard of: of those that don't exist there are as many as
+/// somebody likes, and each costs as much memory as any other.
+const SILENT: usize = 2_048;
+
 /// Messages at most that are taken before anything else has its turn again.
 const MAX_GROUP: usize = 64;
 
@@ -96,6 +101,8 @@ pub struct Pipeline<S, B> {
     options: PipelineOptions,
     counters: Arc<Counters>,
     held: Vec<Option<Held>>,
+    /// How many of them have not sent a sample, as of the last tick, with those that were bound since.
+    silent: usize,
     /// What becomes due when a batch is durable, oldest first.
     checkpoints: VecDeque<Checkpoint>,
     /// Counter jumps within their grace, one a vehicle.
@@ -129,6 +136,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             options,
             counters: Arc::default(),
             held: Vec::new(),
+            silent: 0,
             checkpoints: VecDeque::new(),
             gaps: VecDeque::new(),
             saving: None,
@@ -168,11 +176,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         let mut ticker = tokio::time::interval(TICK);
         ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let free = if self.behind {
-                0
-            } else {
-                self.options.max_vehicles - self.lane.vehicles().min(self.options.max_vehicles)
-            };
+            let free = if self.behind { 0 } else { self.free() };
             tokio::select! {
                 biased;
                 () = &mut stop => return Ok(()),
@@ -183,6 +187,12 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             }
             self.seal_if_due()?;
         }
+    }
+
+    /// How many more vehicles it takes for now.
+    fn free(&self) -> usize {
+        let places = self.options.max_vehicles.saturating_sub(self.lane.vehicles());
+        places.min(SILENT.saturating_sub(self.silent))
     }
 
     /// Takes an event, and the messages that are there already: the lane is quicker with many at once.
@@ -323,7 +333,9 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             if self.held.len() <= slot.index() {
                 self.held.resize_with(slot.index() + 1, || None);
             }
-            self.held[slot.index()] = Some(Held::new(now, Instant::now(), binding));
+            let held = Held::new(now, Instant::now(), binding);
+            self.silent += usize::from(held.silent.is_some());
+            self.held[slot.index()] = Some(held);
             let (vehicle, on_time) = (binding.vehicle.clone(), binding.on_time);
             // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
             let resumes = binding.start != on_time - self.lane.context();

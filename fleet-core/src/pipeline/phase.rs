@@ -121,15 +121,18 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     pub(super) fn advance_phases(&mut self, instant: Instant) {
         let idle = self.options.idle_timeout;
         // Where others may be waiting for a place, those who don't use theirs have it for a shorter time.
-        let full = self.lane.vehicles() >= self.options.max_vehicles;
+        let full = self.free() == 0;
         let silent = self.options.first_sample_timeout / if full { 8 } else { 1 };
         let (mut settle, mut given_way) = (Vec::new(), 0);
+        self.silent = 0;
         for slot in self.lane.slots() {
             let patience = self.options.patience;
-            let Some(held) = self.held_mut(slot) else { continue };
+            let Some(held) = self.held.get_mut(slot.index()).and_then(Option::as_mut) else { continue };
+            self.silent += usize::from(held.silent.is_some());
             match held.phase {
                 Phase::On if held.gives_way(instant, silent) => {
-                    held.silent = None;
+                    // One that is kept for a new trip has its time again.
+                    held.silent = Some(Some(instant));
                     let ended_at = held.last_sign;
                     held.phase = Phase::Settling { ended_at };
                     settle.push(slot);

@@ -113,6 +113,32 @@ async fn where_all_places_are_taken_they_give_way_sooner() {
     running.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn vehicles_without_a_sample_have_a_share_of_the_places() {
+    const MANY: usize = 3_000;
+    let world = World::new();
+    let pipeline = world.pipeline(MemorySink::new(&world.schema), 10_000);
+    let counters = pipeline.counters();
+    let bound = || usize::try_from(counters.bound.load(Ordering::Relaxed)).unwrap();
+    let running = tokio::spawn(pipeline.run(std::future::pending()));
+    for n in 0..MANY {
+        world.on(&format!("REAL-{n}"));
+        world.speed(&format!("REAL-{n}"), 0);
+    }
+    sleep(Duration::from_secs(20)).await;
+    assert_eq!(bound(), MANY, "those that send samples have all places");
+    (0..MANY).for_each(|n| world.on(&format!("GHOST-{n}")));
+    sleep(Duration::from_secs(10)).await;
+    let ghosts = bound() - MANY;
+    assert!((1_000..=2_048).contains(&ghosts), "{ghosts}");
+    // They give way to those behind them sooner than where there is room for all.
+    sleep(Duration::from_secs(30)).await;
+    assert!(counters.without_sample.load(Ordering::Relaxed) >= 2_048);
+    sleep(Duration::from_secs(120)).await;
+    assert_eq!((bound(), counters.without_sample.load(Ordering::Relaxed)), (MANY, MANY as u64));
+    running.abort();
+}
+
 /// Wants a person to change something.
 struct Misconfigured;
 

@@ -8,7 +8,7 @@ use fleet_worker::deployment::Deployment;
 use futures_util::future::join_all;
 
 use crate::failures::until_readyz;
-use crate::world::{Hand, count, deployment, deployment_with, eventually};
+use crate::world::{Hand, count, deployment, deployment_with, eventually, until_bound};
 
 /// Publishes so many, each acknowledged.
 async fn ghosts(deployment: &Deployment, many: usize) -> jetstream::Context {
@@ -38,6 +38,26 @@ async fn vehicles_that_never_send_a_sample_give_way() {
     let worker = &deployment.workers[0];
     assert_eq!(worker.metric("fleet_without_sample_total").await, Some(200));
     assert_eq!(count(&deployment, "select count(*) from trip where ended_at is not null").await, 201);
+}
+
+/// Every binding costs memory, whoever it is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn vehicles_that_do_not_exist_take_little_memory() {
+    let deployment = deployment_with("first_sample_timeout = \"1m\"", 1).await;
+    let worker = &deployment.workers[0];
+    let mut hand = Hand::new(&deployment, "REAL").await;
+    hand.drive(now() - 10_000_000, 10).await;
+    hand.send("on", "").await;
+    until_bound(&deployment, 1, Duration::from_secs(30)).await;
+    let memory = || worker.process.usage().unwrap().peak_memory;
+    let before = memory();
+    ghosts(&deployment, 20_000).await;
+    eventually("places were taken and given up", Duration::from_secs(150), async || {
+        worker.metric("fleet_without_sample_total").await.is_some_and(|gone| gone > 3_000)
+    })
+    .await;
+    let more = (memory() - before) >> 20;
+    assert!(more < 64, "{more} MiB more than {}", before >> 20);
 }
 
 /// Each of them fails again and again, and is read all the same.
