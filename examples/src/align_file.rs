@@ -59,6 +59,7 @@ impl Report {
 
 /// Aligns samples that come in any order within the schema's window. A line that can't be used is
 /// refused and told, the rest is used; so is a sample of a time more than `max_future` after `now`.
+/// None is too old, whatever `max_past` says.
 ///
 /// # Errors
 /// A method that there is not, an unreadable file, or a header that is none.

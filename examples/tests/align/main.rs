@@ -73,7 +73,8 @@ fn recordings_become_what_the_reference_says() {
 #[test]
 fn csv_and_parquet_read_back_exactly() {
     let schema = Schema::default();
-    let (table, _) = align(&schema, &made_up());
+    let (table, report) = align(&schema, &made_up());
+    assert_eq!((table.len(), report.refused), (2, 0), "{:?}", report.problems);
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     align_file::write(&schema, &table, &path("out.csv")).unwrap();

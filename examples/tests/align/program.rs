@@ -1,4 +1,4 @@
-//! The program `align` as its users meet it.
+//! The program `align` as its users meet it, and `own_method`, which does the same with a method of its own.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -8,15 +8,15 @@ use tempfile::TempDir;
 const HEADER: &str = "vehicle,signal,ts_ms,value,value2\n";
 
 /// Cargo builds examples with the tests, beside the folder that this test is in.
-fn program() -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples/align");
-    assert!(program.is_file(), "`cargo build --workspace --example align` makes {}", program.display());
+    let program = test.parent().and_then(|deps| deps.parent()).unwrap().join("examples").join(name);
+    assert!(program.is_file(), "`cargo build --workspace --example {name}` makes {}", program.display());
     program
 }
 
 fn align(arguments: &[&str]) -> Output {
-    Command::new(program()).args(arguments).output().unwrap()
+    Command::new(program("align")).args(arguments).output().unwrap()
 }
 
 /// A folder with `in.csv`.
@@ -122,4 +122,17 @@ fn what_cannot_be_done_is_said_and_leaves_no_file() {
         assert!(told.contains(said) && told.lines().count() == 1, "{arguments:?}: {told}");
     }
     assert_eq!(std::fs::read_dir(folder.0.path()).unwrap().count(), 3);
+}
+
+#[test]
+fn a_method_of_ones_own_gives_records() {
+    let output = Command::new(program("own_method")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let values: Vec<_> =
+        said.lines().filter_map(|line| line.split_once('[')).map(|(_, values)| values).collect();
+    let lowest = [
+        "Some(250.0), Some(198.0), Some(239.0), Some(241.0)]",
+        "Some(250.0), Some(198.0), Some(240.0), Some(241.0)]",
+    ];
+    assert_eq!(values, lowest, "{output:?}");
 }
