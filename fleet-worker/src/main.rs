@@ -63,9 +63,11 @@ async fn run(cli: Cli, config: Config, stop: Stop) -> Result<()> {
         Command::Discover => commands::discover::discover(&config, stop).await,
         Command::Simulate(args) => commands::simulate::simulate(&config, &args, stop).await,
         Command::Demo(args) => commands::demo::demo(&args, cli.global.config.as_deref(), stop).await,
-        Command::Setup(args) => unless_stopped(stop, commands::setup::run(&config, &args)).await,
-        Command::Check(args) => unless_stopped(stop, commands::check::check(&config, &args)).await,
-        Command::Erase(args) => unless_stopped(stop, commands::erase::run(&config, &args)).await,
-        Command::Replay(args) => unless_stopped(stop, commands::replay::replay(&config, &args)).await,
+        Command::Setup(args) => unless_stopped(stop, Box::pin(commands::setup::run(&config, &args))).await,
+        Command::Check(args) => unless_stopped(stop, Box::pin(commands::check::check(&config, &args))).await,
+        Command::Erase(args) => unless_stopped(stop, Box::pin(commands::erase::run(&config, &args))).await,
+        Command::Replay(args) => {
+            unless_stopped(stop, Box::pin(commands::replay::replay(&config, &args))).await
+        }
     }
 }

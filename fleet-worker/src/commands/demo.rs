@@ -67,7 +67,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let duration = Duration::from_secs(args.seconds);
     let began = Instant::now();
     let program = std::env::current_exe().map_err(|e| Error::internal("our own program").caused_by(e))?;
-    let starting = Deployment::start(&program, settings, args.workers as usize);
+    let starting = Box::pin(Deployment::start(&program, settings, args.workers as usize));
     let Some(deployment) = started(asked.clone(), starting).await? else { return Ok(true) };
     let config = deployment.config.clone();
     say(&format!(

@@ -34,7 +34,9 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     health.condition(QUEUE);
     let connector = super::connector(config)?;
     // Nothing is held yet that would have to be given back.
-    let Some(connected) = started(&mut stop, connect(config, &connector)).await? else { return Ok(()) };
+    let Some(connected) = started(&mut stop, Box::pin(connect(config, &connector))).await? else {
+        return Ok(());
+    };
     let Connected { edition, clock, pipeline, of_source, of_binder, queue, required, cursors } = connected;
     let edges = Edges { queue, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
     let counters = pipeline.counters();

@@ -52,12 +52,14 @@ impl Awaited {
 /// What came of a message, or why it must be sent again.
 type Acked = Result<(), String>;
 
+type Ack = Pin<Box<dyn Future<Output = (Awaited, Acked)> + Send>>;
+
 /// Sends without waiting, and sends again what gets no ack.
 #[derive(Debug)]
 pub(super) struct Outbox {
     links: Links,
     window: usize,
-    acks: FuturesUnordered<Pin<Box<dyn Future<Output = (Awaited, Acked)> + Send>>>,
+    acks: FuturesUnordered<Ack>,
     /// What missed its ack, and when it is to be sent again; in that order.
     again: VecDeque<(Micros, Awaited)>,
     progress: Arc<Progress>,
