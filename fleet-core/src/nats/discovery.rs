@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::Client;
+use async_nats::connection::State;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use async_nats::jetstream::{AckKind, Context, Message};
 use futures_util::StreamExt;
@@ -125,7 +126,9 @@ impl Discovery {
     /// Whether `on` signals are being read, by this value or a clone of it: no server, no consumer or no
     /// permission, and they are not.
     pub fn is_reading(&self) -> bool {
-        self.reading.load(Ordering::Relaxed)
+        // A group that was asked for over a connection that is lost since looks like one that is waited for.
+        let connected = self.client.connection_state() == State::Connected;
+        connected && self.reading.load(Ordering::Relaxed)
     }
 
     /// Whether the bind queue took, or had already, the last request that it was given.

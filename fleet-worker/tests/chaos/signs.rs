@@ -71,7 +71,7 @@ fn symptom(fault: Fault, scene: &Scene) -> Option<Symptom> {
         Fault::Link(Link::Nats(pod @ Pod::Worker(_)), Harm::Silent | Harm::Stalled) => {
             (Who::One(pod), &[QUEUE, RECONNECTS], 20)
         }
-        Fault::Link(Link::Nats(Pod::Discovery), Harm::Cut) => (Who::One(Pod::Discovery), &[ON_SIGNALS], 12),
+        Fault::Link(Link::Nats(Pod::Discovery), Harm::Cut) => (Who::One(Pod::Discovery), &[ON_SIGNALS], 4),
         Fault::Link(Link::Nats(Pod::Discovery), Harm::Silent | Harm::Stalled) => {
             (Who::One(Pod::Discovery), &[ON_SIGNALS], 20)
         }
