@@ -5,31 +5,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_worker::deployment::Deployment;
-use fleet_worker::local::NatsServer;
+use fleet_worker::local::{NatsServer, debian_package};
 use tempfile::TempDir;
 use tokio::process::Command;
-use tokio::sync::OnceCell;
 
 use crate::world::{QUICK, assert_exact, endless_fleet, eventually, finish, until_bound};
 
-/// The library that fakes the wall clock of a process. Installs Debian's package if it is missing and we
-/// may; fails where there is none after that.
+/// The library that fakes the wall clock of a process.
 async fn library() -> PathBuf {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    let find = || {
-        let folders = std::fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
-        let library = |folder: PathBuf| folder.join("faketime/libfaketimeMT.so.1");
-        folders.map(library).find(|library| library.exists())
-    };
-    let install = || async {
-        if find().is_none() {
-            let mut apt = Command::new("apt-get");
-            apt.args(["install", "-y", "-qq", "-o", "DPkg::Lock::Timeout=120", "faketime"]);
-            let _ = apt.env("DEBIAN_FRONTEND", "noninteractive").output().await;
-        }
-    };
-    INSTALLED.get_or_init(install).await;
-    find().expect("libfaketime is missing: apt-get install faketime")
+    let place = |system: &str| format!("/usr/lib/{system}-linux-gnu/faketime/libfaketimeMT.so.1");
+    let places = ["x86_64", "aarch64"].map(place);
+    debian_package("faketime", &places.each_ref().map(String::as_str)).await.unwrap()
 }
 
 /// The wall clock of every program that is started by it.
