@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use super::clock::{ServerClock, ask};
 use super::connect::{NatsOptions, connect};
 use super::payloads::{BindRequest, OnPayload, believed};
-use super::queue::{Enqueued, enqueue};
+use super::queue::{Enqueued, enqueue, pause_after};
 use super::streams::jetstream;
 use super::{Names, Owner, lifecycle, stored_at};
 use crate::error::{Error, ErrorKind, Result};
@@ -272,8 +272,7 @@ impl Discovery {
                 let (cell, subject) = (self.names.cell(), &message.subject);
                 tracing::warn!(%cell, %subject, %error, "an `on` can't be dealt with now, it is tried again");
                 let delivered = message.info().map_or(1, |info| info.delivered);
-                let seconds = 1_u64 << delivered.clamp(1, 7).saturating_sub(1);
-                AckKind::Nak(Some(Duration::from_secs(seconds.min(60))))
+                AckKind::Nak(Some(pause_after(delivered)))
             }
         };
         if let Err(error) = message.ack_with(answer).await {

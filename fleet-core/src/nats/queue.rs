@@ -1,11 +1,20 @@
 //! The queue of bind requests: at most one of each vehicle, waiting or bound.
 
+use std::time::Duration;
+
 use async_nats::Client;
 use serde::Deserialize;
 
 use super::Names;
 use super::payloads::BindRequest;
 use crate::error::{Error, Result};
+
+/// When a message that can't be dealt with now is to be delivered again, having been delivered so often: after
+/// 1, 2, 4 … seconds, a minute at most.
+pub(super) fn pause_after(delivered: i64) -> Duration {
+    let seconds = 1_u64 << delivered.clamp(1, 7).saturating_sub(1);
+    Duration::from_secs(seconds.min(60))
+}
 
 /// What the queue said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +74,12 @@ fn judge(payload: &[u8]) -> Result<Enqueued> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_waits_for_a_minute_at_most() {
+        let pauses = [i64::MIN, 0, 1, 2, 6, 7, i64::MAX].map(|delivered| pause_after(delivered).as_secs());
+        assert_eq!(pauses, [1, 1, 1, 2, 32, 60, 60]);
+    }
 
     #[test]
     fn a_full_queue_is_not_taken_for_a_bound_vehicle() {

@@ -11,6 +11,7 @@ use super::refusals::{Asked, BinderCounters};
 use crate::bind::{BindEvent, Binding, Claim, StateStore};
 use crate::error::{ErrorKind, Result};
 use crate::nats::payloads::ClaimNotice;
+use crate::nats::queue::pause_after;
 
 /// Claims a group, however long the store is away; the requests are held meanwhile. What the store fails to
 /// claim though it is there goes back to the queue, the later the more often, and the others are claimed.
@@ -79,8 +80,7 @@ pub(super) async fn claim<S: StateStore>(shared: &Shared<S>, group: Vec<Pulled>)
 async fn give_back<S: StateStore>(shared: &Shared<S>, requests: Vec<Pulled>) {
     BinderCounters::add(&shared.counters.claims_failed, requests.len());
     for Pulled { request, reply, delivered, .. } in requests {
-        let seconds = 1_u64 << delivered.clamp(1, 7).saturating_sub(1);
-        shared.hand_back(&request.vehicle, &reply, Duration::from_secs(seconds.min(60))).await;
+        shared.hand_back(&request.vehicle, &reply, pause_after(delivered)).await;
     }
 }
 
