@@ -159,6 +159,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
         usage: deployment.usage(),
         stored: &stored,
         took: began.elapsed(),
+        interrupted,
     };
     let good = report::print(&client, &outcome).await?;
     say(&format!("look for yourself: {}", deployment.psql()));

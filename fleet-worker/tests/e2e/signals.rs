@@ -154,15 +154,18 @@ async fn a_program_that_is_stopped_at_any_moment_of_its_start_ends_as_asked() {
     }
 }
 
+/// At once, after a while, and when it has said a line: then its servers run and nothing is stored yet.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_can_be_stopped_while_it_starts() {
-    for moment in [0, 700, 3_000] {
+    let moments = [("", 0), ("", 700), ("", 3_000), ("workers are up", 0), ("watch it: ", 0)];
+    for (said, after) in moments {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
         command.args(["demo", "--vehicles", "10"]);
         let started = Started::by(command, folder);
         started.until_handling().await;
-        sleep(Duration::from_millis(moment)).await;
+        eventually(said, Duration::from_secs(60), async || started.process.logs().contains(said)).await;
+        sleep(Duration::from_millis(after)).await;
         started.process.terminate().unwrap();
         started.ends(0, "").await;
     }

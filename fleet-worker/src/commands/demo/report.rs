@@ -25,6 +25,8 @@ pub(super) struct Outcome<'a> {
     pub usage: [(&'static str, Usage); PARTS],
     pub stored: &'a Stored,
     pub took: Duration,
+    /// Whether it was stopped before its time, maybe before there was anything to store.
+    pub interrupted: bool,
 }
 
 /// Prints what happened; the answer says whether everything was as it must be.
@@ -68,8 +70,13 @@ pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool
         println!("  {record}");
     }
     println!();
-    let good = verdict.is_good() && verdict.expected > 0;
-    println!("{}", if good { "nothing missing, nothing wrong, nothing twice" } else { "NOT AS IT MUST BE" });
+    let good = verdict.is_good() && (verdict.expected > 0 || outcome.interrupted);
+    let said = match good {
+        true if verdict.expected == 0 => "stopped before there was anything to store",
+        true => "nothing missing, nothing wrong, nothing twice",
+        false => "NOT AS IT MUST BE",
+    };
+    println!("{said}");
     Ok(good)
 }
 
