@@ -1,5 +1,6 @@
 //! The source on NATS: a core subscription per vehicle, and the stream to catch up.
 
+mod attachments;
 mod feed;
 mod looks;
 mod settle;
@@ -17,10 +18,10 @@ use async_nats::jetstream::Context;
 use async_nats::{Client, Event};
 use futures_util::stream::{AbortHandle, Abortable, SelectAll};
 use futures_util::{FutureExt, StreamExt};
-use hashbrown::HashMap;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use self::attachments::{Attachments, Ticket};
 use self::feed::Passed;
 use self::looks::{Expected, Looks};
 use self::subscription::{Live, Taken};
@@ -103,9 +104,7 @@ pub struct NatsSource {
     side: Context,
     live: SelectAll<Abortable<Live>>,
     subscription_capacity: usize,
-    by_slot: HashMap<Slot, Attached>,
-    by_token: HashMap<u64, Slot>,
-    next_token: u64,
+    vehicles: Attachments,
     tasks: JoinSet<TaskDone>,
     looks: Looks,
     rounds: mpsc::UnboundedSender<Vec<Wanted>>,
@@ -199,9 +198,7 @@ impl NatsSource {
             side,
             live: SelectAll::new(),
             subscription_capacity: nats.subscription_capacity,
-            by_slot: HashMap::new(),
-            by_token: HashMap::new(),
-            next_token: 0,
+            vehicles: Attachments::default(),
             tasks: JoinSet::new(),
             looks: Looks::default(),
             rounds,
@@ -235,9 +232,12 @@ impl NatsSource {
 
     /// A live message: to the heart, to its vehicle's buffer, or to the lifecycle check.
     fn on_live(&mut self, taken: &Taken) {
-        let Taken { token, message, lossy_since } = taken;
+        let Taken { ticket, message, lossy_since } = taken;
         SourceCounters::add(&self.counters.live, 1);
-        let Some(&slot) = self.by_token.get(token) else { return };
+        if self.vehicles.get(*ticket).is_none() {
+            return;
+        }
+        let slot = ticket.slot;
         if let Some(since) = lossy_since {
             let from = self.clock.at(*since) - self.margin();
             self.disturb_alone([(slot, from)]);
@@ -253,7 +253,7 @@ impl NatsSource {
         };
         let message = Message { slot, topic, payload: message.payload.clone(), arrival, live: true };
         let capacity = self.options.buffer;
-        let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
+        let Some(vehicle) = self.vehicles.get_mut(*ticket) else { return };
         if let Some(message) = vehicle.feed.live(message, capacity) {
             vehicle.saw(&message);
             self.ready.push_back(SourceEvent::Message(message));
@@ -266,7 +266,7 @@ impl NatsSource {
     /// only a sign of life.
     fn on_lifecycle(&mut self, slot: Slot, on: bool, payload: &bytes::Bytes) {
         let arrival = self.clock.now();
-        let Some(vehicle) = self.by_slot.get(&slot) else { return };
+        let Some((_, vehicle)) = self.vehicles.at(slot) else { return };
         if let Err(error) = OnPayload::parse(payload) {
             let letter = DeadLetter {
                 vehicle: vehicle.id.clone(),
@@ -288,7 +288,7 @@ impl NatsSource {
     }
 
     fn refuse_message(&mut self, slot: Slot, message: &async_nats::Message) {
-        let Some(vehicle) = self.by_slot.get(&slot) else { return };
+        let Some((_, vehicle)) = self.vehicles.at(slot) else { return };
         let signal = self.names.parse(&message.subject).map_or("", |(_, last)| last);
         let letter = DeadLetter {
             vehicle: vehicle.id.clone(),
@@ -304,27 +304,25 @@ impl NatsSource {
         match found {
             Found::Messages(messages) => {
                 SourceCounters::add(&self.counters.caught_up, messages.len() as u64);
-                for (token, topic, payload, arrival) in messages {
-                    let Some(&slot) = self.by_token.get(&token) else { continue };
-                    let message = Message { slot, topic, payload, arrival, live: false };
-                    if let Some(vehicle) = self.by_slot.get_mut(&slot) {
-                        vehicle.saw(&message);
-                    }
+                for (ticket, topic, payload, arrival) in messages {
+                    let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
+                    let message = Message { slot: ticket.slot, topic, payload, arrival, live: false };
+                    vehicle.saw(&message);
                     self.ready.push_back(SourceEvent::Message(message));
                 }
             }
-            Found::Done(tokens) => self.on_passed(&tokens),
+            Found::Done(tickets) => self.on_passed(&tickets),
             Found::Unfenced(wanted) => self.fence_for(rounds, wanted),
-            Found::Gaps { tokens, found } => self.on_gaps(&tokens, found),
+            Found::Gaps { tickets, found } => self.on_gaps(&tickets, found),
         }
     }
 
     /// The stream doesn't reach back to what must be caught up: told once a vehicle, in one line for all.
-    fn on_gaps(&mut self, tokens: &[(u64, Micros)], found: Micros) {
+    fn on_gaps(&mut self, tickets: &[(Ticket, Micros)], found: Micros) {
         let (mut vehicles, mut earliest) = (0_u64, Micros::MAX);
-        for &(token, wanted) in tokens {
-            let Some(&slot) = self.by_token.get(&token) else { continue };
-            let Some(vehicle) = self.by_slot.get_mut(&slot) else { continue };
+        for &(ticket, wanted) in tickets {
+            let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
+            let slot = ticket.slot;
             if !std::mem::replace(&mut vehicle.gap_told, true) {
                 vehicles += 1;
                 earliest = earliest.min(wanted);
@@ -338,18 +336,17 @@ impl NatsSource {
     }
 
     /// Catch-ups have reached their fences: what waited follows, or another fence where it must.
-    fn on_passed(&mut self, tokens: &[u64]) {
+    fn on_passed(&mut self, tickets: &[Ticket]) {
         let (mut live, mut waited, mut again) = (Vec::new(), Vec::new(), Vec::new());
-        for token in tokens {
-            let Some(&slot) = self.by_token.get(token) else { continue };
-            let Some(vehicle) = self.by_slot.get_mut(&slot) else { continue };
+        for &ticket in tickets {
+            let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
             match vehicle.feed.passed() {
                 Passed::Live(messages) => {
                     messages.iter().for_each(|message| vehicle.saw(message));
                     waited.extend(messages);
-                    live.push(slot);
+                    live.push(ticket.slot);
                 }
-                Passed::Again(from) => again.push((*token, from, Owed::Perhaps(from.max(vehicle.on_time)))),
+                Passed::Again(from) => again.push((ticket, from, Owed::Perhaps(from.max(vehicle.on_time)))),
             }
         }
         self.fence_for(Rounds::Alone, again);
@@ -371,12 +368,12 @@ impl NatsSource {
         let margin = self.margin();
         let mut fresh = Vec::new();
         for (slot, from) in slots {
-            if let Some(vehicle) = self.by_slot.get_mut(&slot) {
+            if let Some((ticket, vehicle)) = self.vehicles.at(slot) {
                 // Nothing before the vehicle's own start was ever wanted.
                 let from = from.max(vehicle.from);
                 if vehicle.feed.disturb(from) {
                     let owed = Owed::Perhaps(from.saturating_add(margin).max(vehicle.on_time));
-                    fresh.push((vehicle.token, from, owed));
+                    fresh.push((ticket, from, owed));
                 }
             }
         }
@@ -389,7 +386,7 @@ impl NatsSource {
     }
 
     fn disturb_all(&mut self, from: Micros) {
-        let all: Vec<_> = self.by_slot.keys().map(|slot| (*slot, from)).collect();
+        let all: Vec<_> = self.vehicles.slots().map(|slot| (slot, from)).collect();
         self.disturb(Rounds::All, all);
     }
 
@@ -469,19 +466,15 @@ impl Source for NatsSource {
     fn attach(&mut self, group: Vec<Attach>) {
         let mut joining = Vec::with_capacity(group.len());
         for attach in group {
-            self.next_token += 1;
-            let token = self.next_token;
-            joining.push((token, self.names.vehicle(&attach.vehicle)));
-            let slot = attach.slot;
-            self.by_token.insert(token, slot);
-            self.by_slot.insert(slot, Attached::new(token, attach, self.schema.signals().len()));
+            let (slot, subject) = (attach.slot, self.names.vehicle(&attach.vehicle));
+            let ticket = self.vehicles.attach(slot, Attached::new(attach, self.schema.signals().len()));
+            joining.push((ticket, subject));
         }
         self.subscribe(joining);
     }
 
     fn detach(&mut self, slot: Slot) {
-        let Some(vehicle) = self.by_slot.remove(&slot) else { return };
-        self.by_token.remove(&vehicle.token);
+        let Some(vehicle) = self.vehicles.detach(slot) else { return };
         if let Some(subscription) = vehicle.subscription {
             subscription.abort();
         }

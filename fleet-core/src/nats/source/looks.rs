@@ -8,9 +8,9 @@ use tokio::time::Instant;
 
 use super::super::lifecycle::{self, Lifecycle};
 use super::NatsSource;
+use super::attachments::Ticket;
 use super::settle::compare;
 use super::tasks::TaskDone;
-use super::vehicle::Attached;
 use crate::error::Result;
 use crate::ids::Slot;
 
@@ -106,19 +106,19 @@ impl LifeLook {
 /// Looks that wait for their turn. Each vehicle is in it once per kind.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    waiting: VecDeque<(Kind, u64)>,
+    waiting: VecDeque<(Kind, Ticket)>,
     /// Those that wait for their time, the first one first.
-    later: VecDeque<(Instant, Kind, u64)>,
+    later: VecDeque<(Instant, Kind, Ticket)>,
     under_way: usize,
 }
 
 impl Looks {
-    fn next(&mut self) -> Option<(Kind, u64)> {
+    fn next(&mut self) -> Option<(Kind, Ticket)> {
         (self.under_way < AT_ONCE).then(|| self.waiting.pop_front()).flatten()
     }
 
-    fn later(&mut self, kind: Kind, token: u64) {
-        self.later.push_back((Instant::now() + APART, kind, token));
+    fn later(&mut self, kind: Kind, ticket: Ticket) {
+        self.later.push_back((Instant::now() + APART, kind, ticket));
     }
 }
 
@@ -127,12 +127,12 @@ impl NatsSource {
     pub(super) fn check_lifecycle(&mut self, slots: impl IntoIterator<Item = Slot>, expected: Expected) {
         let now = Instant::now();
         for slot in slots {
-            let Some(vehicle) = self.by_slot.get_mut(&slot) else { continue };
+            let Some((ticket, vehicle)) = self.vehicles.at(slot) else { continue };
             if vehicle.look.ask(expected) {
                 if vehicle.look.ended.is_some_and(|ended| now - ended < APART) {
-                    self.looks.later(Kind::Lifecycle, vehicle.token);
+                    self.looks.later(Kind::Lifecycle, ticket);
                 } else {
-                    self.looks.waiting.push_back((Kind::Lifecycle, vehicle.token));
+                    self.looks.waiting.push_back((Kind::Lifecycle, ticket));
                 }
             }
         }
@@ -140,27 +140,25 @@ impl NatsSource {
     }
 
     /// Looks at a vehicle's last messages as soon as there is room.
-    pub(super) fn look_at_signals(&mut self, token: u64) {
-        self.looks.waiting.push_back((Kind::Signals, token));
+    pub(super) fn look_at_signals(&mut self, ticket: Ticket) {
+        self.looks.waiting.push_back((Kind::Signals, ticket));
         self.start_looks();
     }
 
     /// Begins what waits, as far as there is room. A vehicle that was detached meanwhile drops out.
     fn start_looks(&mut self) {
-        while let Some((kind, token)) = self.looks.next() {
-            let Some(vehicle) = self.by_token.get(&token).and_then(|slot| self.by_slot.get(slot)) else {
-                continue;
-            };
+        while let Some((kind, ticket)) = self.looks.next() {
+            let Some(vehicle) = self.vehicles.get(ticket) else { continue };
             let (js, names, id) = (self.side.clone(), self.names.clone(), vehicle.id.clone());
             self.looks.under_way += 1;
             match kind {
                 Kind::Lifecycle => self.tasks.spawn(async move {
-                    TaskDone::Lifecycle { token, found: lifecycle::read(&js, &names, &id).await }
+                    TaskDone::Lifecycle { ticket, found: lifecycle::read(&js, &names, &id).await }
                 }),
                 Kind::Signals => {
                     let schema = self.schema.clone();
                     self.tasks.spawn(async move {
-                        TaskDone::Signals { token, found: compare(&js, &names, &schema, &id).await }
+                        TaskDone::Signals { ticket, found: compare(&js, &names, &schema, &id).await }
                     })
                 }
             };
@@ -170,8 +168,8 @@ impl NatsSource {
     /// Begins those whose time has come.
     pub(super) fn start_later_looks(&mut self) {
         let now = Instant::now();
-        while let Some((_, kind, token)) = self.looks.later.pop_front_if(|(at, ..)| *at <= now) {
-            self.looks.waiting.push_back((kind, token));
+        while let Some((_, kind, ticket)) = self.looks.later.pop_front_if(|(at, ..)| *at <= now) {
+            self.looks.waiting.push_back((kind, ticket));
         }
         self.start_looks();
     }
@@ -183,26 +181,22 @@ impl NatsSource {
     }
 
     /// The same once more, in a moment.
-    pub(super) fn look_again(&mut self, kind: Kind, token: u64) {
-        self.looks.later(kind, token);
+    pub(super) fn look_again(&mut self, kind: Kind, ticket: Ticket) {
+        self.looks.later(kind, ticket);
     }
 
-    pub(super) fn on_lifecycle_read(&mut self, token: u64, found: Result<Lifecycle>) {
-        let Some(vehicle) = self.attached(token) else { return };
+    pub(super) fn on_lifecycle_read(&mut self, ticket: Ticket, found: Result<Lifecycle>) {
+        let Some(vehicle) = self.vehicles.get_mut(ticket) else { return };
         if let Err(error) = &found {
             tracing::debug!(%error, vehicle = %vehicle.id, "lifecycle not read yet");
         }
         let (again, counts) = vehicle.look.ended(found.as_ref().map_err(drop), Instant::now());
         if again {
-            self.look_again(Kind::Lifecycle, token);
+            self.look_again(Kind::Lifecycle, ticket);
         }
         if let (Ok(life), true) = (found, counts) {
-            self.on_life(token, &life);
+            self.on_life(ticket, &life);
         }
-    }
-
-    pub(super) fn attached(&mut self, token: u64) -> Option<&mut Attached> {
-        self.by_slot.get_mut(self.by_token.get(&token)?)
     }
 }
 

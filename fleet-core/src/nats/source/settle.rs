@@ -7,6 +7,7 @@ use super::super::dead_letters::Fnv;
 use super::super::lifecycle::last_stored;
 use super::super::{Names, stored_at};
 use super::NatsSource;
+use super::attachments::Ticket;
 use super::looks::Kind;
 use super::vehicle::Settling;
 use crate::error::Result;
@@ -43,29 +44,27 @@ pub(super) async fn compare(
 
 impl NatsSource {
     pub(super) fn start_settling(&mut self, slot: Slot) {
-        let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
-        let token = vehicle.token;
+        let Some((ticket, vehicle)) = self.vehicles.at(slot) else { return };
         let comparing = matches!(vehicle.settling, Settling::Comparing { .. });
         vehicle.settling = Settling::Comparing { again: comparing };
         if !comparing {
-            self.look_at_signals(token);
+            self.look_at_signals(ticket);
         }
     }
 
     /// Nothing is missing, or the stream is read from the last message seen of the signal that lacks.
-    pub(super) fn on_settle(&mut self, token: u64, found: Result<Vec<Option<Stored>>>) {
-        let Some(&slot) = self.by_token.get(&token) else { return };
-        let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
+    pub(super) fn on_settle(&mut self, ticket: Ticket, found: Result<Vec<Option<Stored>>>) {
+        let Some(vehicle) = self.vehicles.get_mut(ticket) else { return };
         let stored = match found {
             // What it found was stored before it was wanted for the last time.
             Ok(_) if vehicle.settling == (Settling::Comparing { again: true }) => {
                 vehicle.settling = Settling::Comparing { again: false };
-                return self.look_at_signals(token);
+                return self.look_at_signals(ticket);
             }
             Ok(stored) => stored,
             Err(error) => {
                 tracing::debug!(%error, vehicle = %vehicle.id, "last messages not read yet");
-                return self.look_again(Kind::Signals, token);
+                return self.look_again(Kind::Signals, ticket);
             }
         };
         vehicle.settling = Settling::CatchingUp;
@@ -81,16 +80,16 @@ impl NatsSource {
         match missing.min() {
             Some(from) => {
                 let from = from - self.margin();
-                self.disturb_alone([(slot, from)]);
+                self.disturb_alone([(ticket.slot, from)]);
             }
-            None if vehicle.feed.is_live() => self.finish_settling(slot),
+            None if vehicle.feed.is_live() => self.finish_settling(ticket.slot),
             // A catch-up is under way; its end settles.
             None => {}
         }
     }
 
     pub(super) fn finish_settling(&mut self, slot: Slot) {
-        if let Some(vehicle) = self.by_slot.get_mut(&slot)
+        if let Some((_, vehicle)) = self.vehicles.at(slot)
             && vehicle.settling == Settling::CatchingUp
         {
             vehicle.settling = Settling::No;

@@ -9,12 +9,13 @@ use futures_util::StreamExt;
 use futures_util::stream::Stream;
 use tokio::task::coop::has_budget_remaining;
 
+use super::attachments::Ticket;
 use crate::error::{Error, Result};
 
 /// A subscription that says whose it is.
 #[derive(Debug)]
 pub(super) struct Live {
-    token: u64,
+    ticket: Ticket,
     subscriber: Subscriber,
     overflow: Overflow,
 }
@@ -22,7 +23,7 @@ pub(super) struct Live {
 /// What a subscription gives.
 #[derive(Debug)]
 pub(super) struct Taken {
-    pub token: u64,
+    pub ticket: Ticket,
     pub message: async_nats::Message,
     /// Messages since then may have been dropped.
     pub lossy_since: Option<Instant>,
@@ -64,18 +65,18 @@ impl Live {
     /// [`Unavailable`](crate::ErrorKind::Unavailable) from a client that is closed.
     pub(super) async fn subscribe(
         client: &Client,
-        token: u64,
+        ticket: Ticket,
         subject: String,
         capacity: usize,
     ) -> Result<Self> {
         let since = Instant::now();
         let subscriber = client.subscribe(subject).await;
         let subscriber = subscriber.map_err(|e| Error::unavailable("no subscription").caused_by(e))?;
-        Ok(Self { token, subscriber, overflow: Overflow { capacity, in_a_row: 0, since } })
+        Ok(Self { ticket, subscriber, overflow: Overflow { capacity, in_a_row: 0, since } })
     }
 
-    pub(super) fn token(&self) -> u64 {
-        self.token
+    pub(super) fn ticket(&self) -> Ticket {
+        self.ticket
     }
 }
 
@@ -83,11 +84,11 @@ impl Stream for Live {
     type Item = Taken;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let token = self.token;
+        let ticket = self.ticket;
         match self.subscriber.poll_next_unpin(cx) {
             Poll::Ready(Some(message)) => {
                 let lossy_since = self.overflow.taken();
-                Poll::Ready(Some(Taken { token, message, lossy_since }))
+                Poll::Ready(Some(Taken { ticket, message, lossy_since }))
             }
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {

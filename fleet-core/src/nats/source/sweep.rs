@@ -16,6 +16,7 @@ use super::super::fence::Fence;
 use super::super::watch::{Owed, StreamState, Watch};
 use super::super::{Names, stored_at};
 use super::SourceCounters;
+use super::attachments::Ticket;
 use super::tasks::Rounds;
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
@@ -27,7 +28,7 @@ use crate::time::Micros;
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     /// The attachment, so that nothing of an older one is taken for it.
-    pub token: u64,
+    pub ticket: Ticket,
     pub vehicle: VehicleId,
     /// What was stored from this server time on.
     pub from: Micros,
@@ -41,13 +42,13 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) enum Found {
     /// Messages in stored order.
-    Messages(Vec<(u64, Topic, Bytes, Micros)>),
+    Messages(Vec<(Ticket, Topic, Bytes, Micros)>),
     /// These have passed their fences.
-    Done(Vec<u64>),
+    Done(Vec<Ticket>),
     /// The fences of these are gone, with the stream's end or the whole stream: they need others.
-    Unfenced(Vec<(u64, Micros, Owed)>),
+    Unfenced(Vec<(Ticket, Micros, Owed)>),
     /// The stream begins at `found`, later than what these are owed.
-    Gaps { tokens: Vec<(u64, Micros)>, found: Micros },
+    Gaps { tickets: Vec<(Ticket, Micros)>, found: Micros },
 }
 
 /// Below this many vehicles the server filters more cheaply than we sweep.
@@ -178,15 +179,15 @@ impl Sweeper {
 
     async fn report_gaps(&self, waiting: &[Wanted], state: &StreamState) -> Result<()> {
         let gaps = waiting.iter().filter(|w| state.gap(w.owed).is_some());
-        let tokens: Vec<_> = gaps.map(|w| (w.token, w.from)).collect();
-        if tokens.is_empty() {
+        let tickets: Vec<_> = gaps.map(|w| (w.ticket, w.from)).collect();
+        if tickets.is_empty() {
             return Ok(());
         }
-        self.send(Found::Gaps { tokens, found: state.begins() }).await
+        self.send(Found::Gaps { tickets, found: state.begins() }).await
     }
 
     async fn unfenced(&self, lost: impl Iterator<Item = &Wanted> + Send) -> Result<()> {
-        let lost: Vec<_> = lost.map(|w| (w.token, w.from, w.owed)).collect();
+        let lost: Vec<_> = lost.map(|w| (w.ticket, w.from, w.owed)).collect();
         if lost.is_empty() {
             return Ok(());
         }
@@ -212,7 +213,7 @@ struct Round<'a> {
     fences: Vec<&'a Wanted>,
     /// Sequences of fences that were seen where they must be.
     seen: HashSet<u64>,
-    piece: Vec<(u64, Topic, Bytes, Micros)>,
+    piece: Vec<(Ticket, Topic, Bytes, Micros)>,
     bytes: usize,
 }
 
@@ -223,7 +224,7 @@ impl<'a> Round<'a> {
             by_vehicle.entry(wanted.vehicle.as_str()).or_default().push(wanted);
         }
         let mut fences: Vec<_> = waiting.iter().collect();
-        fences.sort_unstable_by_key(|w| std::cmp::Reverse((w.to.sequence, w.token)));
+        fences.sort_unstable_by_key(|w| std::cmp::Reverse((w.to.sequence, w.ticket)));
         Self { sweeper, by_vehicle, fences, seen: HashSet::new(), piece: Vec::new(), bytes: 0 }
     }
 
@@ -236,7 +237,7 @@ impl<'a> Round<'a> {
                     // As it came it would hold on to all that was received with it.
                     let payload = Bytes::copy_from_slice(&message.payload);
                     self.bytes += payload.len();
-                    self.piece.push((w.token, Topic::Signal(signal), payload, stored));
+                    self.piece.push((w.ticket, Topic::Signal(signal), payload, stored));
                 }
             }
         } else if self.is_fence(sequence, &message.payload) {
@@ -270,8 +271,8 @@ impl<'a> Round<'a> {
         self.send_piece().await?;
         let (mut done, mut lost) = (Vec::new(), Vec::new());
         while let Some(wanted) = self.fences.pop_if(|w| w.to.sequence <= sequence) {
-            tracing::trace!(fence = wanted.to.sequence, token = wanted.token, "passed");
-            if self.seen.contains(&wanted.to.sequence) { done.push(wanted.token) } else { lost.push(wanted) }
+            tracing::trace!(fence = wanted.to.sequence, slot = wanted.ticket.slot.0, "passed");
+            if self.seen.contains(&wanted.to.sequence) { done.push(wanted.ticket) } else { lost.push(wanted) }
         }
         self.sweeper.unfenced(lost.into_iter()).await?;
         if done.is_empty() { Ok(()) } else { self.sweeper.send(Found::Done(done)).await }

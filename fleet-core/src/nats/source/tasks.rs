@@ -3,6 +3,7 @@
 use super::super::fence::{Fence, fence};
 use super::super::lifecycle::Lifecycle;
 use super::super::watch::Owed;
+use super::attachments::Ticket;
 use super::settle::Stored;
 use super::subscription::Live;
 use super::sweep::Wanted;
@@ -17,11 +18,11 @@ pub(super) enum TaskDone {
     /// Subscriptions that were made before the fence, and how often the connection had been made.
     Subscribed { subscriptions: Vec<Live>, fence: Fence, connects: u64 },
     /// A fence for these.
-    Fenced { round: Rounds, wanted: Vec<(u64, Micros, Owed)>, fence: Fence },
+    Fenced { round: Rounds, wanted: Vec<(Ticket, Micros, Owed)>, fence: Fence },
     /// What is stored of a vehicle's life.
-    Lifecycle { token: u64, found: Result<Lifecycle> },
+    Lifecycle { ticket: Ticket, found: Result<Lifecycle> },
     /// A vehicle's last stored message of each signal.
-    Signals { token: u64, found: Result<Vec<Option<Stored>>> },
+    Signals { ticket: Ticket, found: Result<Vec<Option<Stored>>> },
 }
 
 /// Whose rounds a vehicle is caught up in. They run side by side, so that a vehicle which has to be caught
@@ -37,14 +38,14 @@ pub(super) enum Rounds {
 impl NatsSource {
     /// Subscribes to a group's subjects, then fences: what was accepted before is stored by then,
     /// what comes after is delivered live.
-    pub(super) fn subscribe(&mut self, joining: Vec<(u64, String)>) {
+    pub(super) fn subscribe(&mut self, joining: Vec<(Ticket, String)>) {
         let (client, js, names) = (self.client.clone(), self.js.clone(), self.names.clone());
         let capacity = self.subscription_capacity;
         self.tasks.spawn(async move {
             let connects = client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
             let mut subscriptions = Vec::with_capacity(joining.len());
-            for (token, subject) in joining {
-                match Live::subscribe(&client, token, subject, capacity).await {
+            for (ticket, subject) in joining {
+                match Live::subscribe(&client, ticket, subject, capacity).await {
                     Ok(subscription) => subscriptions.push(subscription),
                     // Only a closed client refuses, and then everything ends.
                     Err(error) => tracing::error!(%error, "no subscription"),
@@ -56,7 +57,7 @@ impl NatsSource {
     }
 
     /// Sets a fence for vehicles that must be read from a time on.
-    pub(super) fn fence_for(&mut self, round: Rounds, wanted: Vec<(u64, Micros, Owed)>) {
+    pub(super) fn fence_for(&mut self, round: Rounds, wanted: Vec<(Ticket, Micros, Owed)>) {
         if wanted.is_empty() {
             return;
         }
@@ -74,7 +75,7 @@ impl NatsSource {
             }
             TaskDone::Fenced { round, wanted, fence } => {
                 let wanted = wanted.into_iter();
-                let wanted = wanted.filter_map(|(token, from, owed)| self.wanted(token, from, owed, fence));
+                let wanted = wanted.filter_map(|(ticket, from, owed)| self.wanted(ticket, from, owed, fence));
                 let wanted: Vec<_> = wanted.collect();
                 let rounds = match round {
                     Rounds::All => &self.rounds,
@@ -83,12 +84,12 @@ impl NatsSource {
                 // The receiver lives as long as the source.
                 let _ = rounds.send(wanted);
             }
-            TaskDone::Lifecycle { token, found } => {
-                self.on_lifecycle_read(token, found);
+            TaskDone::Lifecycle { ticket, found } => {
+                self.on_lifecycle_read(ticket, found);
                 self.look_ended();
             }
-            TaskDone::Signals { token, found } => {
-                self.on_settle(token, found);
+            TaskDone::Signals { ticket, found } => {
+                self.on_settle(ticket, found);
                 self.look_ended();
             }
         }
@@ -98,9 +99,8 @@ impl NatsSource {
         let now = self.client.statistics().connects.load(std::sync::atomic::Ordering::Relaxed);
         let mut wanted = Vec::with_capacity(subscriptions.len());
         for subscription in subscriptions {
-            let token = subscription.token();
-            let Some(slot) = self.by_token.get(&token) else { continue };
-            let Some(vehicle) = self.by_slot.get_mut(slot) else { continue };
+            let ticket = subscription.ticket();
+            let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
             let (stream, handle) = abortable(subscription);
             vehicle.subscription = Some(handle);
             self.live.push(stream);
@@ -109,21 +109,21 @@ impl NatsSource {
                 vehicle.feed.disturb(vehicle.from);
             }
             let (from, owed) = (vehicle.from, vehicle.owed);
-            wanted.extend(self.wanted(token, from, owed, fence));
+            wanted.extend(self.wanted(ticket, from, owed, fence));
         }
         let _ = self.rounds.send(wanted);
     }
 
-    fn wanted(&self, token: u64, from: Micros, owed: Owed, to: Fence) -> Option<Wanted> {
-        let vehicle = self.by_slot.get(self.by_token.get(&token)?)?;
+    fn wanted(&self, ticket: Ticket, from: Micros, owed: Owed, to: Fence) -> Option<Wanted> {
+        let vehicle = self.vehicles.get(ticket)?;
         tracing::trace!(vehicle = %vehicle.id, feed = vehicle.feed.name(), from, fence = to.sequence, "wanted");
-        Some(Wanted { token, vehicle: vehicle.id.clone(), from, owed, to })
+        Some(Wanted { ticket, vehicle: vehicle.id.clone(), from, owed, to })
     }
 
     /// Tells the caller when the stored state has changed.
-    pub(super) fn on_life(&mut self, token: u64, life: &Lifecycle) {
-        let Some(&slot) = self.by_token.get(&token) else { return };
-        let Some(vehicle) = self.by_slot.get_mut(&slot) else { return };
+    pub(super) fn on_life(&mut self, ticket: Ticket, life: &Lifecycle) {
+        let Some(vehicle) = self.vehicles.get_mut(ticket) else { return };
+        let slot = ticket.slot;
         let known = vehicle.off;
         match (life.off_for_good(), life.on_still(), life.off) {
             (Some(off), ..) if known != Some(off.stored) => {

@@ -25,8 +25,6 @@ pub(super) enum Settling {
 
 #[derive(Debug)]
 pub(super) struct Attached {
-    /// Distinguishes this attachment from an older one of the same slot.
-    pub token: u64,
     pub id: VehicleId,
     /// Nothing stored before this server time is wanted.
     pub from: Micros,
@@ -47,10 +45,9 @@ pub(super) struct Attached {
 }
 
 impl Attached {
-    pub(super) fn new(token: u64, attach: Attach, signals: usize) -> Self {
+    pub(super) fn new(attach: Attach, signals: usize) -> Self {
         let Attach { vehicle: id, from, on_time, stored_at, .. } = attach;
         Self {
-            token,
             id,
             from,
             owed: stored_at.map_or(Owed::Perhaps(on_time), Owed::Known),
