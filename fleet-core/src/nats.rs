@@ -43,7 +43,7 @@ pub use names::Names;
 pub use owner::Owner;
 pub use payloads::{BindRequest, InvalidPayload, OnPayload};
 pub use plan::{Plan, plan, set_up};
-pub use source::{NatsSource, SourceCounters, SourceOptions};
+pub use source::{NatsSource, SourceCounters, SourceOptions, Ticks};
 pub use storing::Storing;
 pub use streams::StreamOptions;
 

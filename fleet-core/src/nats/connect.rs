@@ -20,16 +20,9 @@ pub struct NatsOptions {
     pub ca_file: Option<PathBuf>,
     /// How long the first connection may take.
     pub timeout: Duration,
-    /// Messages of one subscription that wait in the client at most, of up to the server's `max_payload`
-    /// each; what comes beyond is dropped, which the source notices on its live connection and catches up.
-    pub subscription_capacity: usize,
+    /// TLS before the server's first word, which it must be configured for (`handshake_first`).
+    pub tls_first: bool,
 }
-
-/// Enough for what a vehicle may send at once, and no more: nobody but the vehicle limits its rate.
-const SUBSCRIPTION_CAPACITY: usize = 1024;
-
-/// For pulls, which ask for no more than they take.
-pub(super) const PULL_CAPACITY: usize = 65_536;
 
 impl NatsOptions {
     /// A server without authentication, 10 s to reach it.
@@ -39,7 +32,7 @@ impl NatsOptions {
             auth: Auth::None,
             ca_file: None,
             timeout: Duration::from_secs(10),
-            subscription_capacity: SUBSCRIPTION_CAPACITY,
+            tls_first: false,
         }
     }
 }
@@ -66,7 +59,6 @@ pub async fn connect(
     })
     .name(name)
     .custom_inbox_prefix(format!("_INBOX.{name}"))
-    .subscription_capacity(options.subscription_capacity)
     .ping_interval(Duration::from_secs(10))
     .reconnect_delay_callback(|attempt| {
         Duration::from_millis(match attempt {
@@ -82,6 +74,9 @@ pub async fn connect(
     });
     if let Some(ca) = &options.ca_file {
         connect = connect.add_root_certificates(ca.clone());
+    }
+    if options.tls_first {
+        connect = connect.tls_first();
     }
     let shown = without_password(&options.url);
     let servers: Vec<&str> = options.url.split(',').map(str::trim).collect();

@@ -27,22 +27,19 @@ impl Fence {
     }
 }
 
-/// Sets a fence behind every subscription made so far on the connection of `js`, whose order is what
-/// makes it one; tries until it stands.
+/// Sets a fence behind every subscription that a server knows; tries until it stands.
 pub(super) async fn fence(js: &Context, names: &Names) -> Fence {
-    let first = stand(js, names).await;
-    // Only now it is certain that one server knows; `flush` says no more than that it was written.
-    if known_to_all(&js.client()).await { stand(js, names).await } else { first }
+    // So far it is certain of one server only.
+    known_to_all(&js.client()).await;
+    stand(js, names).await
 }
 
 /// Waits, on a cluster, until its other servers know the subscriptions that the client's own one knows
-/// (DESIGN section 5). Whether it is one.
-pub async fn known_to_all(client: &Client) -> bool {
-    let cluster = client.server_info().cluster.is_some();
-    if cluster {
+/// (DESIGN section 5).
+pub async fn known_to_all(client: &Client) {
+    if client.server_info().cluster.is_some() {
         sleep(Duration::from_secs(2)).await;
     }
-    cluster
 }
 
 async fn stand(js: &Context, names: &Names) -> Fence {

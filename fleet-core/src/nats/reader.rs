@@ -18,6 +18,7 @@ mod batch;
 mod delivered;
 mod dial;
 mod headers;
+mod heard;
 mod inbound;
 mod info;
 mod options;
@@ -41,7 +42,7 @@ pub use sid::Sid;
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use dial::{Dialled, Dialler, Round};
@@ -93,7 +94,8 @@ pub struct Reader {
 
 enum State {
     Connected(Box<Session>),
-    Connecting { round: Pin<Box<dyn Future<Output = Round> + Send>>, rounds: u32 },
+    /// Never locked: it makes the reader `Sync`.
+    Connecting { round: Mutex<Pin<Box<dyn Future<Output = Round> + Send>>>, rounds: u32 },
 }
 
 /// Stands for everything that was subscribed and published before; see [`Reader::barrier`].
@@ -312,7 +314,7 @@ impl Reader {
                     session.drive(cx, inbound, out, sids, barriers);
                     return session.ended.is_some() || self.inbound.is_fresh();
                 }
-                State::Connecting { round, rounds } => match round.as_mut().poll(cx) {
+                State::Connecting { round, rounds } => match get_mut(round).as_mut().poll(cx) {
                     Poll::Pending => return false,
                     Poll::Ready(round) => (rounds.saturating_add(1), Some(round)),
                 },
@@ -334,7 +336,7 @@ impl Reader {
 
     fn begin(&mut self, rounds: u32) {
         let round = Arc::clone(&self.dialler).round(delay(rounds), self.servers.round());
-        self.state = State::Connecting { round: Box::pin(round), rounds };
+        self.state = State::Connecting { round: Mutex::new(Box::pin(round)), rounds };
     }
 
     fn reopened(&mut self, dialled: Dialled) {
@@ -348,6 +350,10 @@ impl Reader {
         self.barriers.restart();
         self.event = Some(Event::Reconnected { server });
     }
+}
+
+fn get_mut<T>(exclusive: &mut Mutex<T>) -> &mut T {
+    exclusive.get_mut().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn opened(dialler: &Dialler, servers: &mut Servers, dialled: Dialled) -> (Session, Inbound) {

@@ -2,43 +2,44 @@
 
 mod attachments;
 mod feed;
+mod link;
+mod live;
 mod looks;
+mod ready;
 mod settle;
-mod subscription;
 mod sweep;
 mod tasks;
+mod ticks;
 mod vehicle;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
-use async_nats::{Client, Event};
-use futures_util::stream::{AbortHandle, Abortable, SelectAll};
-use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::attachments::{Attachments, Ticket};
 use self::feed::Passed;
+use self::link::Link;
+use self::live::Live;
 use self::looks::{Expected, Looks};
-use self::subscription::{Live, Taken};
+use self::ready::Ready;
 use self::sweep::{Found, Sweeper, Wanted};
 use self::tasks::{Rounds, TaskDone};
+pub use self::ticks::Ticks;
 use self::vehicle::Attached;
 use super::clock::ServerClock;
-use super::connect::PULL_CAPACITY;
 use super::dead_letters::{DeadLetters, LetterCounters};
-use super::payloads::OnPayload;
+use super::reader::{Reader, ReaderOptions};
 use super::storing::{self, Storing};
 use super::streams::jetstream;
 use super::watch::{Owed, Watch};
 use super::{Names, NatsOptions, connect};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
-use crate::message::{DeadLetter, Message, Refusal, Topic};
+use crate::message::{DeadLetter, Message};
 use crate::schema::Schema;
 use crate::source::{Attach, Source, SourceEvent};
 use crate::time::{Micros, display, micros};
@@ -55,6 +56,8 @@ pub struct SourceOptions {
     /// Catch up everything this often, against losses that nobody notices. `None`: only on a
     /// cluster, every 10 minutes.
     pub audit_interval: Option<Duration>,
+    /// Gathers the wake-ups of the thread that the source runs on; by itself it gathers nothing.
+    pub ticks: Ticks,
 }
 
 impl Default for SourceOptions {
@@ -64,6 +67,7 @@ impl Default for SourceOptions {
             round_interval: Duration::from_secs(5),
             buffer: 256,
             audit_interval: None,
+            ticks: Ticks::default(),
         }
     }
 }
@@ -79,8 +83,6 @@ pub struct SourceCounters {
     pub rounds: AtomicU64,
     /// Times that the connection was lost and made again.
     pub reconnects: AtomicU64,
-    /// Messages that found a vehicle's subscription full, and are caught up.
-    pub slow: AtomicU64,
     /// Live messages that found a vehicle's buffer full while it was caught up, and are read from the stream.
     pub overflowed: AtomicU64,
     /// How often the telemetry stream was made anew, or lost its end, under this source.
@@ -89,6 +91,7 @@ pub struct SourceCounters {
     pub dead_letters: Arc<LetterCounters>,
     /// Whether what is published to JetStream is stored.
     pub storing: Arc<Storing>,
+    connected: AtomicBool,
 }
 
 /// [`Source`] on NATS. Drop it to unsubscribe from everything.
@@ -98,37 +101,24 @@ pub struct NatsSource {
     options: SourceOptions,
     clock: ServerClock,
     counters: Arc<SourceCounters>,
-    client: Client,
-    js: Context,
     /// A connection of its own: the server answers direct gets inside the connection's read loop.
     side: Context,
-    live: SelectAll<Abortable<Live>>,
-    subscription_capacity: usize,
+    live: Live,
+    /// Vehicles whose subscriptions found no room.
+    unsubscribed: Vec<Ticket>,
     vehicles: Attachments,
     tasks: JoinSet<TaskDone>,
     looks: Looks,
     rounds: mpsc::UnboundedSender<Vec<Wanted>>,
     rounds_alone: mpsc::UnboundedSender<Vec<Wanted>>,
     found: mpsc::Receiver<(Rounds, Found)>,
-    /// The connection was lost since the last tick.
-    disconnected: Arc<AtomicBool>,
     watch: Arc<Watch>,
-    ready: VecDeque<SourceEvent>,
+    ready: Ready,
     letters: DeadLetters,
     link: Link,
     ticker: tokio::time::Interval,
     /// The sweepers, the watch, and who asks whether messages are stored.
     behind: [tokio::task::AbortHandle; 4],
-}
-
-/// What is known of the live connection, to tell since when messages may be missing.
-#[derive(Debug, Default)]
-struct Link {
-    connects: u64,
-    bytes: u64,
-    last_byte: Micros,
-    down_since: Option<Micros>,
-    last_audit: Micros,
 }
 
 impl std::fmt::Debug for NatsSource {
@@ -149,24 +139,20 @@ impl NatsSource {
         schema: &Schema,
         options: SourceOptions,
     ) -> Result<Self> {
-        let side = NatsOptions { subscription_capacity: PULL_CAPACITY, ..nats.clone() };
-        let side_client = connect(&side, &names.connection("catch-up"), |_| {}).await?;
+        let side_client = connect(nats, &names.connection("catch-up"), |_| {}).await?;
         let side = jetstream(&side_client);
         let (letters, storing) =
             (DeadLetters::new(side.clone(), names.clone()), Arc::new(Storing::default()));
         let counters = Arc::new(SourceCounters {
             dead_letters: letters.counters(),
             storing: Arc::clone(&storing),
+            connected: AtomicBool::new(true),
             ..SourceCounters::default()
         });
-        let disconnected = Arc::new(AtomicBool::new(false));
-        let (told, lost) = (Arc::clone(&counters), Arc::clone(&disconnected));
-        let notify = move |event| match event {
-            Event::Disconnected => lost.store(true, Ordering::Relaxed),
-            Event::SlowConsumer(_) => SourceCounters::add(&told.slow, 1),
-            _ => {}
-        };
-        let client = connect(nats, &names.connection("live"), notify).await?;
+        let mut live = ReaderOptions::new(nats.clone(), names.connection("live"));
+        // Those of vehicles are of no use, and may be anything.
+        live.headers = false;
+        let live = Live::new(Reader::connect(live).await?);
         let watch = Arc::new(Watch::begin(side_client, names, Arc::clone(&counters)).await?);
         let (found_sender, found) = mpsc::channel(FOUND);
         let sweeper = |rounds: Rounds| {
@@ -193,26 +179,23 @@ impl NatsSource {
             names: names.clone(),
             schema: schema.clone(),
             options,
-            js: jetstream(&client),
             letters,
             side,
-            live: SelectAll::new(),
-            subscription_capacity: nats.subscription_capacity,
+            live,
+            unsubscribed: Vec::new(),
             vehicles: Attachments::default(),
             tasks: JoinSet::new(),
             looks: Looks::default(),
             rounds,
             rounds_alone,
             found,
-            disconnected,
             watch,
-            ready: VecDeque::new(),
-            link: Link { connects: 1, last_byte: now, last_audit: now, ..Link::default() },
+            ready: Ready::default(),
+            link: Link::new(now),
             ticker: tokio::time::interval(Duration::from_millis(250)),
             behind: [all, alone, watching, probing],
             clock,
             counters,
-            client,
         })
     }
 
@@ -230,76 +213,6 @@ impl NatsSource {
         micros(self.options.margin)
     }
 
-    /// A live message: to the heart, to its vehicle's buffer, or to the lifecycle check.
-    fn on_live(&mut self, taken: &Taken) {
-        let Taken { ticket, message, lossy_since } = taken;
-        SourceCounters::add(&self.counters.live, 1);
-        if self.vehicles.get(*ticket).is_none() {
-            return;
-        }
-        let slot = ticket.slot;
-        if let Some(since) = lossy_since {
-            let from = self.clock.at(*since) - self.margin();
-            self.disturb_alone([(slot, from)]);
-        }
-        let Some((_, last)) = self.names.parse(&message.subject) else { return };
-        let arrival = self.clock.now();
-        let topic = match last {
-            "on" | "off" => return self.on_lifecycle(slot, last == "on", &message.payload),
-            signal => match self.schema.find(signal) {
-                Some(index) => Topic::Signal(index),
-                None => return self.refuse_message(slot, message),
-            },
-        };
-        let message = Message { slot, topic, payload: message.payload.clone(), arrival, live: true };
-        let capacity = self.options.buffer;
-        let Some(vehicle) = self.vehicles.get_mut(*ticket) else { return };
-        if let Some(message) = vehicle.feed.live(message, capacity) {
-            vehicle.saw(&message);
-            self.ready.push_back(SourceEvent::Message(message));
-        } else if vehicle.feed.is_broken() {
-            SourceCounters::add(&self.counters.overflowed, 1);
-        }
-    }
-
-    /// An `on` or `off` came live. What is stored decides; but an `on` while we know of no `off` is
-    /// only a sign of life.
-    fn on_lifecycle(&mut self, slot: Slot, on: bool, payload: &bytes::Bytes) {
-        let arrival = self.clock.now();
-        let Some((_, vehicle)) = self.vehicles.at(slot) else { return };
-        if let Err(error) = OnPayload::parse(payload) {
-            let letter = DeadLetter {
-                vehicle: vehicle.id.clone(),
-                signal: if on { "on" } else { "off" }.to_owned(),
-                refusal: Refusal::Malformed,
-                detail: error.to_string(),
-                payload: payload.clone(),
-            };
-            return self.refuse(letter);
-        }
-        if on && vehicle.off.is_none() {
-            let payload = payload.clone();
-            let message = Message { slot, topic: Topic::On, payload, arrival, live: true };
-            self.ready.push_back(SourceEvent::Message(message));
-            return;
-        }
-        let expected = if on { Expected::On } else { Expected::Off };
-        self.check_lifecycle([slot], expected);
-    }
-
-    fn refuse_message(&mut self, slot: Slot, message: &async_nats::Message) {
-        let Some((_, vehicle)) = self.vehicles.at(slot) else { return };
-        let signal = self.names.parse(&message.subject).map_or("", |(_, last)| last);
-        let letter = DeadLetter {
-            vehicle: vehicle.id.clone(),
-            signal: signal.to_owned(),
-            refusal: Refusal::UnknownSignal,
-            detail: format!("{signal:?} is no signal of the schema"),
-            payload: message.payload.clone(),
-        };
-        self.refuse(letter);
-    }
-
     fn on_found(&mut self, rounds: Rounds, found: Found) {
         match found {
             Found::Messages(messages) => {
@@ -308,7 +221,7 @@ impl NatsSource {
                     let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
                     let message = Message { slot: ticket.slot, topic, payload, arrival, live: false };
                     vehicle.saw(&message);
-                    self.ready.push_back(SourceEvent::Message(message));
+                    self.ready.push(ticket, SourceEvent::Message(message));
                 }
             }
             Found::Done(tickets) => self.on_passed(&tickets),
@@ -326,7 +239,7 @@ impl NatsSource {
             if !std::mem::replace(&mut vehicle.gap_told, true) {
                 vehicles += 1;
                 earliest = earliest.min(wanted);
-                self.ready.push_back(SourceEvent::Gap { slot, wanted, found });
+                self.ready.push(ticket, SourceEvent::Gap { slot, wanted, found });
             }
         }
         if vehicles > 0 {
@@ -343,8 +256,8 @@ impl NatsSource {
             match vehicle.feed.passed() {
                 Passed::Live(messages) => {
                     messages.iter().for_each(|message| vehicle.saw(message));
-                    waited.extend(messages);
-                    live.push(ticket.slot);
+                    waited.extend(messages.into_iter().map(|message| (ticket, message)));
+                    live.push(ticket);
                 }
                 Passed::Again(from) => again.push((ticket, from, Owed::Perhaps(from.max(vehicle.on_time)))),
             }
@@ -354,13 +267,15 @@ impl NatsSource {
             return;
         }
         // Before what waited: that is live already, its frames' counters go on in what comes next.
-        self.ready.push_back(SourceEvent::CaughtUp(live.clone()));
-        self.ready.extend(waited.into_iter().map(SourceEvent::Message));
-        for slot in &live {
-            self.finish_settling(*slot);
+        self.ready.caught_up(live.clone());
+        for (ticket, message) in waited {
+            self.ready.push(ticket, SourceEvent::Message(message));
+        }
+        for ticket in &live {
+            self.finish_settling(ticket.slot);
         }
         // An `off` that was sent while nobody listened is found here.
-        self.check_lifecycle(live, Expected::Either);
+        self.check_lifecycle(live.into_iter().map(|ticket| ticket.slot), Expected::Either);
     }
 
     /// Begins a catch-up of these from these times on, or extends the running one.
@@ -385,56 +300,48 @@ impl NatsSource {
         self.disturb(Rounds::Alone, slots);
     }
 
+    /// Subscribes for vehicles, and catches them up from there.
+    fn subscribe(&mut self, tickets: Vec<Ticket>) {
+        let mut wanted = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
+            match self.live.join(ticket, &self.names.vehicle(&vehicle.id)) {
+                Ok(subscription) => {
+                    vehicle.subscription = Some(subscription);
+                    wanted.push((ticket, vehicle.from, vehicle.owed));
+                }
+                Err(error) => {
+                    tracing::warn!(vehicle = %vehicle.id, %error, "no subscription yet");
+                    self.unsubscribed.push(ticket);
+                }
+            }
+        }
+        self.fence_for(Rounds::All, wanted);
+    }
+
+    fn on_tick(&mut self) {
+        self.start_later_looks();
+        let unsubscribed = std::mem::take(&mut self.unsubscribed);
+        self.subscribe(unsubscribed);
+        self.audit();
+    }
+
     fn disturb_all(&mut self, from: Micros) {
         let all: Vec<_> = self.vehicles.slots().map(|slot| (slot, from)).collect();
         self.disturb(Rounds::All, all);
     }
-
-    /// Looks at the connection: the counter of connections is the truth, events may be dropped.
-    fn on_tick(&mut self) {
-        use std::sync::atomic::Ordering::Relaxed;
-        self.start_later_looks();
-        if self.disconnected.swap(false, Relaxed) {
-            self.link.down_since.get_or_insert(self.link.last_byte);
-            tracing::warn!("the connection to NATS is lost");
-        }
-        let statistics = self.client.statistics();
-        let (connects, bytes) = (statistics.connects.load(Relaxed), statistics.in_bytes.load(Relaxed));
-        let now = self.clock.now();
-        if connects > self.link.connects {
-            let since = self.link.down_since.take().unwrap_or(self.link.last_byte);
-            self.link.connects = connects;
-            SourceCounters::add(&self.counters.reconnects, 1);
-            tracing::info!("connected to NATS again, catching up");
-            // This machine may have slept.
-            self.watch.soon.notify_one();
-            self.disturb_all(since - self.margin());
-        }
-        if bytes != self.link.bytes {
-            self.link.bytes = bytes;
-            self.link.last_byte = now;
-        }
-        let cluster = self.client.server_info().cluster.is_some();
-        let default = cluster.then_some(Duration::from_secs(600));
-        if let Some(every) = self.options.audit_interval.or(default) {
-            let every = micros(every);
-            if now - self.link.last_audit >= every {
-                let since = self.link.last_audit - self.margin();
-                self.link.last_audit = now;
-                self.disturb_all(since);
-            }
-        }
-    }
 }
 
 impl SourceCounters {
+    /// Whether there is a connection for live messages.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     fn add(counter: &AtomicU64, n: u64) {
-        counter.fetch_add(n, std::sync::atomic::Ordering::Relaxed);
+        counter.fetch_add(n, Ordering::Relaxed);
     }
 }
-
-/// Live messages that are taken from the subscriptions in one go.
-const DRAIN: usize = 256;
 
 /// Pieces of what sweeps find that wait.
 const FOUND: usize = 8;
@@ -442,7 +349,7 @@ const FOUND: usize = 8;
 impl Source for NatsSource {
     async fn next(&mut self) -> Result<SourceEvent> {
         loop {
-            if let Some(event) = self.ready.pop_front() {
+            if let Some(event) = self.ready.next(&self.vehicles) {
                 return Ok(event);
             }
             tokio::select! {
@@ -451,43 +358,24 @@ impl Source for NatsSource {
                     self.on_task(done);
                 }
                 Some((rounds, found)) = self.found.recv() => self.on_found(rounds, found),
-                Some(taken) = self.live.next(), if !self.live.is_empty() => {
-                    self.on_live(&taken);
-                    for _ in 0..DRAIN {
-                        let Some(Some(taken)) = self.live.next().now_or_never() else { break };
-                        self.on_live(&taken);
-                    }
-                }
+                () = self.live.readable() => self.on_readable()?,
                 _ = self.ticker.tick() => self.on_tick(),
             }
         }
     }
 
     fn attach(&mut self, group: Vec<Attach>) {
-        let mut joining = Vec::with_capacity(group.len());
-        for attach in group {
-            let (slot, subject) = (attach.slot, self.names.vehicle(&attach.vehicle));
-            let ticket = self.vehicles.attach(slot, Attached::new(attach, self.schema.signals().len()));
-            joining.push((ticket, subject));
-        }
-        self.subscribe(joining);
+        let signals = self.schema.signals().len();
+        let attached =
+            group.into_iter().map(|attach| self.vehicles.attach(attach.slot, Attached::new(attach, signals)));
+        let attached = attached.collect();
+        self.subscribe(attached);
     }
 
     fn detach(&mut self, slot: Slot) {
         let Some(vehicle) = self.vehicles.detach(slot) else { return };
         if let Some(subscription) = vehicle.subscription {
-            subscription.abort();
-        }
-        self.ready.retain(|event| match event {
-            SourceEvent::Message(message) => message.slot != slot,
-            SourceEvent::Settled(s) | SourceEvent::Gap { slot: s, .. } => *s != slot,
-            SourceEvent::Off { slot: s, .. } | SourceEvent::On { slot: s, .. } => *s != slot,
-            SourceEvent::CaughtUp(_) => true,
-        });
-        for event in &mut self.ready {
-            if let SourceEvent::CaughtUp(slots) = event {
-                slots.retain(|s| *s != slot);
-            }
+            self.live.leave(subscription);
         }
     }
 
@@ -517,10 +405,4 @@ impl Drop for NatsSource {
     fn drop(&mut self) {
         self.behind.iter().for_each(tokio::task::AbortHandle::abort);
     }
-}
-
-/// A subscription's stream, and the handle that ends it.
-fn abortable(subscription: Live) -> (Abortable<Live>, AbortHandle) {
-    let (handle, registration) = AbortHandle::new_pair();
-    (Abortable::new(subscription, registration), handle)
 }

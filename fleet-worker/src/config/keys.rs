@@ -64,6 +64,7 @@ pub(super) const KEYS: &[Key] = &[
     optional("nats.token", Kind::Secret),
     optional("nats.token_file", Kind::Text),
     optional("nats.ca_file", Kind::Text),
+    with("nats.tls_first", Kind::Bool, "false"),
     with("nats.replicas", Kind::Whole, "1"),
     with("nats.max_age", Kind::Duration, "6h"),
     with("nats.max_bytes", Kind::Size, "20GiB"),

@@ -18,6 +18,8 @@ pub struct NatsConfig {
     pub login: Auth,
     /// Root certificates, which are trusted instead of the platform's.
     pub ca_file: Option<PathBuf>,
+    /// TLS before the server's first word.
+    pub tls_first: bool,
     /// 1, or 3 on a cluster.
     pub replicas: usize,
     /// How long samples are kept.
@@ -29,8 +31,8 @@ pub struct NatsConfig {
 impl NatsConfig {
     /// The options of a connection.
     pub fn options(&self) -> NatsOptions {
-        let auth = self.login.clone();
-        NatsOptions { auth, ca_file: self.ca_file.clone(), ..NatsOptions::new(self.url.expose()) }
+        let (auth, tls_first) = (self.login.clone(), self.tls_first);
+        NatsOptions { auth, ca_file: self.ca_file.clone(), tls_first, ..NatsOptions::new(self.url.expose()) }
     }
 }
 
@@ -39,6 +41,7 @@ pub(super) fn read(values: &mut Values) -> NatsConfig {
         url: url(values),
         login: login(values),
         ca_file: values.file("nats.ca_file"),
+        tls_first: values.flag("nats.tls_first"),
         replicas: values.count("nats.replicas", 1..=5),
         max_age: values.duration("nats.max_age", 60_000..=365 * 86_400_000),
         max_bytes: values.size("nats.max_bytes", 1 << 20),

@@ -131,7 +131,6 @@ pub fn source(counters: &SourceCounters) -> Vec<Metric> {
         counter("fleet_source_caught_up_total", "Messages read from the stream.", &c.caught_up),
         counter("fleet_source_rounds_total", "Catch-up rounds.", &c.rounds),
         counter("fleet_source_reconnects_total", "Times the connection was made again.", &c.reconnects),
-        counter("fleet_source_slow_total", "Messages that found a vehicle's subscription full.", &c.slow),
         counter(
             "fleet_source_overflowed_total",
             "Live messages left to the stream while their vehicle was caught up.",

@@ -30,7 +30,7 @@ pub enum Event {
     Disconnected {
         /// Why.
         reason: Error,
-        /// When the last bytes came: what came to the subscriptions since then may be lost.
+        /// What was sent to the subscriptions since then may be lost.
         heard: Instant,
     },
     /// None of the servers could be connected to; they are tried again.

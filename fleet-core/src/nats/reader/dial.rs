@@ -86,11 +86,11 @@ impl Dialler {
         let stream = tcp(server).await?;
         let mut inbound = Inbound::new(self.options.buffer, Limits::default());
         let mut transport = Transport::Plain(stream);
-        if self.options.tls_first {
+        if self.options.nats.tls_first {
             transport = self.encrypted(server, transport, &inbound).await?;
         }
         let mut info = greeting(server, &mut transport, &mut inbound).await?;
-        if !self.options.tls_first && (server.tls || info.tls_required) {
+        if !self.options.nats.tls_first && (server.tls || info.tls_required) {
             if !info.tls_required && !info.tls_available {
                 return Err(Error::configuration(format!("the NATS server {server} offers no TLS")));
             }

@@ -16,8 +16,6 @@ pub struct ReaderOptions {
     pub headers: bool,
     /// Whether what the connection itself publishes comes to its own subscriptions.
     pub echo: bool,
-    /// TLS before the server's first word, which it must be configured for (`handshake_first`).
-    pub tls_first: bool,
     /// Bytes of the buffer, which one tick fills at most.
     pub buffer: usize,
 }
@@ -25,6 +23,6 @@ pub struct ReaderOptions {
 impl ReaderOptions {
     /// With headers and echo, TLS where the URL or the server wants it, and a buffer of 1 MiB.
     pub fn new(nats: NatsOptions, name: impl Into<String>) -> Self {
-        Self { nats, name: name.into(), headers: true, echo: true, tls_first: false, buffer: 1 << 20 }
+        Self { nats, name: name.into(), headers: true, echo: true, buffer: 1 << 20 }
     }
 }

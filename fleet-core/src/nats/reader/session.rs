@@ -5,10 +5,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::Event;
 use super::dial::Dialled;
+use super::heard::Heard;
 use super::inbound::Inbound;
 use super::info::ServerInfo;
 use super::outbound::Outbound;
@@ -30,8 +32,7 @@ pub(super) struct Session {
     pub max_payload: usize,
     silence: Silence,
     beat: Pin<Box<Sleep>>,
-    /// When the last bytes were read.
-    pub heard: Instant,
+    heard: Heard,
     /// PINGs without PONG: which barrier each stands for, or 0.
     pings: VecDeque<u64>,
     /// What the server has last complained about.
@@ -79,7 +80,7 @@ impl Session {
             max_payload: info.max_payload(),
             silence: Silence::default(),
             beat: Box::pin(sleep(SECOND)),
-            heard: Instant::now(),
+            heard: Heard::new(Instant::now()),
             pings: VecDeque::new(),
             complaint: None,
             ended: None,
@@ -100,13 +101,16 @@ impl Session {
         if self.ended.is_some() {
             return;
         }
+        self.heard.look(Instant::now());
         match self.transport.poll_fill(cx, inbound) {
+            // Otherwise we are only asked to let others have their turn.
+            Poll::Pending if has_budget_remaining() => self.heard.nothing(),
             Poll::Pending => {}
             // The buffer is full: it is the owner who is silent.
             Poll::Ready(Ok(0)) => self.silence.heard(),
             Poll::Ready(Ok(_)) => {
                 self.silence.heard();
-                self.heard = Instant::now();
+                self.heard.bytes();
             }
             Poll::Ready(Err(error)) => {
                 return self.end("the connection to the NATS server is lost", Some(error));
@@ -183,7 +187,7 @@ impl Session {
     pub(super) fn over(&mut self, reason: Error) -> Event {
         self.told = true;
         tracing::warn!(connection = self.name, server = %self.server, %reason, "the NATS connection is lost");
-        Event::Disconnected { reason, heard: self.heard }
+        Event::Disconnected { reason, heard: self.heard.since() }
     }
 
     /// The server has answered a PING; one that nobody asked for means nothing.

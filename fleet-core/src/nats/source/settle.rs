@@ -89,11 +89,11 @@ impl NatsSource {
     }
 
     pub(super) fn finish_settling(&mut self, slot: Slot) {
-        if let Some((_, vehicle)) = self.vehicles.at(slot)
+        if let Some((ticket, vehicle)) = self.vehicles.at(slot)
             && vehicle.settling == Settling::CatchingUp
         {
             vehicle.settling = Settling::No;
-            self.ready.push_back(SourceEvent::Settled(slot));
+            self.ready.push(ticket, SourceEvent::Settled(slot));
         }
     }
 }

@@ -1,8 +1,7 @@
 //! What the source keeps of an attached vehicle.
 
-use futures_util::stream::AbortHandle;
-
 use super::super::dead_letters::Fnv;
+use super::super::reader::Sid;
 use super::super::watch::Owed;
 use super::feed::Feed;
 use super::looks::LifeLook;
@@ -34,7 +33,7 @@ pub(super) struct Attached {
     pub feed: Feed,
     /// The look at its last `on` and `off`.
     pub look: LifeLook,
-    pub subscription: Option<AbortHandle>,
+    pub subscription: Option<Sid>,
     /// When the last `off` of the trip was stored, if no later `on` is.
     pub off: Option<Micros>,
     /// When the trip's `on` was stored.

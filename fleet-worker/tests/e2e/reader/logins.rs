@@ -18,7 +18,7 @@ async fn log_in(url: &str, auth: Auth, ca: Option<&Ca>, tls_first: bool) -> Resu
     let mut nats = NatsOptions::new(url);
     (nats.auth, nats.ca_file) = (auth, ca.map(Ca::file));
     let mut options = ReaderOptions::new(nats, "reader");
-    options.tls_first = tls_first;
+    options.nats.tls_first = tls_first;
     Reader::connect(options).await
 }
 
