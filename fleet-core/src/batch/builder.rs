@@ -38,7 +38,8 @@ pub struct BatchBuilder {
     generation: u64,
     vehicles: Vec<BatchVehicle>,
     keys: HashMap<VehicleId, i32>,
-    forgotten: Vec<i32>,
+    /// By key, up to the last one of which it is true: its rows are dropped.
+    forgotten: Vec<bool>,
     key: Vec<i32>,
     ts: Vec<Micros>,
     values: Vec<f64>,
@@ -80,8 +81,7 @@ impl BatchBuilder {
     /// A vehicle that was bound anew within the batch keeps its key and takes the newer epoch.
     pub fn vehicle(&mut self, id: &VehicleId, epoch: i32) -> i32 {
         if let Some(&key) = self.keys.get(id) {
-            #[allow(clippy::cast_sign_loss, reason = "keys are positions")]
-            let vehicle = &mut self.vehicles[key as usize];
+            let vehicle = &mut self.vehicles[position(key)];
             vehicle.epoch = vehicle.epoch.max(epoch);
             return key;
         }
@@ -131,7 +131,9 @@ impl BatchBuilder {
     pub fn forget(&mut self, id: &VehicleId) {
         // Its key stays with the forgotten rows; if it is bound again, it gets another.
         if let Some(key) = self.keys.remove(id) {
-            self.forgotten.push(key);
+            let key = position(key);
+            self.forgotten.resize(self.forgotten.len().max(key + 1), false);
+            self.forgotten[key] = true;
         }
     }
 
@@ -197,7 +199,7 @@ impl BatchBuilder {
     fn order(&mut self) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.ts.len()).collect();
         if !self.forgotten.is_empty() {
-            order.retain(|&i| !self.forgotten.contains(&self.key[i]));
+            order.retain(|&i| self.forgotten.get(position(self.key[i])) != Some(&true));
         }
         order.sort_by_key(|&i| (self.key[i], self.ts[i], i));
         let mut kept: Vec<usize> = Vec::with_capacity(order.len());
@@ -227,6 +229,11 @@ impl BatchBuilder {
             }
         }
     }
+}
+
+#[allow(clippy::cast_sign_loss, reason = "keys are positions")]
+fn position(key: i32) -> usize {
+    key as usize
 }
 
 fn in_order<T>(order: &[usize], get: impl Fn(usize) -> T) -> Vec<T> {
