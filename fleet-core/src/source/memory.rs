@@ -93,6 +93,8 @@ impl MemoryStream {
 #[derive(Debug)]
 struct Reader {
     vehicle: VehicleId,
+    /// Tells it apart from earlier readers of its slot.
+    number: u64,
     off: bool,
     /// The last `on` or `off` that was told, server time.
     told: Micros,
@@ -104,8 +106,11 @@ pub struct MemorySource {
     stream: MemoryStream,
     cursor: usize,
     readers: BTreeMap<Slot, Reader>,
+    /// How many there were.
+    numbers: u64,
     slots: HashMap<VehicleId, Slot>,
-    ready: VecDeque<SourceEvent>,
+    /// With the slot that each is of, and the number of its reader, which may be gone.
+    ready: VecDeque<(Slot, u64, SourceEvent)>,
 }
 
 impl MemorySource {
@@ -116,6 +121,7 @@ impl MemorySource {
             stream: stream.clone(),
             cursor,
             readers: BTreeMap::new(),
+            numbers: 0,
             slots: HashMap::new(),
             ready: VecDeque::new(),
         }
@@ -125,18 +131,14 @@ impl MemorySource {
     fn read_again(&mut self, slot: Slot, from: Micros) {
         let Some(reader) = self.readers.get_mut(&slot) else { return };
         let log = self.stream.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lifecycle = Vec::new();
+        let (number, mut lifecycle) = (reader.number, Vec::new());
         for entry in log.entries[..self.cursor].iter().filter(|e| e.vehicle == reader.vehicle) {
             let stored = entry.stored;
             match &entry.what {
                 What::Signal(signal, payload) if stored >= from => {
-                    self.ready.push_back(SourceEvent::Message(Message {
-                        slot,
-                        topic: Topic::Signal(*signal),
-                        payload: payload.clone(),
-                        arrival: stored,
-                        live: false,
-                    }));
+                    let (topic, payload) = (Topic::Signal(*signal), payload.clone());
+                    let message = Message { slot, topic, payload, arrival: stored, live: false };
+                    self.ready.push_back((slot, number, SourceEvent::Message(message)));
                 }
                 What::Signal(..) => {}
                 What::On | What::Off if stored <= reader.told => {}
@@ -151,8 +153,8 @@ impl MemorySource {
             }
         }
         reader.told = reader.told.max(log.entries[..self.cursor].last().map_or(0, |e| e.stored));
-        self.ready.push_back(SourceEvent::CaughtUp(vec![slot]));
-        self.ready.extend(lifecycle);
+        self.ready.push_back((slot, number, SourceEvent::CaughtUp(vec![slot])));
+        self.ready.extend(lifecycle.into_iter().map(|event| (slot, number, event)));
     }
 
     fn read_on(&mut self) {
@@ -165,7 +167,7 @@ impl MemorySource {
             let message = |topic, payload| {
                 SourceEvent::Message(Message { slot, topic, payload, arrival: entry.stored, live: true })
             };
-            self.ready.push_back(match &entry.what {
+            let event = match &entry.what {
                 What::Signal(signal, payload) => message(Topic::Signal(*signal), payload.clone()),
                 What::On if std::mem::take(&mut reader.off) => {
                     SourceEvent::On { slot, started_at: entry.stored }
@@ -175,7 +177,8 @@ impl MemorySource {
                     reader.off = true;
                     SourceEvent::Off { slot, stored: entry.stored }
                 }
-            });
+            };
+            self.ready.push_back((slot, reader.number, event));
         }
     }
 }
@@ -187,8 +190,10 @@ impl Source for MemorySource {
             // Registered before looking, so that nothing is missed between.
             let mut notified = std::pin::pin!(news.notified());
             notified.as_mut().enable();
-            if let Some(event) = self.ready.pop_front() {
-                return Ok(event);
+            while let Some((slot, number, event)) = self.ready.pop_front() {
+                if self.readers.get(&slot).is_some_and(|reader| reader.number == number) {
+                    return Ok(event);
+                }
             }
             self.read_on();
             if self.ready.is_empty() {
@@ -200,7 +205,8 @@ impl Source for MemorySource {
     fn attach(&mut self, group: Vec<Attach>) {
         for Attach { slot, vehicle, from, on_time, .. } in group {
             self.slots.insert(vehicle.clone(), slot);
-            self.readers.insert(slot, Reader { vehicle, off: false, told: on_time });
+            self.numbers += 1;
+            self.readers.insert(slot, Reader { vehicle, number: self.numbers, off: false, told: on_time });
             self.read_again(slot, from);
         }
     }
@@ -209,14 +215,6 @@ impl Source for MemorySource {
         if let Some(reader) = self.readers.remove(&slot) {
             self.slots.remove(&reader.vehicle);
         }
-        self.ready.retain(|event| match event {
-            SourceEvent::Message(message) => message.slot != slot,
-            SourceEvent::Settled(s)
-            | SourceEvent::Gap { slot: s, .. }
-            | SourceEvent::Off { slot: s, .. }
-            | SourceEvent::On { slot: s, .. } => *s != slot,
-            SourceEvent::CaughtUp(slots) => *slots != [slot],
-        });
     }
 
     fn catch_up(&mut self, slots: &[(Slot, Micros)]) {
@@ -228,7 +226,9 @@ impl Source for MemorySource {
     fn settle(&mut self, slot: Slot) {
         // What is stored now must come first.
         self.read_on();
-        self.ready.push_back(SourceEvent::Settled(slot));
+        if let Some(reader) = self.readers.get(&slot) {
+            self.ready.push_back((slot, reader.number, SourceEvent::Settled(slot)));
+        }
     }
 
     fn refuse(&mut self, letter: DeadLetter) {
