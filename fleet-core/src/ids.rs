@@ -104,6 +104,12 @@ impl Default for CellId {
 pub struct Slot(pub u32);
 
 impl Slot {
+    /// The slot with an index.
+    pub(crate) fn at(index: usize) -> Self {
+        #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
+        Self(index as u32)
+    }
+
     /// The slot as an index.
     pub fn index(self) -> usize {
         self.0 as usize

@@ -5,6 +5,7 @@ mod ahead;
 mod counters;
 mod dues;
 mod latest;
+mod names;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -12,11 +13,10 @@ mod vehicle;
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
-
 pub use counters::LaneCounters;
 
-use self::dues::Dues;
+pub(crate) use self::dues::{Dues, NEVER_DUE};
+use self::names::Names;
 use self::output::Output;
 use self::vehicle::Vehicle;
 use crate::align::{Aligner, Methods};
@@ -38,16 +38,21 @@ pub struct Lane {
     aligner: Aligner,
     output: Output,
     vehicles: Vec<Option<Vehicle>>,
+    /// When a tick may have something to do for a vehicle, server time. Apart from the vehicles, of which nearly
+    /// all can be passed over.
     dues: Dues,
     /// By slot: something came since the last snapshot.
     dirty: Vec<bool>,
     /// The vehicles of a tick; empty between ticks.
     ticking: Vec<Slot>,
     free: Vec<Slot>,
-    by_id: HashMap<VehicleId, Slot>,
+    names: Names,
+    /// How many bindings there were.
+    bindings: u32,
     samples: Samples,
     letters: Vec<DeadLetter>,
-    gaps: Vec<(Slot, Micros)>,
+    /// With the number of the vehicle, which may be gone by the time that somebody asks.
+    gaps: Vec<(Slot, u32, Micros)>,
 }
 
 impl Lane {
@@ -63,7 +68,8 @@ impl Lane {
             dirty: Vec::new(),
             ticking: Vec::new(),
             free: Vec::new(),
-            by_id: HashMap::new(),
+            names: Names::default(),
+            bindings: 0,
             samples: Samples::default(),
             letters: Vec::new(),
             gaps: Vec::new(),
@@ -91,12 +97,12 @@ impl Lane {
 
     /// How many vehicles are bound.
     pub fn vehicles(&self) -> usize {
-        self.by_id.len()
+        self.names.len()
     }
 
     /// The slot of a bound vehicle.
     pub fn find(&self, vehicle: &VehicleId) -> Option<Slot> {
-        self.by_id.get(vehicle).copied()
+        self.names.find(&self.vehicles, vehicle)
     }
 
     /// The name of a bound vehicle.
@@ -106,8 +112,8 @@ impl Lane {
 
     /// Every bound vehicle's slot, in the same order in every run.
     pub fn slots(&self) -> Vec<Slot> {
-        let bound = self.vehicles.iter().flatten();
-        bound.filter_map(|vehicle| self.find(&vehicle.id)).collect()
+        let bound = self.vehicles.iter().enumerate().filter(|(_, vehicle)| vehicle.is_some());
+        bound.map(|(index, _)| Slot::at(index)).collect()
     }
 
     fn vehicle(&self, slot: Slot) -> Option<&Vehicle> {
@@ -121,27 +127,27 @@ impl Lane {
             self.unbind(old, Rows::Drop);
         }
         let slot = self.free.pop().unwrap_or_else(|| {
-            #[allow(clippy::cast_possible_truncation, reason = "fewer than 2^32 vehicles")]
-            let slot = Slot(self.vehicles.len() as u32);
+            let slot = Slot::at(self.vehicles.len());
             extend(&mut self.vehicles, slot.index() + 1, || None);
             self.dues.extend(slot);
             extend(&mut self.dirty, slot.index() + 1, || false);
             slot
         });
         let track = self.aligner.track(binding.floor, &binding.horizon);
-        self.vehicles[slot.index()] = Some(Vehicle::new(binding, track));
-        self.dirty[slot.index()] = false;
+        self.bindings = self.bindings.wrapping_add(1);
+        self.vehicles[slot.index()] = Some(Vehicle::new(binding, self.bindings, track));
         self.output.latest.reset(slot);
-        self.by_id.insert(binding.vehicle.clone(), slot);
+        self.names.insert(&self.vehicles, slot);
         slot
     }
 
     /// Lets a vehicle go. Its slot may be given to the next one at once.
     pub fn unbind(&mut self, slot: Slot, rows: Rows) {
         let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::take) else { return };
-        self.by_id.remove(&vehicle.id);
+        self.names.remove(&vehicle.id, slot);
         self.free.push(slot);
-        self.gaps.retain(|(s, _)| *s != slot);
+        self.dues.set(slot, NEVER_DUE);
+        self.dirty[slot.index()] = false;
         let (generation, key) = vehicle.key;
         if generation == self.output.builder.generation() {
             self.output.builder.remember(&vehicle.id, key);
@@ -165,7 +171,7 @@ impl Lane {
             && let Some(from) = vehicle.track.follow(signal, counter, message.arrival)
         {
             self.output.counters.sequence_gaps += 1;
-            self.gaps.push((message.slot, from));
+            self.gaps.push((message.slot, vehicle.number, from));
         }
         self.samples.reset(spec.columns.len());
         if let Err(error) = self.decoder.decode(spec, &message.payload, &mut self.samples) {
@@ -242,7 +248,10 @@ impl Lane {
 
     fn tick_one(&mut self, slot: Slot, now: Micros) {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut);
-        let Some(vehicle) = vehicle.filter(|v| !v.track.catching_up) else { return };
+        let Some(vehicle) = vehicle.filter(|v| !v.track.catching_up) else {
+            // Until its catch-up is complete.
+            return self.dues.set(slot, NEVER_DUE);
+        };
         self.output.rows_of(slot, vehicle, |track, mut out| self.aligner.tick(track, now, &mut out));
         self.dues.set(slot, vehicle.track.due());
     }
@@ -295,10 +304,9 @@ impl Lane {
 
     /// The states of all vehicles of which something came since their last snapshot.
     pub fn snapshots(&mut self, margin: Micros) -> Vec<VehicleState> {
-        let mut slots = self.slots();
-        slots.retain(|slot| {
-            self.dirty[slot.index()] && self.vehicle(*slot).is_some_and(|v| !v.track.catching_up)
-        });
+        let dirty = self.dirty.iter().enumerate().filter(|(_, dirty)| **dirty);
+        let mut slots: Vec<_> = dirty.map(|(index, _)| Slot::at(index)).collect();
+        slots.retain(|slot| self.vehicle(*slot).is_some_and(|v| !v.track.catching_up));
         slots.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
     }
 
@@ -310,13 +318,18 @@ impl Lane {
     /// Takes the vehicles whose frames' counters have jumped, with the server time from which
     /// something may be missing.
     pub fn take_gaps(&mut self) -> Vec<(Slot, Micros)> {
-        std::mem::take(&mut self.gaps)
+        let gaps = std::mem::take(&mut self.gaps);
+        let held = |slot, number| self.vehicle(slot).is_some_and(|vehicle| vehicle.number == number);
+        gaps.into_iter()
+            .filter(|&(slot, number, _)| held(slot, number))
+            .map(|(slot, _, from)| (slot, from))
+            .collect()
     }
 }
 
 /// Makes a list as long as that, if it is shorter. Growing by an eighth at a time, for a list of all
 /// vehicles that has doubled may be half empty.
-fn extend<T>(list: &mut Vec<T>, len: usize, with: impl FnMut() -> T) {
+pub(crate) fn extend<T>(list: &mut Vec<T>, len: usize, with: impl FnMut() -> T) {
     if list.capacity() < len {
         list.reserve_exact(len + len / 8 - list.len());
     }

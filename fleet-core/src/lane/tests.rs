@@ -40,6 +40,17 @@ impl Car {
         self.lane.messages(&[message]);
     }
 
+    /// Takes a frame of speed with one sample, which arrives at once.
+    fn frame(&mut self, counter: u16, second: i64) {
+        let (speed, arrival) = (self.lane.schema.find("speed").unwrap(), NOW + second * SECOND);
+        let mut samples = Samples::new(1);
+        samples.push(arrival, &[50.0]);
+        let mut payload = Vec::new();
+        encode(self.lane.schema.signal(speed), counter, &samples, &mut payload).unwrap();
+        let (topic, payload) = (Topic::Signal(speed), payload.into());
+        self.lane.messages(&[Message { slot: self.slot, topic, payload, arrival, live: true }]);
+    }
+
     /// How many rows there are once it is so many seconds after `NOW`.
     fn rows_at(&mut self, second: i64) -> usize {
         self.lane.tick(NOW + second * SECOND);
@@ -63,18 +74,10 @@ fn a_state_begins_a_margin_before_what_is_held_and_not_before_the_binding() {
 #[test]
 fn a_jump_of_a_frames_counter_is_a_gap_unless_a_catch_up_lies_between() {
     let mut car = car();
-    let speed = car.lane.schema.find("speed").unwrap();
     let mut frame = |counter: u16, second: i64| {
-        let mut samples = Samples::new(1);
-        samples.push(NOW + second * SECOND, &[50.0]);
-        let mut payload = Vec::new();
-        encode(car.lane.schema.signal(speed), counter, &samples, &mut payload).unwrap();
-        let arrival = NOW + second * SECOND;
-        let topic = Topic::Signal(speed);
-        let message = Message { slot: car.slot, topic, payload: payload.into(), arrival, live: true };
-        car.lane.messages(&[message]);
+        car.frame(counter, second);
         if second == 30 {
-            car.lane.caught_up(car.slot, arrival);
+            car.lane.caught_up(car.slot, NOW + second * SECOND);
         }
         car.lane.take_gaps().into_iter().map(|(_, from)| (from - NOW) / SECOND).collect::<Vec<_>>()
     };
@@ -245,4 +248,43 @@ fn times_are_judged_by_the_arrival_whenever_a_message_is_taken() {
     let reasons: Vec<_> = car.lane.take_letters().into_iter().map(|letter| letter.refusal).collect();
     assert_eq!(reasons, [Refusal::InFuture, Refusal::TooOld, Refusal::TooOld]);
     assert_eq!(car.lane.counters().refused, [(Refusal::InFuture, 1), (Refusal::TooOld, 2)]);
+}
+
+#[test]
+fn no_jump_of_an_earlier_vehicle_is_taken_for_one_of_a_later_one() {
+    for again in [false, true] {
+        let mut car = car();
+        car.frame(1, 0);
+        car.frame(9, 1);
+        if again {
+            car.lane.unbind(car.slot, Rows::Keep);
+            let (vehicle, start) = (VehicleId::new("V2").unwrap(), NOW);
+            let (floor, horizon) = (None, Vec::new());
+            let slot = car.lane.bind(&Binding { vehicle, epoch: 1, start, on_time: NOW, floor, horizon });
+            assert_eq!(slot, car.slot, "it has the same slot");
+        }
+        assert_eq!(car.lane.take_gaps().len(), usize::from(!again));
+    }
+}
+
+#[test]
+fn vehicles_are_found_by_their_names_for_as_long_as_they_are_bound() {
+    let mut lane = Lane::with_built_ins(&Schema::default()).unwrap();
+    let id = |n: i32| VehicleId::new(&format!("V{n}")).unwrap();
+    let bind = |lane: &mut Lane, n: i32| {
+        let (start, floor, horizon) = (NOW, None, Vec::new());
+        lane.bind(&Binding { vehicle: id(n), epoch: 1, start, on_time: NOW, floor, horizon })
+    };
+    let slots: Vec<_> = (0..1_000).map(|n| bind(&mut lane, n)).collect();
+    (0..1_000).step_by(3).for_each(|n| lane.unbind(slots[n], Rows::Keep));
+    let bound: Vec<_> = (0..1_000).filter(|n| n % 3 != 0).collect();
+    assert_eq!(lane.slots(), bound.iter().map(|n| slots[*n]).collect::<Vec<_>>());
+    assert_eq!(lane.vehicles(), bound.len());
+    for (n, slot) in (0..).zip(slots) {
+        assert_eq!(lane.find(&id(n)), (n % 3 != 0).then_some(slot));
+    }
+    // In a slot that another had, or anew.
+    let (other, again) = (bind(&mut lane, 2_000), bind(&mut lane, 1));
+    assert_eq!((lane.find(&id(2_000)), lane.find(&id(1))), (Some(other), Some(again)));
+    assert_eq!((lane.find(&id(0)), lane.vehicles()), (None, bound.len() + 1));
 }

@@ -14,6 +14,8 @@ use crate::time::Micros;
 pub(super) struct Vehicle {
     pub track: Track,
     pub epoch: i32,
+    /// Which of the lane's bindings it is, by which an earlier vehicle of its slot is told apart.
+    pub number: u32,
     pub id: VehicleId,
     pub start: Micros,
     /// The batch builder's generation, or 0, and its key in the batch of then.
@@ -24,9 +26,10 @@ const _: () = assert!(size_of::<Option<Vehicle>>() == 128);
 
 impl Vehicle {
     /// One that is catching up.
-    pub(super) fn new(binding: &Binding, mut track: Track) -> Self {
+    pub(super) fn new(binding: &Binding, number: u32, mut track: Track) -> Self {
         track.catching_up = true;
-        Self { track, epoch: binding.epoch, id: binding.vehicle.clone(), start: binding.start, key: (0, 0) }
+        let Binding { vehicle: id, epoch, start, .. } = binding;
+        Self { track, epoch: *epoch, number, id: id.clone(), start: *start, key: (0, 0) }
     }
 
     /// Has the second line fetched from far memory, which a row needs.
