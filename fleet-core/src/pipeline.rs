@@ -2,6 +2,7 @@
 
 mod counters;
 mod durable;
+mod held;
 mod phase;
 mod sinking;
 
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 pub use counters::Counters;
 
 use self::durable::Checkpoint;
-use self::phase::Held;
+use self::held::{Elapsed, FirstSample, HeldVehicles, Ticket};
 use self::sinking::Sinking;
 use crate::bind::{BindEvent, Binder, Binding};
 use crate::error::{Error, Result};
@@ -25,7 +26,7 @@ use crate::lane::{Lane, Rows};
 use crate::message::{DeadLetter, Message, Refusal, Topic};
 use crate::sink::Sink;
 use crate::source::{Attach, Source, SourceEvent};
-use crate::time::{Micros, display, micros};
+use crate::time::{Micros, SECOND, display, micros};
 
 /// Choices of a pipeline.
 #[derive(Debug, Clone)]
@@ -73,7 +74,7 @@ impl Default for PipelineOptions {
 }
 
 /// How long a jump of a frame's counter may turn out to be a mere change of order.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Micros = 2 * SECOND;
 
 /// How long giving back the vehicles may take on shutdown, after the last batch …
 const GIVE_BACK: Duration = Duration::from_secs(5);
@@ -100,21 +101,19 @@ pub struct Pipeline<S, B> {
     lane: Lane,
     options: PipelineOptions,
     counters: Arc<Counters>,
-    held: Vec<Option<Held>>,
-    /// How many of them have not sent a sample, as of the last tick, with those that were bound since.
-    silent: usize,
+    /// When it began.
+    began: Instant,
+    held: HeldVehicles,
     /// What becomes due when a batch is durable, oldest first.
     checkpoints: VecDeque<Checkpoint>,
     /// Counter jumps within their grace, one a vehicle.
-    gaps: VecDeque<(Instant, Slot, Micros)>,
+    gaps: VecDeque<(Elapsed, Ticket, Micros)>,
     /// A save that the store has not confirmed.
     saving: Option<u64>,
     last_save: Instant,
     oldest_row: Option<Instant>,
     /// Messages on their way to the lane; empty between events.
     group: Vec<Message>,
-    /// The next batch must go soon: somebody waits for its durability.
-    urgent: bool,
     behind: bool,
 }
 
@@ -133,17 +132,16 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             binder,
             sinking: Sinking::new(sink, options.max_lag),
             lane,
-            options,
             counters: Arc::default(),
-            held: Vec::new(),
-            silent: 0,
+            began: Instant::now(),
+            held: HeldVehicles::new(micros(options.patience), micros(options.idle_timeout)),
+            options,
             checkpoints: VecDeque::new(),
             gaps: VecDeque::new(),
             saving: None,
             last_save: Instant::now(),
             oldest_row: None,
             group: Vec::with_capacity(MAX_GROUP),
-            urgent: false,
             behind: false,
         }
     }
@@ -192,19 +190,23 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// How many more vehicles it takes for now.
     fn free(&self) -> usize {
         let places = self.options.max_vehicles.saturating_sub(self.lane.vehicles());
-        places.min(SILENT.saturating_sub(self.silent))
+        places.min(SILENT.saturating_sub(self.held.without_sample()))
+    }
+
+    fn elapsed(&self) -> Elapsed {
+        micros(self.began.elapsed())
     }
 
     /// Takes an event, and the messages that are there already: the lane is quicker with many at once.
     fn on_events(&mut self, first: SourceEvent) -> Result<()> {
         let mut next = Some(first);
-        let instant = Instant::now();
+        let elapsed = self.elapsed();
         while let Some(event) = next.take() {
             let is_message = matches!(event, SourceEvent::Message(_));
             if !is_message {
                 self.hand_over();
             }
-            self.on_source(event, instant);
+            self.on_source(event, elapsed);
             if is_message && self.group.len() < MAX_GROUP {
                 next = self.source.next().now_or_never().transpose()?;
             }
@@ -227,27 +229,26 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             self.source.refuse(letter);
         }
         for (slot, from) in self.lane.take_gaps() {
-            let Some(held) = self.held_mut(slot) else { continue };
+            let after_grace = self.elapsed().saturating_add(GRACE);
+            let Some(held) = self.held.at(slot) else { continue };
             // The first jump's catch-up reaches up to then.
             if !std::mem::replace(&mut held.jumped, true) {
-                self.gaps.push_back((Instant::now() + GRACE, slot, from));
+                self.gaps.extend(self.held.ticket(slot).map(|ticket| (after_grace, ticket, from)));
             }
         }
     }
 
-    fn on_source(&mut self, event: SourceEvent, instant: Instant) {
+    fn on_source(&mut self, event: SourceEvent, elapsed: Elapsed) {
         match event {
             SourceEvent::Message(message) => {
-                let Some(held) = self.held.get_mut(message.slot.index()).and_then(Option::as_mut) else {
-                    return;
-                };
+                let Some(held) = self.held.at(message.slot) else { return };
                 held.last_sign = held.last_sign.max(message.arrival);
-                held.heard = instant;
+                held.heard = elapsed;
                 if let Topic::Signal(_) = message.topic {
-                    held.silent = None;
+                    held.first_sample = FirstSample::Seen;
                 }
                 if self.behind {
-                    held.miss(message.arrival);
+                    self.held.miss(message.slot, message.arrival);
                 } else {
                     self.group.push(message);
                 }
@@ -255,15 +256,13 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             SourceEvent::CaughtUp(slots) => {
                 let now = self.source.now();
                 for slot in slots {
-                    let Some(held) = self.held.get_mut(slot.index()).and_then(Option::as_mut) else {
-                        continue;
-                    };
+                    let Some(held) = self.held.at(slot) else { continue };
                     held.last_sign = held.last_sign.max(now);
-                    held.heard = instant;
-                    if let Some(since @ None) = &mut held.silent {
-                        *since = Some(instant);
+                    held.heard = elapsed;
+                    if held.first_sample == FirstSample::CatchingUp {
+                        held.first_sample = FirstSample::AwaitedSince(elapsed);
                     }
-                    if held.missed.is_none() {
+                    if !held.has_missed() {
                         self.lane.caught_up(slot, now);
                     }
                 }
@@ -322,7 +321,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     }
 
     fn on_bound(&mut self, bindings: &[Binding]) {
-        let (now, margin) = (self.source.now(), micros(self.binder.lease()));
+        let (now, heard) = (self.source.now(), self.elapsed());
+        let margin = micros(self.binder.lease());
         Counters::add(&self.counters.bindings, bindings.len() as u64);
         let mut group = Vec::with_capacity(bindings.len());
         for binding in bindings {
@@ -330,12 +330,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                 self.let_go(old, Rows::Drop);
             }
             let slot = self.lane.bind(binding);
-            if self.held.len() <= slot.index() {
-                self.held.resize_with(slot.index() + 1, || None);
-            }
-            let held = Held::new(now, Instant::now(), binding);
-            self.silent += usize::from(held.silent.is_some());
-            self.held[slot.index()] = Some(held);
+            self.held.take_in(slot, now, heard, binding);
             let (vehicle, on_time) = (binding.vehicle.clone(), binding.on_time);
             // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
             let resumes = binding.start != on_time - self.lane.context();
@@ -348,17 +343,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     fn let_go(&mut self, slot: Slot, rows: Rows) {
         self.source.detach(slot);
         self.lane.unbind(slot, rows);
-        if let Some(held) = self.held.get_mut(slot.index()) {
-            *held = None;
-        }
-        self.gaps.retain(|(_, s, _)| *s != slot);
-        for checkpoint in &mut self.checkpoints {
-            checkpoint.forget(slot);
-        }
-    }
-
-    fn held_mut(&mut self, slot: Slot) -> Option<&mut Held> {
-        self.held.get_mut(slot.index()).and_then(Option::as_mut)
+        self.held.let_go(slot);
     }
 
     fn on_tick(&mut self) {
@@ -366,19 +351,19 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         if !self.behind {
             self.lane.tick(now);
         }
-        let instant = Instant::now();
+        let elapsed = self.elapsed();
         let mut due = Vec::new();
-        while let Some((_, slot, from)) = self.gaps.pop_front_if(|(at, ..)| *at <= instant) {
-            if let Some(held) = self.held_mut(slot) {
+        while let Some((_, ticket, from)) = self.gaps.pop_front_if(|(at, ..)| *at <= elapsed) {
+            if let Some(held) = self.held.get(ticket) {
                 held.jumped = false;
-                due.push((slot, from));
+                due.push((ticket.slot, from));
             }
         }
         if !due.is_empty() {
             Counters::add(&self.counters.catch_ups, due.len() as u64);
             self.source.catch_up(&due);
         }
-        self.advance_phases(instant);
+        self.advance_phases(elapsed);
         self.counters.publish(self.lane.counters());
     }
 
@@ -387,7 +372,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         if !matches!(letter.refusal, Refusal::TooOld | Refusal::InFuture) {
             return;
         }
-        let Some(held) = self.lane.find(&letter.vehicle).and_then(|slot| self.held_mut(slot)) else { return };
+        let Some(held) = self.lane.find(&letter.vehicle).and_then(|slot| self.held.at(slot)) else { return };
         if !std::mem::replace(&mut held.clock_told, true) {
             let DeadLetter { vehicle, signal, detail, .. } = letter;
             tracing::warn!(%vehicle, signal, detail, "samples are refused for their time, is the device's clock set?");

@@ -3,12 +3,11 @@
 
 use tokio::time::Instant;
 
-use super::phase::Phase;
+use super::held::{Phase, Ticket};
 use super::sinking::Sunk;
 use super::{Counters, Pipeline};
 use crate::bind::{Binder, VehicleState};
 use crate::error::Result;
-use crate::ids::Slot;
 use crate::source::Source;
 use crate::time::micros;
 
@@ -18,13 +17,7 @@ pub(super) struct Checkpoint {
     batch: u64,
     rows: usize,
     states: Vec<VehicleState>,
-    releases: Vec<(Slot, VehicleState)>,
-}
-
-impl Checkpoint {
-    pub(super) fn forget(&mut self, slot: Slot) {
-        self.releases.retain(|(s, _)| *s != slot);
-    }
+    releases: Vec<(Ticket, VehicleState)>,
 }
 
 impl<S: Source, B: Binder> Pipeline<S, B> {
@@ -41,7 +34,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
         let old = self.oldest_row.is_some_and(|t| now - t >= self.options.batch_age);
         let save = self.saving.is_none() && now - self.last_save >= self.options.save_interval;
-        if rows >= self.options.batch_rows || old || save || self.urgent {
+        if rows >= self.options.batch_rows || old || save || self.held.waits_for_batch() {
             self.seal(save)?;
         }
         Ok(())
@@ -58,23 +51,15 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         let margin = micros(self.binder.lease());
         let batch = self.lane.seal()?;
         let (sequence, rows) = (batch.sequence(), batch.len());
-        let mut releases = Vec::new();
-        if self.urgent {
-            for slot in self.lane.slots() {
-                let Some(held) = self.held_mut(slot) else { continue };
-                if let Phase::Finishing { batch: batch @ None, .. } = &mut held.phase {
-                    *batch = Some(sequence);
-                    releases.extend(self.lane.snapshot(slot, margin).map(|state| (slot, state)));
-                }
-            }
-        }
+        let released = self.held.seal(sequence).into_iter();
+        let releases =
+            released.filter_map(|ticket| Some((ticket, self.lane.snapshot(ticket.slot, margin)?))).collect();
         let states = if save { self.lane.snapshots(margin) } else { Vec::new() };
         if save {
             self.last_save = Instant::now();
             self.saving = (!states.is_empty()).then_some(sequence);
         }
         self.checkpoints.push_back(Checkpoint { batch: sequence, rows, states, releases });
-        self.urgent = false;
         self.oldest_row = None;
         self.sinking.start(batch)
     }
@@ -92,8 +77,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             if !checkpoint.states.is_empty() {
                 self.binder.save(checkpoint.batch, checkpoint.states);
             }
-            for (slot, state) in checkpoint.releases {
-                self.release(slot, checkpoint.batch, state);
+            for (ticket, state) in checkpoint.releases {
+                self.release(ticket, checkpoint.batch, state);
             }
         }
         if self.behind && self.lane.rows() < self.options.max_waiting_rows {
@@ -102,14 +87,13 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         Ok(())
     }
 
-    fn release(&mut self, slot: Slot, sealed: u64, mut state: VehicleState) {
-        let now = self.source.now();
+    fn release(&mut self, ticket: Ticket, sealed: u64, mut state: VehicleState) {
         let margin = micros(self.binder.lease());
-        let Some(held) = self.held_mut(slot) else { return };
-        let Phase::Finishing { ended_at, batch } = held.phase else { return };
+        let Some(held) = self.held.get(ticket) else { return };
+        let Phase::Finishing { ended_at, batch } = held.phase() else { return };
         if batch == Some(sealed) {
-            held.phase = Phase::Releasing { off: None };
-            state.released_at = Some(now - margin);
+            self.held.enter(ticket.slot, Phase::Releasing { off: None });
+            state.released_at = Some(self.source.now() - margin);
             self.binder.release(state, ended_at);
         }
     }
@@ -117,13 +101,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// The sink is back: read again what was left to the stream meanwhile.
     fn recover(&mut self) {
         self.behind = false;
-        let mut missed = Vec::new();
-        for slot in self.lane.slots() {
-            if let Some(from) = self.held_mut(slot).and_then(|held| held.missed.take()) {
-                self.lane.catching_up(slot);
-                missed.push((slot, from));
-            }
-        }
+        let missed = self.held.take_missed();
+        missed.iter().for_each(|(slot, _)| self.lane.catching_up(*slot));
         tracing::info!(vehicles = missed.len(), "the sink is back, catching up");
         Counters::add(&self.counters.catch_ups, missed.len() as u64);
         self.source.catch_up(&missed);
