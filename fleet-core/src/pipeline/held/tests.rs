@@ -133,3 +133,24 @@ fn one_waits_for_the_next_batch_once_however_often_it_is_on_and_off_before() {
     held.enter(Slot(0), Phase::Finishing { ended_at: NOW, batch: None });
     assert_eq!((held.seal(2), held.waits_for_batch()), (vec![ticket], false));
 }
+
+/// The goal of the whole worker is 2 KiB a vehicle; its samples take about 700 bytes more, its name 35.
+#[test]
+fn what_is_kept_of_a_vehicle_without_samples_is_small() {
+    const VEHICLES: u32 = 10_000;
+    let mut lane = crate::lane::Lane::with_built_ins(&crate::schema::Schema::default()).unwrap();
+    let mut held = held();
+    let ids = (0..VEHICLES).map(|n| VehicleId::new(&format!("WVWZZZ1KZ8W{n:06}")).unwrap());
+    let bindings: Vec<_> = ids.map(|vehicle| Binding { vehicle, ..binding(true) }).collect();
+    let taken = |work: &mut dyn FnMut(&Binding)| {
+        let measured = allocation_counter::measure(|| bindings.iter().for_each(work));
+        measured.bytes_current / i64::from(VEHICLES)
+    };
+    let of_lane = taken(&mut |binding| _ = lane.bind(binding));
+    let mut slot = 0;
+    let of_held = taken(&mut |binding| {
+        held.take_in(Slot(slot), NOW, 0, binding);
+        slot += 1;
+    });
+    assert!(of_lane <= 520 && of_held <= 100, "{of_lane} and {of_held} bytes");
+}
