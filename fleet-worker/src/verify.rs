@@ -29,6 +29,8 @@ pub struct Verdict {
     pub duplicate: u64,
     /// Records that nothing gives.
     pub unexpected: u64,
+    /// How many of all these each vehicle has, with the first and the last instant.
+    pub spoiled: BTreeMap<VehicleId, (u64, Micros, Micros)>,
     /// The first few faults, in words.
     pub examples: Vec<String>,
     /// From publish to visible row, where the server keeps commit times.
@@ -53,7 +55,22 @@ impl Verdict {
         self.missing == 0 && self.wrong == 0 && self.duplicate == 0 && self.unexpected == 0
     }
 
-    fn fault(&mut self, what: impl FnOnce() -> String) {
+    /// Adds what another comparison has found.
+    pub fn add(&mut self, other: Self) {
+        self.stored += other.stored;
+        self.expected += other.expected;
+        self.missing += other.missing;
+        self.wrong += other.wrong;
+        self.duplicate += other.duplicate;
+        self.unexpected += other.unexpected;
+        self.spoiled.extend(other.spoiled);
+        self.examples.extend(other.examples);
+    }
+
+    fn fault(&mut self, name: &VehicleId, ts: Micros, what: impl FnOnce() -> String) {
+        let (count, _, last) = self.spoiled.entry(name.clone()).or_insert((0, ts, ts));
+        *count += 1;
+        *last = ts.max(*last);
         if self.examples.len() < 10 {
             self.examples.push(what());
         }
@@ -142,16 +159,16 @@ fn compare(verdict: &mut Verdict, schema: &Schema, name: &VehicleId, expected: &
     for (ts, row) in expected {
         let Some(found) = by_time.remove(ts) else {
             verdict.missing += 1;
-            verdict.fault(|| format!("missing: {name} {} with {:?}", display(*ts), row.values));
+            verdict.fault(name, *ts, || format!("missing: {name} {} with {:?}", display(*ts), row.values));
             continue;
         };
         if found.len() > 1 {
             verdict.duplicate += found.len() as u64 - 1;
-            verdict.fault(|| format!("{} times: {name} {}", found.len(), display(*ts)));
+            verdict.fault(name, *ts, || format!("{} times: {name} {}", found.len(), display(*ts)));
         }
         for stored in found.iter().filter(|stored| !same(schema, row, stored)) {
             verdict.wrong += 1;
-            verdict.fault(|| {
+            verdict.fault(name, *ts, || {
                 let (is, must) = ((&stored.values, stored.quality), (&row.values, row.quality));
                 format!("wrong: {name} {} is {is:?} and must be {must:?}", display(*ts))
             });
@@ -159,7 +176,7 @@ fn compare(verdict: &mut Verdict, schema: &Schema, name: &VehicleId, expected: &
     }
     for (ts, rows) in by_time {
         verdict.unexpected += rows.len() as u64;
-        verdict.fault(|| format!("unexpected: {name} {} with {:?}", display(ts), rows[0].values));
+        verdict.fault(name, ts, || format!("unexpected: {name} {} with {:?}", display(ts), rows[0].values));
     }
 }
 

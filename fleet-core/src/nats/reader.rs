@@ -95,7 +95,10 @@ pub struct Reader {
 enum State {
     Connected(Box<Session>),
     /// Never locked: it makes the reader `Sync`.
-    Connecting { round: Mutex<Pin<Box<dyn Future<Output = Round> + Send>>>, rounds: u32 },
+    Connecting {
+        round: Mutex<Pin<Box<dyn Future<Output = Round> + Send>>>,
+        rounds: u32,
+    },
 }
 
 /// Stands for everything that was subscribed and published before; see [`Reader::barrier`].
