@@ -288,6 +288,16 @@ impl Reader {
         self.session().is_some()
     }
 
+    /// The first two numbers of the server's version; zeros without a connection.
+    pub fn server_version(&self) -> (u32, u32) {
+        self.session().map_or((0, 0), |session| session.version)
+    }
+
+    /// Bytes of a message that the server takes at most, headers included; 0 without a connection.
+    pub fn max_payload(&self) -> usize {
+        self.session().map_or(0, |session| session.max_payload)
+    }
+
     /// How many messages came for subscriptions that had ended.
     pub fn unowned(&self) -> u64 {
         self.unowned

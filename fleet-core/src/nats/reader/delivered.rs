@@ -13,6 +13,8 @@ pub struct Delivered<'a> {
     pub sequence: u64,
     /// Its sequence among what the consumer has delivered.
     pub consumer_sequence: u64,
+    /// How often it has been delivered, this time included.
+    pub deliveries: u64,
     /// When it was stored, server time.
     pub time: Micros,
     /// How many messages the consumer still has.
@@ -36,13 +38,14 @@ impl<'a> Delivered<'a> {
             9 | 10 => &tokens[2..9],
             _ => return None,
         };
-        let [stream, _consumer, _times, sequence, consumer_sequence, nanos, pending] = tokens else {
+        let [stream, _consumer, deliveries, sequence, consumer_sequence, nanos, pending] = tokens else {
             return None;
         };
         Some(Self {
             stream,
             sequence: number(sequence)?,
             consumer_sequence: number(consumer_sequence)?,
+            deliveries: number(deliveries)?,
             time: i64::try_from(number(nanos)? / 1_000).ok()?,
             pending: number(pending)?,
         })
@@ -59,6 +62,7 @@ mod tests {
             stream: b"T",
             sequence: 42,
             consumer_sequence: 7,
+            deliveries: 1,
             time: 1_795_593_600_123_456,
             pending: 3,
         };

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 #[serde(default)]
 pub(super) struct ServerInfo {
     pub server_name: String,
+    pub version: String,
     pub max_payload: i64,
     pub tls_required: bool,
     pub tls_available: bool,
@@ -23,6 +24,12 @@ impl ServerInfo {
         serde_json::from_slice(json).map_err(|e| {
             Error::unavailable("what the NATS server says of itself is not understood").caused_by(e)
         })
+    }
+
+    /// The first two numbers of its version, zeros where it says none.
+    pub(super) fn version(&self) -> (u32, u32) {
+        let mut numbers = self.version.split('.').map(|number| number.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }
 
     /// Bytes of a message at most, as far as the server says.
@@ -48,6 +55,10 @@ mod tests {
         );
         assert_eq!(ServerInfo::parse(b"{}").unwrap().max_payload(), 1 << 20);
         assert_eq!(ServerInfo::parse(br#"{"max_payload":-1}"#).unwrap().max_payload(), 1 << 20);
+        for (said, version) in [("2.15.1", (2, 15)), ("2.16.0-dev", (2, 16)), ("v3", (0, 0)), ("", (0, 0))] {
+            let info = ServerInfo { version: said.to_owned(), ..ServerInfo::default() };
+            assert_eq!(info.version(), version, "{said}");
+        }
         assert!(ServerInfo::parse(b"").is_err() && ServerInfo::parse(b"{").is_err());
     }
 }
