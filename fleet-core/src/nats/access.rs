@@ -37,7 +37,7 @@ impl Access {
     /// Vehicle Discovery of a cell.
     pub fn discovery(names: &Names) -> Self {
         let mut publish = reads(&names.lifecycle_stream(), Names::DISCOVERY);
-        publish.push(direct_get(&names.lifecycle_stream()));
+        publish.extend(direct_gets(&names.lifecycle_stream()));
         publish.push(format!("$JS.API.CONSUMER.INFO.{}.{}", names.bind_stream(), Names::WORKERS));
         publish.push(names.all_binds());
         let mut subscribe = vec![inbox(&names.connection("discovery"))];
@@ -49,7 +49,9 @@ impl Access {
     pub fn worker(names: &Names) -> Self {
         let telemetry = names.telemetry_stream();
         let mut publish = reads(&names.bind_stream(), Names::WORKERS);
-        publish.extend([direct_get(&names.lifecycle_stream()), direct_get(&telemetry)]);
+        publish.extend(
+            [names.lifecycle_stream(), telemetry.clone()].iter().flat_map(|stream| direct_gets(stream)),
+        );
         publish.push(format!("$JS.API.STREAM.INFO.{telemetry}"));
         // A catch-up is a consumer that the server names; one that broke off is replaced by a named one.
         publish.push(format!("$JS.API.CONSUMER.CREATE.{telemetry}"));
@@ -88,8 +90,10 @@ fn reads(stream: &str, consumer: &str) -> Vec<String> {
     ]
 }
 
-fn direct_get(stream: &str) -> String {
-    format!("$JS.API.DIRECT.GET.{stream}.>")
+/// Of many subjects at once and of each alone.
+fn direct_gets(stream: &str) -> [String; 2] {
+    let subject = format!("$JS.API.DIRECT.GET.{stream}");
+    [format!("{subject}.>"), subject]
 }
 
 /// What comes back to whoever has that name.

@@ -2,10 +2,11 @@
 
 use async_nats::Client;
 use async_nats::jetstream::Context;
+use futures_util::StreamExt;
 
+use super::Names;
 use super::payloads::ClaimNotice;
 use super::streams::jetstream;
-use super::{Names, lifecycle};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
 
@@ -78,8 +79,15 @@ impl Eraser {
     /// [`Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn still_sends(&self, vehicle: &VehicleId) -> Result<bool> {
         for stream in [self.names.telemetry_stream(), self.names.lifecycle_stream()] {
-            if lifecycle::last_stored(&self.js, &stream, self.names.vehicle(vehicle)).await?.is_some() {
-                return Ok(true);
+            let unavailable = |e: async_nats::Error| {
+                Error::unavailable(format!("no answer for the subjects of the stream {stream}")).caused_by(e)
+            };
+            let handle = self.js.get_stream_no_info(&stream).await.map_err(|e| unavailable(e.into()))?;
+            // Subjects only: a message's headers may be anything, and the client drops the connection over them.
+            let subjects = handle.info_with_subjects(self.names.vehicle(vehicle)).await;
+            let mut subjects = subjects.map_err(|e| unavailable(e.into()))?;
+            if let Some(subject) = subjects.next().await {
+                return subject.map(|_| true).map_err(|e| unavailable(e.into()));
             }
         }
         Ok(false)

@@ -11,6 +11,7 @@ mod clocks;
 mod erase;
 mod failures;
 mod floods;
+mod gets;
 mod ghosts;
 mod letters;
 mod live;

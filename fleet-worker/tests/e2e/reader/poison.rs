@@ -114,7 +114,7 @@ async fn stream(server: &NatsServer) -> Context {
     js
 }
 
-async fn until_stored(js: &Context, stream: &str, messages: usize) {
+pub(crate) async fn until_stored(js: &Context, stream: &str, messages: usize) {
     let all = async || js.get_stream(stream).await.unwrap().cached_info().state.messages == messages as u64;
     eventually("all are stored", SOON, all).await;
 }
@@ -244,7 +244,7 @@ async fn poisoned_messages_are_got_directly_with_what_the_server_says() {
 }
 
 /// When each message of `T` was stored, by another way.
-async fn jetstream_time(js: &Context) -> BTreeMap<u64, i64> {
+pub(crate) async fn jetstream_time(js: &Context) -> BTreeMap<u64, i64> {
     let stream = js.get_stream("T").await.unwrap();
     let mut times = BTreeMap::new();
     for sequence in 1..=stream.cached_info().state.last_sequence {
