@@ -26,7 +26,7 @@ pub use self::refusals::BinderCounters;
 use self::release::Command;
 use super::clock::ServerClock;
 use super::streams::jetstream;
-use super::{Names, NatsOptions, Owner, connect};
+use super::{Gets, Names, NatsOptions, Owner, connect};
 use crate::bind::{BindEvent, Binder, StateStore, VehicleState};
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
@@ -60,6 +60,7 @@ struct Shared<S> {
     options: BinderOptions,
     client: Client,
     js: Context,
+    gets: Gets,
     store: Arc<S>,
     clock: ServerClock,
     held: Held,
@@ -109,6 +110,7 @@ impl<S: StateStore> NatsBinder<S> {
         options: BinderOptions,
     ) -> Result<Self> {
         let client = connect(nats, &names.connection("binder"), |_| {}).await?;
+        let gets = Gets::connect(nats, &names.connection("binder")).await?;
         let js = jetstream(&client);
         let consumer: PullConsumer = js
             .get_consumer_from_stream::<Config, _, _>(Names::WORKERS, names.bind_stream())
@@ -131,6 +133,7 @@ impl<S: StateStore> NatsBinder<S> {
             options,
             js,
             client,
+            gets,
             store,
             clock,
             free: AtomicUsize::new(0),

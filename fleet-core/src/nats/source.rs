@@ -36,7 +36,7 @@ use super::reader::{Reader, ReaderOptions};
 use super::storing::{self, Storing};
 use super::streams::jetstream;
 use super::watch::{Owed, Watch};
-use super::{Names, NatsOptions, connect};
+use super::{Gets, Names, NatsOptions, connect};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::message::{DeadLetter, Message};
@@ -101,8 +101,9 @@ pub struct NatsSource {
     options: SourceOptions,
     clock: ServerClock,
     counters: Arc<SourceCounters>,
-    /// A connection of its own: the server answers direct gets inside the connection's read loop.
     side: Context,
+    /// On a connection of its own: the server answers direct gets inside the connection's read loop.
+    gets: Gets,
     live: Live,
     /// Vehicles whose subscriptions found no room.
     unsubscribed: Vec<Ticket>,
@@ -128,8 +129,8 @@ impl std::fmt::Debug for NatsSource {
 }
 
 impl NatsSource {
-    /// Connects twice: once for live messages, once for what is read from the streams; and asks the server
-    /// for its time.
+    /// Connects three times: for live messages, for what is read from the streams, and for single messages of them;
+    /// and asks the server for its time.
     ///
     /// # Errors
     /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no telemetry stream yet.
@@ -153,6 +154,7 @@ impl NatsSource {
         // Those of vehicles are of no use, and may be anything.
         live.headers = false;
         let live = Live::new(Reader::connect(live).await?);
+        let gets = Gets::connect(nats, &names.connection("catch-up")).await?;
         let watch = Arc::new(Watch::begin(side_client, names, Arc::clone(&counters)).await?);
         let (found_sender, found) = mpsc::channel(FOUND);
         let sweeper = |rounds: Rounds| {
@@ -181,6 +183,7 @@ impl NatsSource {
             options,
             letters,
             side,
+            gets,
             live,
             unsubscribed: Vec::new(),
             vehicles: Attachments::default(),

@@ -19,6 +19,7 @@ mod lost_stream;
 mod misconfigured;
 mod mqtt;
 mod permissions;
+mod poisoned;
 mod reader;
 mod recordings;
 mod refusals;

@@ -295,7 +295,7 @@ async fn finish<S: StateStore>(shared: &Shared<S>, state: VehicleState, ended_at
 /// What is stored of the vehicle, however long that takes.
 async fn read_lifecycle<S: StateStore>(shared: &Shared<S>, vehicle: &VehicleId) -> Lifecycle {
     loop {
-        match lifecycle::read(&shared.js, &shared.names, vehicle).await {
+        match lifecycle::read(&shared.gets, &shared.names, vehicle).await {
             Ok(life) => return life,
             Err(error) => tracing::warn!(%error, %vehicle, "lifecycle not read yet"),
         }

@@ -11,6 +11,14 @@ pub(super) struct Ticket {
     generation: u32,
 }
 
+#[cfg(test)]
+impl Ticket {
+    /// Of a slot that was never used before.
+    pub(super) fn first(slot: Slot) -> Self {
+        Self { slot, generation: 0 }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Place {
     generation: u32,

@@ -1,5 +1,6 @@
-//! Looks at what is stored of a vehicle, by direct gets. However much comes: one look of a kind is
-//! under way per vehicle and so many of all together, and what comes meanwhile is one more look.
+//! Looks at what is stored of vehicles, by direct gets: all that wait are asked for together. However much comes:
+//! one look of a kind is under way per vehicle and so many of all together, and what comes meanwhile is one more
+//! look.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,13 +10,16 @@ use tokio::time::Instant;
 use super::super::lifecycle::{self, Lifecycle};
 use super::NatsSource;
 use super::attachments::Ticket;
-use super::settle::compare;
+use super::settle;
 use super::tasks::TaskDone;
 use crate::error::Result;
 use crate::ids::Slot;
 
-/// How many looks are under way at once.
-const AT_ONCE: usize = 64;
+/// How many groups of a kind are under way at once: two, so that the next one gathers while one is on its way.
+const GROUPS_AT_ONCE: usize = 2;
+
+/// Messages that a group asks for at most, if it has more than one vehicle.
+const GROUP: usize = 512;
 
 /// How long after a look the next one of the same vehicle begins.
 const APART: Duration = Duration::from_millis(250);
@@ -106,19 +110,42 @@ impl LifeLook {
 /// Looks that wait for their turn. Each vehicle is in it once per kind.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    waiting: VecDeque<(Kind, Ticket)>,
+    lifecycles: Queue,
+    signals: Queue,
     /// Those that wait for their time, the first one first.
     later: VecDeque<(Instant, Kind, Ticket)>,
+}
+
+/// Looks of one kind.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Ticket>,
+    /// Groups.
     under_way: usize,
 }
 
 impl Looks {
-    fn next(&mut self) -> Option<(Kind, Ticket)> {
-        (self.under_way < AT_ONCE).then(|| self.waiting.pop_front()).flatten()
+    fn of(&mut self, kind: Kind) -> &mut Queue {
+        match kind {
+            Kind::Lifecycle => &mut self.lifecycles,
+            Kind::Signals => &mut self.signals,
+        }
+    }
+
+    fn now(&mut self, kind: Kind, ticket: Ticket) {
+        self.of(kind).waiting.push_back(ticket);
     }
 
     fn later(&mut self, kind: Kind, ticket: Ticket) {
         self.later.push_back((Instant::now() + APART, kind, ticket));
+    }
+}
+
+impl Queue {
+    /// The next ones, if there is room for another group.
+    fn group(&mut self, vehicles: usize) -> Vec<Ticket> {
+        let room = if self.under_way < GROUPS_AT_ONCE { vehicles.max(1) } else { 0 };
+        self.waiting.drain(..room.min(self.waiting.len())).collect()
     }
 }
 
@@ -132,7 +159,7 @@ impl NatsSource {
                 if vehicle.look.ended.is_some_and(|ended| now - ended < APART) {
                     self.looks.later(Kind::Lifecycle, ticket);
                 } else {
-                    self.looks.waiting.push_back((Kind::Lifecycle, ticket));
+                    self.looks.now(Kind::Lifecycle, ticket);
                 }
             }
         }
@@ -141,24 +168,39 @@ impl NatsSource {
 
     /// Looks at a vehicle's last messages as soon as there is room.
     pub(super) fn look_at_signals(&mut self, ticket: Ticket) {
-        self.looks.waiting.push_back((Kind::Signals, ticket));
+        self.looks.now(Kind::Signals, ticket);
         self.start_looks();
     }
 
-    /// Begins what waits, as far as there is room. A vehicle that was detached meanwhile drops out.
+    /// Begins what waits, as far as there is room. Vehicles that were detached meanwhile drop out.
     fn start_looks(&mut self) {
-        while let Some((kind, ticket)) = self.looks.next() {
-            let Some(vehicle) = self.vehicles.get(ticket) else { continue };
-            let (js, names, id) = (self.side.clone(), self.names.clone(), vehicle.id.clone());
-            self.looks.under_way += 1;
+        self.start_groups(Kind::Lifecycle, GROUP / 2);
+        self.start_groups(Kind::Signals, GROUP / self.schema.signals().len().max(1));
+    }
+
+    fn start_groups(&mut self, kind: Kind, vehicles: usize) {
+        loop {
+            let group = self.looks.of(kind).group(vehicles);
+            if group.is_empty() {
+                return;
+            }
+            let there = |ticket| self.vehicles.get(ticket).map(|vehicle| (ticket, vehicle.id.clone()));
+            let (tickets, ids): (Vec<_>, Vec<_>) = group.into_iter().filter_map(there).unzip();
+            if tickets.is_empty() {
+                continue;
+            }
+            self.looks.of(kind).under_way += 1;
+            let (gets, names) = (self.gets.clone(), self.names.clone());
             match kind {
                 Kind::Lifecycle => self.tasks.spawn(async move {
-                    TaskDone::Lifecycle { ticket, found: lifecycle::read(&js, &names, &id).await }
+                    let found = lifecycle::read_each(&gets, &names, &ids).await;
+                    TaskDone::Lifecycles(tickets.into_iter().zip(found).collect())
                 }),
                 Kind::Signals => {
                     let schema = self.schema.clone();
                     self.tasks.spawn(async move {
-                        TaskDone::Signals { ticket, found: compare(&js, &names, &schema, &id).await }
+                        let found = settle::last_of_each(&gets, &names, &schema, &ids).await;
+                        TaskDone::Signals(tickets.into_iter().zip(found).collect())
                     })
                 }
             };
@@ -169,14 +211,15 @@ impl NatsSource {
     pub(super) fn start_later_looks(&mut self) {
         let now = Instant::now();
         while let Some((_, kind, ticket)) = self.looks.later.pop_front_if(|(at, ..)| *at <= now) {
-            self.looks.waiting.push_back((kind, ticket));
+            self.looks.now(kind, ticket);
         }
         self.start_looks();
     }
 
-    /// A look's task has ended: there is room for the next one.
-    pub(super) fn look_ended(&mut self) {
-        self.looks.under_way = self.looks.under_way.saturating_sub(1);
+    /// A group's task has ended: there is room for the next one.
+    pub(super) fn looks_ended(&mut self, kind: Kind) {
+        let queue = self.looks.of(kind);
+        queue.under_way = queue.under_way.saturating_sub(1);
         self.start_looks();
     }
 
@@ -208,6 +251,26 @@ mod tests {
     fn life(on: u64, off: u64) -> Lifecycle {
         let at = |sequence| Some(Signal { sequence, stored: 0, since: None });
         Lifecycle { on: at(on), off: at(off) }
+    }
+
+    #[test]
+    fn what_waits_while_two_groups_are_under_way_is_the_next_group() {
+        let mut looks = Looks::default();
+        let ticket = |slot| Ticket::first(Slot(slot));
+        for slot in 0..600 {
+            looks.now(Kind::Lifecycle, ticket(slot));
+        }
+        looks.now(Kind::Signals, ticket(0));
+        let mut lengths = Vec::new();
+        for _ in 0..4 {
+            let group = looks.of(Kind::Lifecycle).group(256);
+            looks.of(Kind::Lifecycle).under_way += usize::from(!group.is_empty());
+            lengths.push(group.len());
+        }
+        assert_eq!(lengths, [256, 256, 0, 0]);
+        assert_eq!(looks.of(Kind::Signals).group(0), [ticket(0)], "the others' groups are not in its way");
+        looks.of(Kind::Lifecycle).under_way -= 1;
+        assert_eq!(looks.of(Kind::Lifecycle).group(256).len(), 88);
     }
 
     #[test]

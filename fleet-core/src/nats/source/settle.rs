@@ -1,11 +1,8 @@
 //! Settling: before a vehicle is given back, its last stored messages are compared with the last
 //! ones seen.
 
-use async_nats::jetstream::Context;
-
 use super::super::dead_letters::Fnv;
-use super::super::lifecycle::last_stored;
-use super::super::{Names, stored_at};
+use super::super::{Gets, Names, StoredMessage};
 use super::NatsSource;
 use super::attachments::Ticket;
 use super::looks::Kind;
@@ -23,23 +20,22 @@ pub(super) struct Stored {
     at: Micros,
 }
 
-/// Reads the last stored message of each signal.
+/// Reads the last stored message of each signal of each vehicle; an error is that vehicle's alone.
 ///
-/// # Errors
-/// [`Unavailable`](crate::ErrorKind::Unavailable).
-pub(super) async fn compare(
-    js: &Context,
+/// Of a replicated stream the answer may be from a moment before (see [`Gets`]). An older message than the one that
+/// was seen last costs a catch-up and nothing else. One that was neither heard nor is there yet is missed; but all
+/// this comes `patience` after the `off`.
+pub(super) async fn last_of_each(
+    gets: &Gets,
     names: &Names,
     schema: &Schema,
-    vehicle: &VehicleId,
-) -> Result<Vec<Option<Stored>>> {
-    let stream = names.telemetry_stream();
-    let mut stored = Vec::with_capacity(schema.signals().len());
-    for signal in schema.signals() {
-        let found = last_stored(js, &stream, names.subject(vehicle, &signal.name)).await?;
-        stored.push(found.map(|m| Stored { hash: Fnv::of(&m.payload), at: stored_at(m.time) }));
-    }
-    Ok(stored)
+    vehicles: &[VehicleId],
+) -> Vec<Result<Vec<Option<Stored>>>> {
+    let of_vehicle = |vehicle| schema.signals().iter().map(|s| names.subject(vehicle, &s.name)).collect();
+    let found =
+        gets.last_of_groups(&names.telemetry_stream(), vehicles.iter().map(of_vehicle).collect()).await;
+    let stored = |message: StoredMessage| Stored { hash: Fnv::of(&message.payload), at: message.stored };
+    found.into_iter().map(|found| Ok(found?.into_iter().map(|m| m.map(stored)).collect())).collect()
 }
 
 impl NatsSource {

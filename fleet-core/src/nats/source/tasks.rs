@@ -6,6 +6,7 @@ use super::super::watch::Owed;
 use super::NatsSource;
 use super::attachments::Ticket;
 use super::live::Joining;
+use super::looks::Kind;
 use super::settle::Stored;
 use super::sweep::Wanted;
 use crate::error::Result;
@@ -17,10 +18,10 @@ use crate::time::Micros;
 pub(super) enum TaskDone {
     /// A fence for these.
     Fenced { rounds: Rounds, wanted: Vec<(Ticket, Micros, Owed)>, fence: Fence },
-    /// What is stored of a vehicle's life.
-    Lifecycle { ticket: Ticket, found: Result<Lifecycle> },
-    /// A vehicle's last stored message of each signal.
-    Signals { ticket: Ticket, found: Result<Vec<Option<Stored>>> },
+    /// What is stored of vehicles' lives.
+    Lifecycles(Vec<(Ticket, Result<Lifecycle>)>),
+    /// Vehicles' last stored message of each signal.
+    Signals(Vec<(Ticket, Result<Vec<Option<Stored>>>)>),
 }
 
 /// Whose rounds a vehicle is caught up in. They run side by side, so that a vehicle which has to be caught
@@ -66,13 +67,13 @@ impl NatsSource {
                 // The receiver lives as long as the source.
                 let _ = rounds.send(wanted);
             }
-            TaskDone::Lifecycle { ticket, found } => {
-                self.on_lifecycle_read(ticket, found);
-                self.look_ended();
+            TaskDone::Lifecycles(found) => {
+                found.into_iter().for_each(|(ticket, found)| self.on_lifecycle_read(ticket, found));
+                self.looks_ended(Kind::Lifecycle);
             }
-            TaskDone::Signals { ticket, found } => {
-                self.on_settle(ticket, found);
-                self.look_ended();
+            TaskDone::Signals(found) => {
+                found.into_iter().for_each(|(ticket, found)| self.on_settle(ticket, found));
+                self.looks_ended(Kind::Signals);
             }
         }
     }
