@@ -1,13 +1,17 @@
 //! Poisoned messages of a vehicle with its own login, by TLS, to a worker with its own.
 
+use async_nats::jetstream;
 use fleet_core::nats::reader::{Headers, Read, Reader, ReaderOptions};
 use fleet_core::nats::{Auth, Key, Names, NatsOptions, StreamOptions, set_up};
 use fleet_core::{CellId, Schema};
+use fleet_worker::clock::now;
 
 use super::guarded::Guarded;
+use super::job::{Job, until_active};
+use crate::poisoned::{say, vehicles};
 use crate::reader::poison::{blocks, gather, publish};
 use crate::reader::{SOON, flush, until};
-use crate::world::eventually;
+use crate::world::{Hand, eventually};
 
 async fn log_in(guarded: &Guarded, seed: String, name: &str) -> Reader {
     let mut nats = NatsOptions::new(guarded.url());
@@ -51,4 +55,39 @@ async fn a_poisoned_vehicle_is_read_live_and_got_directly() {
         Read::Event(event) => panic!("{event:?}"),
     };
     assert_eq!(until(&mut worker, "an answer", answer).await, small);
+}
+
+/// As in one account, with programs that have no more than they need.
+#[tokio::test(flavor = "multi_thread")]
+async fn poisoned_trips_begin_and_end_with_the_shipped_logins() {
+    // Between accounts the server takes a header of one or two bytes for a part of the payload, which is no `on`'s.
+    let vehicles: Vec<_> = vehicles().into_iter().filter(|(_, block)| block.len() > 2).collect();
+    let ids: Vec<&str> = ["GOOD"].into_iter().chain(vehicles.iter().map(|(id, _)| id.as_str())).collect();
+    let mut job = Job::start(&ids).await;
+    let discovery = job.program("discover", "DISCOVERY_0_A").await;
+    let worker = job.program("run", "WORKER_0_A").await;
+    let (mut hands, mut evil) = (Vec::new(), Vec::new());
+    for id in &ids {
+        hands.push(Hand::on(jetstream::new(job.guarded.vehicle(id).await.0), id));
+    }
+    hands[0].send("on", "").await;
+    for (id, block) in &vehicles {
+        let mut reader = log_in(&job.guarded, job.guarded.vehicle_seed(id), id).await;
+        say(&mut reader, id, "on", block).await;
+        evil.push(reader);
+    }
+    until_active(&discovery, ids.len() as u64).await;
+    let begun = now() - 6_000_000;
+    for hand in &mut hands {
+        hand.drive(begun, 4).await;
+    }
+    for ((id, block), reader) in vehicles.iter().zip(&mut evil) {
+        say(reader, id, "off", block).await;
+    }
+    hands[0].send("off", "").await;
+    until_active(&discovery, 0).await;
+    job.assert_exact(&hands).await;
+    for program in [&discovery, &worker] {
+        assert!(!program.process.logs().contains("refuses"), "{}", program.process.logs());
+    }
 }
