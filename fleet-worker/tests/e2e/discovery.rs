@@ -1,5 +1,7 @@
 //! Discovery by itself on a real server.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
@@ -157,4 +159,31 @@ async fn messages_on_odd_subjects_are_counted_and_delay_nothing() {
     eventually("all are counted", SOON, async || counters.strays.load(Relaxed) == all).await;
     assert!(world.discovery.is_reading());
     assert_eq!(counters.on.load(Relaxed), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_read_the_on_signals_says_so() {
+    let logins = r#"authorization { users: [
+        { user: all, password: x }
+        { user: mute, password: x, permissions: { publish: { allow: [">"], deny: ["$JS.API.CONSUMER.MSG.NEXT.>"] } } }
+    ] }"#;
+    let server = NatsServer::builder().config(logins).start().await.unwrap();
+    let at = |login: &str| NatsOptions::new(format!("nats://{login}:x@127.0.0.1:{}", server.port()));
+    let names = Names::new(&CellId::default());
+    let all = fleet_core::nats::connect(&at("all"), "test", |_| {}).await.unwrap();
+    let options = StreamOptions::default();
+    set_up(&jetstream::new(all), &names, &fleet_core::Schema::default(), &options).await.unwrap();
+    for (login, reads) in [("all", true), ("mute", false)] {
+        let discovery = Discovery::connect(&at(login), &names, options.max_age).await.unwrap();
+        let (runs, turns) = (discovery.clone(), Arc::new(AtomicU64::new(0)));
+        let turned = Arc::clone(&turns);
+        let beat = move || {
+            turned.fetch_add(1, Relaxed);
+        };
+        let running = tokio::spawn(async move { runs.run(std::future::pending(), beat).await });
+        // Before the first turns nobody reads.
+        eventually("it runs", SOON, async || turns.load(Relaxed) > 10).await;
+        eventually(login, SOON, async || discovery.is_reading() == reads).await;
+        running.abort();
+    }
 }

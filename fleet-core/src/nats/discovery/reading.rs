@@ -35,15 +35,27 @@ pub(super) struct Reading<'a, B> {
     /// Called whenever the loop turns.
     beat: &'a B,
     reader: Reader,
+    ticker: Interval,
+    asked: u64,
+    intake: Intake<'a>,
+}
+
+/// What has come, and what is to be done about it.
+struct Intake<'a> {
+    discovery: &'a Discovery,
     inboxes: String,
     inbox: Sid,
-    ticker: Interval,
+    group: Option<Group>,
     /// What is being dealt with, each with where its answer goes.
     handled: FuturesUnordered<BoxFuture<'a, (String, Ack)>>,
-    group: Option<Group>,
-    asked: u64,
+    /// Where the answers to what can't be used go.
+    useless: Vec<String>,
     /// Why the reading can't go on.
     broken: Option<Error>,
+    /// The login may not ask, or not hear the answers; until something comes.
+    refused: bool,
+    /// The server is about to end.
+    leave: bool,
 }
 
 /// A pull that is under way.
@@ -74,7 +86,7 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
                 return error;
             }
             broke_off(discovery, &error);
-            reading.group = None;
+            reading.intake.group = None;
             reading.serve(sleep(PAUSE)).await;
         }
     }
@@ -92,49 +104,48 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
             }
         };
         let inbox = reader.subscribe(&format!("{inboxes}*"))?;
-        let handled = FuturesUnordered::new();
-        Ok(Self {
+        let intake = Intake {
             discovery,
-            beat,
-            reader,
             inboxes,
             inbox,
-            ticker,
-            handled,
             group: None,
-            asked: 0,
+            handled: FuturesUnordered::new(),
+            useless: Vec::new(),
             broken: None,
-        })
+            refused: false,
+            leave: false,
+        };
+        Ok(Self { discovery, beat, reader, ticker, asked: 0, intake })
     }
 
     /// Reads for as long as the server gives messages. Pulled a group at a time, and never more than are dealt
     /// with: what is slow or refused for one vehicle neither ends the reading nor stops it.
     async fn read(&mut self) -> Error {
         let discovery = self.discovery;
-        self.broken = None;
+        self.intake.broken = None;
         let begun = async {
             discovery.require_own_consumer().await?;
             discovery.observe_clock().await
         };
         match self.serve(begun).await {
             Ok(()) if self.reader.is_connected() => {}
-            Ok(()) => return lost(),
+            Ok(()) => return Error::unavailable("there is no connection to NATS at the moment"),
             Err(error) => return error,
         }
         discovery.reading_since.store(discovery.clock.now(), Ordering::Relaxed);
-        discovery.reading.store(true, Ordering::Relaxed);
+        discovery.reading.store(!self.intake.refused, Ordering::Relaxed);
         loop {
             if let Err(error) = self.pull() {
                 return error;
             }
             let expired = Instant::now() + EXPIRES + GRACE;
-            self.serve_while(expired, |reading| reading.group.is_some()).await;
+            self.serve_while(expired, |reading| reading.intake.group.is_some()).await;
             // Many at a time, or each would be asked for by itself.
-            while self.handled.len() > AT_ONCE / 2 && self.broken.is_none() {
+            while self.intake.handled.len() > AT_ONCE / 2 && self.intake.broken.is_none() {
                 let soon = Instant::now() + PAUSE;
-                self.serve_while(soon, |reading| reading.handled.len() > AT_ONCE / 2).await;
+                self.serve_while(soon, |reading| reading.intake.handled.len() > AT_ONCE / 2).await;
             }
-            if let Some(error) = self.broken.take() {
+            if let Some(error) = self.intake.broken.take() {
                 return error;
             }
             // A group without an end may be one that nobody gives.
@@ -146,15 +157,11 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
 
     fn pull(&mut self) -> Result<()> {
         self.asked += 1;
-        let (number, left) = (self.asked, AT_ONCE.saturating_sub(self.handled.len()).max(1));
-        let to = format!(
-            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
-            self.discovery.names.lifecycle_stream(),
-            Names::DISCOVERY
-        );
+        let (number, left) = (self.asked, AT_ONCE.saturating_sub(self.intake.handled.len()).max(1));
+        let to = pulls_of(&self.discovery.names);
         let request = format!(r#"{{"batch":{left},"expires":{}}}"#, EXPIRES.as_nanos());
-        self.reader.publish(&to, Some(&format!("{}{number}", self.inboxes)), request.as_bytes())?;
-        self.group = Some(Group { number, left });
+        self.reader.publish(&to, Some(&format!("{}{number}", self.intake.inboxes)), request.as_bytes())?;
+        self.intake.group = Some(Group { number, left });
         Ok(())
     }
 
@@ -172,7 +179,7 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
     /// Does what is to be done for as long as that holds, unless the reading can't go on.
     async fn serve_while(&mut self, until: Instant, holds: impl Fn(&Self) -> bool) {
         let mut over = pin!(sleep_until(until));
-        while holds(self) && self.broken.is_none() {
+        while holds(self) && self.intake.broken.is_none() {
             tokio::select! {
                 () = &mut over => return,
                 () = self.turn() => {}
@@ -184,7 +191,7 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
     async fn turn(&mut self) {
         tokio::select! {
             () = self.reader.readable() => self.on_readable(),
-            Some((reply, ack)) = self.handled.next() => self.answer(&reply, ack),
+            Some((reply, ack)) = self.intake.handled.next() => self.answer(&reply, ack),
             _ = self.ticker.tick() => {}
         }
         (self.beat)();
@@ -198,53 +205,91 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
     }
 
     fn on_readable(&mut self) {
-        let Self { discovery, reader, inboxes, inbox, handled, group, broken, .. } = self;
-        let (mut refused, mut leave) = (Vec::new(), false);
-        for read in reader.read() {
+        for read in self.reader.read() {
             match read {
-                Read::Message(message) if message.sid == *inbox => match delivered(discovery, &message) {
-                    Some((reply, delivered)) => {
-                        if let Some(under_way) = group {
-                            under_way.left -= 1;
-                            if under_way.left == 0 {
-                                *group = None;
-                            }
-                        }
-                        // What comes after a group was given up comes once more.
-                        if handled.len() < 2 * AT_ONCE
-                            && let Some(on) = taken(discovery, &message, &delivered, reply, &mut refused)
-                        {
-                            handled.push(on);
-                        }
-                    }
-                    None => {
-                        let of_group = number_in(message.subject, inboxes);
-                        if group.as_ref().is_some_and(|group| Some(group.number) == of_group) {
-                            *broken = ended(&message).map_or_else(|| broken.take(), Some);
-                            *group = None;
-                        }
-                    }
-                },
+                Read::Message(message) if message.sid == self.intake.inbox => {
+                    self.intake.on_message(&message)
+                }
                 Read::Message(_) => {}
-                Read::Event(Event::Disconnected { reason, .. }) => {
-                    discovery.reading.store(false, Ordering::Relaxed);
-                    *broken = Some(reason);
-                }
-                Read::Event(Event::LameDuck { .. }) => leave = true,
-                Read::Event(Event::PublishRefused { subject } | Event::SubscriptionRefused { subject }) => {
-                    let cell = discovery.names.cell();
-                    tracing::warn!(%cell, subject, "the NATS server refuses a subject");
-                }
-                Read::Event(_) => {}
+                Read::Event(event) => self.intake.on_event(event),
             }
         }
-        for reply in refused {
+        for reply in std::mem::take(&mut self.intake.useless) {
             self.answer(&reply, Ack::Never);
         }
-        if leave {
+        if std::mem::take(&mut self.intake.leave) {
             self.reader.reconnect();
         }
     }
+}
+
+impl<'a> Intake<'a> {
+    fn on_message(&mut self, message: &Message<'_>) {
+        if std::mem::take(&mut self.refused) {
+            self.discovery.reading.store(true, Ordering::Relaxed);
+        }
+        if let Some((reply, delivered)) = delivered(self.discovery, message) {
+            if let Some(group) = &mut self.group {
+                group.left -= 1;
+            }
+            // What comes after a group was given up comes once more.
+            if self.handled.len() < 2 * AT_ONCE {
+                self.take(message, &delivered, reply);
+            }
+            self.group.take_if(|group| group.left == 0);
+        } else if self.group.as_ref().map(|group| group.number) == number_in(message.subject, &self.inboxes)
+            && self.group.take().is_some()
+            && let Some(error) = ended(message)
+        {
+            self.broken = Some(error);
+        }
+    }
+
+    /// Begins to deal with an `on`, unless it can't be used.
+    fn take(&mut self, message: &Message<'_>, delivered: &Delivered<'_>, reply: &str) {
+        let discovery = self.discovery;
+        DiscoveryCounters::add(&discovery.counters.on);
+        let subject = String::from_utf8_lossy(message.subject);
+        let Some(request) = discovery.request(&subject, message.payload, delivered) else {
+            DiscoveryCounters::add(&discovery.counters.refused);
+            return self.useless.push(reply.to_owned());
+        };
+        let (reply, deliveries) = (reply.to_owned(), delivered.deliveries);
+        self.handled.push(Box::pin(async move {
+            let ack = discovery.deal(&request, deliveries).await;
+            (reply, ack)
+        }));
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let cell = self.discovery.names.cell();
+        match event {
+            Event::Disconnected { reason, .. } => {
+                self.discovery.reading.store(false, Ordering::Relaxed);
+                self.broken = Some(reason);
+            }
+            Event::Reconnected { .. } => self.refused = false,
+            Event::LameDuck { .. } => self.leave = true,
+            Event::SubscriptionRefused { subject } => {
+                tracing::warn!(%cell, subject, "the NATS server refuses a subscription");
+                self.refused = true;
+                self.broken = Some(Error::unavailable("the login may not subscribe to its inbox"));
+            }
+            Event::PublishRefused { subject } => {
+                tracing::warn!(%cell, subject, "the NATS server refuses a request");
+                if subject == pulls_of(&self.discovery.names) {
+                    self.refused = true;
+                    self.broken = Some(Error::unavailable("the login may not ask for `on` signals"));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Where groups are asked for.
+fn pulls_of(names: &Names) -> String {
+    format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", names.lifecycle_stream(), Names::DISCOVERY)
 }
 
 /// Where the answer to a message of our consumer goes, and what the server says of it; `None` for what ends a group.
@@ -255,28 +300,6 @@ fn delivered<'a>(discovery: &Discovery, message: &Message<'a>) -> Option<(&'a st
     Some((std::str::from_utf8(reply).ok()?, delivered)).filter(|_| ours)
 }
 
-/// Begins to deal with an `on`, unless it can't be used.
-fn taken<'a>(
-    discovery: &'a Discovery,
-    message: &Message<'_>,
-    delivered: &Delivered<'_>,
-    reply: &str,
-    refused: &mut Vec<String>,
-) -> Option<BoxFuture<'a, (String, Ack)>> {
-    DiscoveryCounters::add(&discovery.counters.on);
-    let subject = String::from_utf8_lossy(message.subject);
-    let Some(request) = discovery.request(&subject, message.payload, delivered) else {
-        DiscoveryCounters::add(&discovery.counters.refused);
-        refused.push(reply.to_owned());
-        return None;
-    };
-    let (reply, deliveries) = (reply.to_owned(), delivered.deliveries);
-    Some(Box::pin(async move {
-        let ack = discovery.deal(&request, deliveries).await;
-        (reply, ack)
-    }))
-}
-
 /// Why no group can be had, if it has not just come to its end.
 fn ended(message: &Message<'_>) -> Option<Error> {
     let status = message.headers.and_then(Headers::status);
@@ -284,10 +307,6 @@ fn ended(message: &Message<'_>) -> Option<Error> {
     let description = String::from_utf8_lossy(description);
     // No more messages, or none in time.
     (!matches!(code, 404 | 408)).then(|| Error::unavailable(format!("no `on` signals: {code} {description}")))
-}
-
-fn lost() -> Error {
-    Error::unavailable("there is no connection to NATS at the moment")
 }
 
 fn broke_off(discovery: &Discovery, error: &Error) {
