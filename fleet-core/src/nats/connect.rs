@@ -22,6 +22,9 @@ pub struct NatsOptions {
     pub timeout: Duration,
     /// TLS before the server's first word, which it must be configured for (`handshake_first`).
     pub tls_first: bool,
+    /// What the connection's name ends with, so that the server's lists tell those of one process apart. Inboxes,
+    /// and so permissions, go by the name without it.
+    pub label: Option<String>,
 }
 
 impl NatsOptions {
@@ -33,13 +36,19 @@ impl NatsOptions {
             ca_file: None,
             timeout: Duration::from_secs(10),
             tls_first: false,
+            label: None,
         }
+    }
+
+    /// `name`, with the label.
+    pub(super) fn labelled(&self, name: &str) -> String {
+        self.label.as_ref().map_or_else(|| name.to_owned(), |label| format!("{name} {label}"))
     }
 }
 
 /// Connects, and stays connected: after the first time the client reconnects by itself for ever.
-/// `name` is what the server calls the connection, and its inboxes begin with `_INBOX.<name>.`, so
-/// that permissions can tell programs apart. `on_event` is told of the connection's ups and downs.
+/// `name`, with the options' label, is what the server calls the connection, and its inboxes begin with
+/// `_INBOX.<name>.`, so that permissions can tell programs apart. `on_event` is told of the connection's ups and downs.
 ///
 /// # Errors
 /// [`Configuration`](crate::ErrorKind::Configuration) for a bad URL, credentials or certificate,
@@ -49,7 +58,7 @@ pub async fn connect(
     name: &str,
     on_event: impl Fn(Event) + Send + Sync + Clone + 'static,
 ) -> Result<Client> {
-    let connection = name.to_owned();
+    let connection = options.labelled(name);
     // The client takes no credentials out of a URL by itself.
     let in_url = if options.auth == Auth::None { credentials_in(&options.url) } else { None };
     let auth = in_url.unwrap_or_else(|| options.auth.clone());
@@ -57,7 +66,7 @@ pub async fn connect(
     let mut connect = ConnectOptions::with_auth_callback(move |nonce| {
         std::future::ready(auth.answer(&nonce).map_err(AuthError::new))
     })
-    .name(name)
+    .name(&connection)
     .custom_inbox_prefix(format!("_INBOX.{name}"))
     .ping_interval(Duration::from_secs(10))
     .reconnect_delay_callback(|attempt| {

@@ -103,7 +103,8 @@ impl Dialler {
             .map_err(|why| Error::configuration(format!("the login to NATS: {why}")))?;
         let mut out = Outbound::default();
         let ReaderOptions { name, echo, headers, .. } = &self.options;
-        out.connect(&Connect::new(name, tls, *echo, *headers, auth))?;
+        let name = self.options.nats.labelled(name);
+        out.connect(&Connect::new(&name, tls, *echo, *headers, auth))?;
         out.ping();
         loop {
             poll_fn(|cx| transport.poll_send(cx, &mut out)).await.map_err(|e| broken(server, e))?;
