@@ -95,7 +95,7 @@ async fn run(kind: Option<Attack>) -> Outcome {
     let deployment = Deployment::start(program, CONFIG, 1).await.unwrap();
     let config = &deployment.config;
     let options = SimulationOptions {
-        cell: config.cell.clone(),
+        cell: config.cells[0].clone(),
         schema: config.schema.clone(),
         vehicles: usize::try_from(variable("VEHICLES", 100)).unwrap(),
         duration: Some(Duration::from_secs(variable("SECONDS", 40))),
@@ -109,7 +109,7 @@ async fn run(kind: Option<Attack>) -> Outcome {
     sleep(Duration::from_secs(5)).await;
     let (over, ended) = oneshot::channel::<()>();
     let hostile = kind.map(|kind| {
-        let (url, names) = (deployment.nats.url(), config.names());
+        let (url, names) = (deployment.nats.url(), config.names().next().unwrap());
         tokio::spawn(async move {
             let client = async_nats::connect(url).await.unwrap();
             let pace = variable("PACE", pace(kind));

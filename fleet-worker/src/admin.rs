@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
@@ -17,14 +17,14 @@ use futures_util::future::BoxFuture;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-pub use health::Health;
+pub use health::{Health, Part};
 
 use crate::live::Live;
 use crate::metrics::{Metric, render};
 
 type Snapshot = Arc<dyn Fn() -> Vec<Metric> + Send + Sync>;
-type Answer = BoxFuture<'static, std::result::Result<serde_json::Value, String>>;
-type Bindings = Arc<dyn Fn() -> Answer + Send + Sync>;
+type Answer = BoxFuture<'static, std::result::Result<Option<serde_json::Value>, String>>;
+type Bindings = Arc<dyn Fn(Option<String>) -> Answer + Send + Sync>;
 
 /// What the admin server tells; make one with [`Admin::new`], then [`Admin::serve`].
 #[derive(Clone)]
@@ -56,14 +56,15 @@ impl Admin {
         Self { health, metrics: Arc::new(metrics), bindings: None, page: None }
     }
 
-    /// Answers `/bindings` too, with the JSON or, as 503, the error's text.
+    /// Answers `/bindings` and, with the cell, `/bindings/<cell>` too: with the JSON, with 404 where there is none,
+    /// or, as 503, with the error's text.
     #[must_use]
     pub fn with_bindings<F, A>(mut self, bindings: F) -> Self
     where
-        F: Fn() -> A + Send + Sync + 'static,
-        A: Future<Output = std::result::Result<serde_json::Value, String>> + Send + 'static,
+        F: Fn(Option<String>) -> A + Send + Sync + 'static,
+        A: Future<Output = std::result::Result<Option<serde_json::Value>, String>> + Send + 'static,
     {
-        self.bindings = Some(Arc::new(move || Box::pin(bindings())));
+        self.bindings = Some(Arc::new(move |cell| Box::pin(bindings(cell))));
         self
     }
 
@@ -88,7 +89,7 @@ impl Admin {
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics));
         if self.bindings.is_some() {
-            router = router.route("/bindings", get(bindings));
+            router = router.route("/bindings", get(bindings)).route("/bindings/{cell}", get(bindings_of));
         }
         let router = router.with_state(self).merge(page.unwrap_or_default());
         serve(router, listen, shutdown).await
@@ -117,11 +118,13 @@ pub async fn serve(
 }
 
 async fn healthz(State(admin): State<Admin>) -> impl IntoResponse {
-    if admin.health.is_alive() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the loop has not turned for 10 s\n")
+    let hung = admin.health.hung();
+    if hung.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
     }
+    let which = hung.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ");
+    let which = if which.is_empty() { which } else { format!(": {which}") };
+    (StatusCode::SERVICE_UNAVAILABLE, format!("the loop has not turned for 10 s{which}\n"))
 }
 
 async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
@@ -139,11 +142,20 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn bindings(State(admin): State<Admin>) -> impl IntoResponse {
+    bindings_at(&admin, None).await
+}
+
+async fn bindings_of(State(admin): State<Admin>, Path(cell): Path<String>) -> impl IntoResponse {
+    bindings_at(&admin, Some(cell)).await
+}
+
+async fn bindings_at(admin: &Admin, cell: Option<String>) -> impl IntoResponse + use<> {
     let json = [(header::CONTENT_TYPE, "application/json")];
     let text = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
     match &admin.bindings {
-        Some(bindings) => match bindings().await {
-            Ok(value) => (StatusCode::OK, json, format!("{value}\n")),
+        Some(bindings) => match bindings(cell).await {
+            Ok(Some(value)) => (StatusCode::OK, json, format!("{value}\n")),
+            Ok(None) => (StatusCode::NOT_FOUND, text, "no such cell is served here\n".to_owned()),
             Err(error) => (StatusCode::SERVICE_UNAVAILABLE, text, format!("{error}\n")),
         },
         None => (StatusCode::NOT_FOUND, text, String::new()),
@@ -170,11 +182,16 @@ mod tests {
     #[tokio::test]
     async fn it_tells_and_stops() {
         let health = Health::new();
-        health.condition("queue");
-        health.condition("sink");
+        let whole = health.part("");
+        whole.set("queue", false);
+        whole.set("sink", false);
         let (stop, stopped) = oneshot::channel::<()>();
         let admin = Admin::new(health.clone(), || vec![Metric::counter("fleet_x_total", "X.", 3)])
-            .with_bindings(async || Ok(serde_json::json!({ "waiting": 1 })));
+            .with_bindings(async |cell| {
+                let waiting = if cell.is_some() { 2 } else { 1 };
+                let is_ours = cell.as_deref() != Some("other");
+                Ok(is_ours.then(|| serde_json::json!({ "waiting": waiting })))
+            });
         let listen = "127.0.0.1:0".parse().unwrap();
         let serving = admin.serve(listen, async { drop(stopped.await) }).await.unwrap();
         let address = serving.address;
@@ -182,11 +199,13 @@ mod tests {
         assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let unready = fetch(address, "/readyz").await;
         assert!(unready.starts_with("HTTP/1.1 503") && unready.contains("queue, sink"), "{unready}");
-        health.set("queue", true);
-        health.set("sink", true);
+        whole.set("queue", true);
+        whole.set("sink", true);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         assert!(fetch(address, "/metrics").await.contains("\nfleet_x_total 3\n"));
         assert!(fetch(address, "/bindings").await.contains("{\"waiting\":1}"));
+        assert!(fetch(address, "/bindings/west").await.contains("{\"waiting\":2}"));
+        assert!(fetch(address, "/bindings/other").await.starts_with("HTTP/1.1 404"));
         assert!(fetch(address, "/other").await.starts_with("HTTP/1.1 404"));
         stop.send(()).unwrap();
         serving.task.await.unwrap();
@@ -198,7 +217,7 @@ mod tests {
         let listen = "127.0.0.1:0".parse().unwrap();
         let plain = Admin::new(Health::new(), Vec::new).serve(listen, std::future::pending()).await.unwrap();
         assert!(fetch(plain.address, "/bindings").await.starts_with("HTTP/1.1 404"));
-        let failing = Admin::new(Health::new(), Vec::new).with_bindings(async || Err("no NATS".to_owned()));
+        let failing = Admin::new(Health::new(), Vec::new).with_bindings(async |_| Err("no NATS".to_owned()));
         let failing = failing.serve(listen, std::future::pending()).await.unwrap();
         let answer = fetch(failing.address, "/bindings").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("no NATS"), "{answer}");

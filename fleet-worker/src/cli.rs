@@ -35,9 +35,9 @@ pub struct GlobalArgs {
     /// The database, as postgres://user@host/database (`sink.timescale.url`)
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<String>,
-    /// The group of vehicles to serve (`cell`)
+    /// The group of vehicles to serve (`cell`); may be repeated (`cells`)
     #[arg(long, global = true)]
-    pub cell: Option<String>,
+    pub cell: Vec<String>,
     /// error, warn, info, debug or trace (`log.level`)
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log_level: Option<String>,
@@ -46,10 +46,11 @@ pub struct GlobalArgs {
 impl GlobalArgs {
     /// The flags as paths and values of the configuration.
     pub fn overrides(&self) -> Vec<(String, String)> {
+        let cell = (!self.cell.is_empty()).then(|| self.cell.join(","));
         let flags = [
             ("nats.url", &self.nats_url),
             ("sink.timescale.url", &self.database_url),
-            ("cell", &self.cell),
+            (if self.cell.len() > 1 { "cells" } else { "cell" }, &cell),
             ("log.level", &self.log_level),
         ];
         let set = flags.into_iter().filter_map(|(path, value)| Some((path.to_owned(), value.clone()?)));
@@ -272,6 +273,10 @@ mod tests {
         let overrides = cli.unwrap().global.overrides();
         let pairs: Vec<_> = overrides.iter().map(|(p, v)| (p.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("nats.url", "nats://h"), ("cell", "7")]);
+        let cli = Cli::try_parse_from(["fleet-worker", "--cell", "7", "check", "--cell", "8"]);
+        assert_eq!(cli.unwrap().global.overrides(), [("cell".to_owned(), "8".to_owned())]);
+        let cli = Cli::try_parse_from(["fleet-worker", "check", "--cell", "7", "--cell", "8"]);
+        assert_eq!(cli.unwrap().global.overrides(), [("cells".to_owned(), "7,8".to_owned())]);
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub use upkeep::UpkeepCounters;
 
 use std::future::Future;
 
+use fleet_core::CellId;
 use fleet_core::error::{Error, Result};
 use fleet_core::nats::Owner;
 use fleet_sinks::timescale::{Connector, deployment_id};
@@ -37,7 +38,12 @@ fn connector(config: &Config) -> Result<Connector> {
     Connector::new(&timescale(config)?.connect_options())
 }
 
-/// Whose the cell must be: that of the database, which a setup has drawn an id for.
+/// The cell, for a program that works on one alone.
+fn one_cell(config: &Config) -> Result<&CellId> {
+    config.one_cell().map_err(|problem| Error::configuration(problem.to_string()))
+}
+
+/// Whose the cells must be: that of the database, which a setup has drawn an id for.
 ///
 /// # Errors
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) where there was no such setup,

@@ -1,6 +1,7 @@
 //! The configuration: one TOML file, overridden by the environment, overridden by flags.
 
 mod archive;
+mod cells;
 mod keys;
 mod nats;
 mod records;
@@ -15,11 +16,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use fleet_core::nats::{BinderOptions, Names, Owner, SourceOptions, StreamOptions};
+use fleet_core::nats::{Names, SourceOptions, StreamOptions};
 use fleet_core::pipeline::PipelineOptions;
 use fleet_core::schema::RecordsConfig;
 use fleet_core::time::{micros, parse_duration};
-use fleet_core::{CellId, Micros, Schema};
+use fleet_core::{CellId, Schema};
 
 pub use archive::{ArchivePlace, BucketConfig, ParquetConfig, archive_place};
 pub use fleet_core::schema::Problem;
@@ -28,13 +29,14 @@ pub use nats::NatsConfig;
 pub use secret::{Secret, Url, without_passwords};
 pub use timescale::TimescaleConfig;
 
+use crate::lanes::{Share, shares};
 use values::{Layer, Values};
 
 /// Everything that a program of fleet can be told, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The group of vehicles that is served.
-    pub cell: CellId,
+    /// The groups of vehicles that are served: one at least, none twice.
+    pub cells: Vec<CellId>,
     /// How records are made, as written.
     pub records: RecordsConfig,
     /// How records are made, frozen.
@@ -61,7 +63,9 @@ pub struct Config {
 /// How a worker works; the defaults fit 10,000 vehicles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WorkerConfig {
-    /// Vehicles that one worker holds at most.
+    /// Threads that serve vehicles; by default as many as the cores that the process is given.
+    pub lanes: Option<usize>,
+    /// Vehicles that one worker holds at most, in all its lanes.
     pub max_vehicles: usize,
     /// How long a vehicle stays with a worker that gives no sign.
     pub ack_wait: Duration,
@@ -79,7 +83,7 @@ pub struct WorkerConfig {
     pub batch_rows: usize,
     /// How old a batch's oldest row gets.
     pub batch_age: Duration,
-    /// Rows that wait for a sink at most.
+    /// Rows that wait for a sink at most, in all lanes.
     pub max_waiting_rows: usize,
     /// How long the last batch may take on shutdown.
     pub shutdown_deadline: Duration,
@@ -142,9 +146,8 @@ impl Config {
         let retention = retention(&mut values, nats.max_age);
         max_past(&mut values, retention);
         let (records, schema) = records::read(&mut values, signals);
-        let cell = values.text("cell").to_owned();
-        let cell = CellId::new(&cell).map_err(|e| values.say("cell", e.to_string())).unwrap_or_default();
-        let worker = worker(&mut values);
+        let cells = cells::read(&mut values);
+        let worker = worker(&mut values, cells.len());
         let timescale = timescale::read(&mut values);
         let parquet = archive::read(&mut values);
         let (admin, page) = admin(&mut values);
@@ -152,7 +155,7 @@ impl Config {
         let shown = render::render(&values, &records);
         match schema {
             Some(schema) if values.problems.is_empty() => Ok(Self {
-                cell,
+                cells,
                 records,
                 schema,
                 nats,
@@ -174,9 +177,23 @@ impl Config {
         &self.shown
     }
 
-    /// The names of the cell's subjects and streams.
-    pub fn names(&self) -> Names {
-        Names::new(&self.cell)
+    /// The names of each cell's subjects and streams.
+    pub fn names(&self) -> impl Iterator<Item = Names> {
+        self.cells.iter().map(Names::new)
+    }
+
+    /// The cell, for a program that works on one alone.
+    ///
+    /// # Errors
+    /// The problem that there are several.
+    pub fn one_cell(&self) -> Result<&CellId, Problem> {
+        match &self.cells[..] {
+            [cell] => Ok(cell),
+            cells => Err(Problem {
+                path: "cells".to_owned(),
+                message: format!("this needs one of {}: name it with --cell", cells::list(cells)),
+            }),
+        }
     }
 
     /// `[sink.timescale]` for a command that can't do without.
@@ -203,15 +220,15 @@ impl Config {
         }
     }
 
-    /// The pipeline's choices.
-    pub fn pipeline_options(&self) -> PipelineOptions {
+    /// The choices of a pipeline with that share.
+    pub fn pipeline_options(&self, share: &Share) -> PipelineOptions {
         let (worker, default) = (&self.worker, PipelineOptions::default());
         PipelineOptions {
-            max_vehicles: worker.max_vehicles,
-            batch_rows: worker.batch_rows,
+            max_vehicles: share.max_vehicles,
+            batch_rows: worker.batch_rows.min(share.max_waiting_rows),
             batch_age: worker.batch_age,
             max_lag: self.parquet.as_ref().map_or(default.max_lag, |parquet| parquet.max_age),
-            max_waiting_rows: worker.max_waiting_rows,
+            max_waiting_rows: share.max_waiting_rows,
             save_interval: worker.save_interval,
             patience: Duration::from_micros(self.schema.patience().unsigned_abs()),
             idle_timeout: worker.idle_timeout,
@@ -229,9 +246,16 @@ impl Config {
         }
     }
 
-    /// The binder's choices for a lane whose context is that long, microseconds, in a cell of that owner.
-    pub fn binder_options(&self, context: Micros, owner: Owner) -> BinderOptions {
-        BinderOptions { max_vehicles: self.worker.max_vehicles, context, owner: Some(owner) }
+    /// How the worker's vehicles are shared out on a machine that gives it so many cores.
+    pub fn shares(&self, cores: usize) -> Vec<Share> {
+        let WorkerConfig { lanes, max_vehicles, max_waiting_rows, .. } = self.worker;
+        shares(&self.cells, lanes.unwrap_or(cores), max_vehicles, max_waiting_rows)
+    }
+
+    /// The same for one cell alone.
+    #[must_use]
+    pub fn of_cell(&self, cell: &CellId) -> Self {
+        Self { cells: vec![cell.clone()], ..self.clone() }
     }
 }
 
@@ -248,9 +272,11 @@ fn table(name: &str, text: &str) -> Result<toml::Table, Problem> {
 const SECOND: u64 = 1_000;
 const HOUR: u64 = 3_600 * SECOND;
 
-fn worker(values: &mut Values) -> WorkerConfig {
+fn worker(values: &mut Values, cells: usize) -> WorkerConfig {
+    let lanes = values.optional("worker.lanes").is_some();
     let audit = values.optional("worker.audit_interval").is_some();
     let config = WorkerConfig {
+        lanes: lanes.then(|| values.count("worker.lanes", 1..=1_024)),
         max_vehicles: values.count("worker.max_vehicles", 1..=1_000_000),
         ack_wait: values.duration("worker.ack_wait", SECOND..=HOUR),
         idle_timeout: values.duration("worker.idle_timeout", SECOND..=7 * 24 * HOUR),
@@ -266,6 +292,10 @@ fn worker(values: &mut Values) -> WorkerConfig {
     if config.max_waiting_rows < config.batch_rows {
         let (rows, batch) = (config.max_waiting_rows, config.batch_rows);
         values.say("worker.max_waiting_rows", format!("{rows} is less than worker.batch_rows, {batch}"));
+    }
+    if config.max_vehicles < cells {
+        let vehicles = config.max_vehicles;
+        values.say("worker.max_vehicles", format!("{vehicles} is less than the number of cells, {cells}"));
     }
     config
 }

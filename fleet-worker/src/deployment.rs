@@ -43,7 +43,8 @@ pub struct Deployment {
     pub workers: Vec<Program>,
     ended: Usage,
     ended_rows: u64,
-    asked: Discovery,
+    /// One for each cell, that asks about its queue.
+    asked: Vec<Discovery>,
     program: PathBuf,
     file: PathBuf,
     started: usize,
@@ -86,7 +87,10 @@ impl Deployment {
             Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         })?;
         setup(&config, &SetupArgs::default()).await?;
-        let asked = Discovery::connect(&config.nats.options(), &config.names(), config.nats.max_age).await?;
+        let mut asked = Vec::with_capacity(config.cells.len());
+        for names in config.names() {
+            asked.push(Discovery::connect(&config.nats.options(), &names, config.nats.max_age).await?);
+        }
         let log = dir.path().join("discover.log");
         let discovery = Program::start(command(program, "discover", &file), log).await?;
         let program = program.to_owned();
@@ -121,9 +125,25 @@ impl Deployment {
         Ok(())
     }
 
-    /// The state of the bind queue, where NATS answers.
+    /// The state of all cells' bind queues together, where NATS answers for each.
     pub async fn bindings(&self) -> Option<Bindings> {
-        self.asked.bindings().await.ok()
+        let mut all = Bindings { waiting: 0, bound: 0, active: 0 };
+        for asked in &self.asked {
+            let Bindings { waiting, bound, active } = asked.bindings().await.ok()?;
+            all.waiting += waiting;
+            all.bound += bound;
+            all.active += active;
+        }
+        Some(all)
+    }
+
+    /// How many `on` signals nobody has read yet, where NATS answers for each cell.
+    async fn unread(&self) -> Option<u64> {
+        let mut all = 0;
+        for asked in &self.asked {
+            all += asked.unread().await.ok()?;
+        }
+        Some(all)
     }
 
     /// SIGKILL to the first worker; how many vehicles it held.
@@ -175,7 +195,7 @@ impl Deployment {
         let deadline = Instant::now() + within;
         loop {
             // Asked first: what is read meanwhile is in the queue.
-            let unread = self.asked.unread().await.ok();
+            let unread = self.unread().await;
             let bindings = self.bindings().await;
             if unread == Some(0) && bindings.is_some_and(|b| b.active == 0) {
                 return Ok(());

@@ -8,6 +8,7 @@ pub mod commands;
 pub mod config;
 pub mod deployment;
 pub mod exit;
+pub mod lanes;
 pub mod live;
 pub mod local;
 pub mod logging;

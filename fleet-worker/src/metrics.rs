@@ -1,10 +1,12 @@
 //! Metrics in Prometheus's text format, rendered from a snapshot of plain counters.
 
 mod counters;
+mod parts;
 
 use std::fmt::Write as _;
 
 pub use counters::{binder, discovery, optional_sinks, pipeline, source, upkeep};
+pub use parts::of_parts;
 
 /// What a metric's value may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

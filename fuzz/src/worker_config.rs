@@ -18,8 +18,8 @@ pub fn check(bytes: &[u8]) {
             let again = parse(shown).unwrap_or_else(|problems| panic!("{problems:?} in\n{shown}"));
             assert_eq!(again.shown(), shown);
             assert_eq!(
-                (&again.cell, &again.schema, &again.worker),
-                (&config.cell, &config.schema, &config.worker)
+                (&again.cells, &again.schema, &again.worker),
+                (&config.cells, &config.schema, &config.worker)
             );
             assert_eq!(
                 (&again.admin, &again.log, &again.parquet),

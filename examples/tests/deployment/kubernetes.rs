@@ -128,7 +128,7 @@ fn every_cell_has_its_programs_with_a_configuration_that_they_take() {
                 assert_eq!((&strategy["maxSurge"], &strategy["maxUnavailable"]), (&1.into(), &0.into()));
             }
             assert_eq!(config.nats.replicas, if overlay == "managed-nats" { 1 } else { 3 });
-            found.insert((config.cell.to_string(), command));
+            found.insert((config.one_cell().unwrap().to_string(), command));
         }
         let expected: BTreeSet<_> = cells
             .iter()

@@ -45,7 +45,7 @@ pub(super) const NOT_STRICT: &str =
 /// # Errors
 /// If one of them can't log in, or the vehicle gets no acks for what it may publish.
 pub(super) async fn attack(config: &Config, vehicle: &VehicleId, login: &Path) -> Result<Vec<String>> {
-    let names = config.names();
+    let names = Names::new(super::one_cell(config)?);
     let ours = connect(&config.nats.options(), &names.connection("setup"), |_| {}).await?;
     let options = NatsOptions { auth: login_of(login)?, ..config.nats.options() };
     let client = connect(&options, vehicle.as_str(), |_| {}).await?;

@@ -70,6 +70,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let starting = Box::pin(Deployment::start(&program, settings, args.workers as usize));
     let Some(deployment) = started(asked.clone(), starting).await? else { return Ok(true) };
     let config = deployment.config.clone();
+    let cell = super::one_cell(&config)?;
     say(&format!(
         "servers, discovery and {} workers are up after {:.1} s",
         args.workers,
@@ -82,7 +83,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let simulation = Simulation::new(
         &config.nats.options(),
         SimulationOptions {
-            cell: config.cell.clone(),
+            cell: cell.clone(),
             schema: config.schema.clone(),
             vehicles: args.vehicles as usize,
             connections: args.connections as usize,
@@ -164,7 +165,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let good = report::print(&client, &outcome).await?;
     say(&format!("look for yourself: {}", deployment.psql()));
     if args.keep {
-        let (nats, cell) = (deployment.nats.url(), &config.cell);
+        let nats = deployment.nats.url();
         say(&format!("publish yourself: {nats}, cell {cell}; a worker and discovery go on"));
         say("the servers stay until Ctrl-C");
         // That the vehicles were to stop says nothing about the servers.

@@ -76,23 +76,40 @@ pub async fn erase_vehicle(config: &Config, vehicle: &VehicleId) -> Result<Erase
     let client = connect(&config.nats.options(), "fleet-erase", |_| {}).await?;
     // Nothing is taken out of one deployment's streams for another's vehicle of that name.
     let js = async_nats::jetstream::new(client.clone());
-    super::owner(&connector).await?.require_stream(&js, &config.names()).await?;
-    let eraser = Eraser::new(client, &config.names());
-    let mut messages = eraser.forget_requests(vehicle).await?;
-    let rows = erase_rows(&eraser, &connector, vehicle).await?;
-    let ErasedMessages { telemetry, dead_letters, .. } = eraser.purge_samples(vehicle).await?;
-    messages = ErasedMessages { telemetry, dead_letters, ..messages };
+    let owner = super::owner(&connector).await?;
+    for names in config.names() {
+        owner.require_stream(&js, &names).await?;
+    }
+    // It may have been moved from one cell to another.
+    let erasers: Vec<Eraser> = config.names().map(|names| Eraser::new(client.clone(), &names)).collect();
+    let mut messages = ErasedMessages::default();
+    for eraser in &erasers {
+        let ErasedMessages { lifecycle, bind_requests, .. } = eraser.forget_requests(vehicle).await?;
+        messages.lifecycle += lifecycle;
+        messages.bind_requests += bind_requests;
+    }
+    let rows = erase_rows(&erasers, &connector, vehicle).await?;
+    for eraser in &erasers {
+        let ErasedMessages { telemetry, dead_letters, .. } = eraser.purge_samples(vehicle).await?;
+        messages.telemetry += telemetry;
+        messages.dead_letters += dead_letters;
+    }
     let archived = super::archive::erase(config, vehicle).await?;
-    let still_sends = eraser.still_sends(vehicle).await?;
+    let mut still_sends = false;
+    for eraser in &erasers {
+        still_sends |= eraser.still_sends(vehicle).await?;
+    }
     Ok(Erased { messages, rows, archived, still_sends })
 }
 
 /// Takes the vehicle from whoever holds it, and then its rows, until nothing of it comes again.
-async fn erase_rows(eraser: &Eraser, connector: &Connector, vehicle: &VehicleId) -> Result<ErasedRows> {
+async fn erase_rows(erasers: &[Eraser], connector: &Connector, vehicle: &VehicleId) -> Result<ErasedRows> {
     let mut all = ErasedRows::default();
     for _ in 0..TRIES {
         if let Some(epoch) = disown(connector, vehicle).await? {
-            eraser.supersede(vehicle, epoch).await?;
+            for eraser in erasers {
+                eraser.supersede(vehicle, epoch).await?;
+            }
             tokio::time::sleep(SETTLE).await;
         }
         let erased = erase(connector, vehicle).await?;

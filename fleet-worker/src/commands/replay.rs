@@ -9,7 +9,7 @@ mod lines;
 mod stores;
 
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::{History, Letters, connect};
+use fleet_core::nats::{History, Letters, Names, connect};
 use fleet_core::time::display;
 use fleet_sinks::timescale::known_since;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -26,11 +26,8 @@ use crate::config::Config;
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) or [`Data`](fleet_core::ErrorKind::Data) for
 /// what can't be replayed, and why; [`Unavailable`](fleet_core::ErrorKind::Unavailable) for servers.
 pub async fn replay(config: &Config, args: &ReplayArgs) -> Result<()> {
-    if args.dead_letters {
-        return Box::pin(letters::dead_letters(config, args)).await;
-    }
     match &args.from_archive {
-        None => Box::pin(range(config, args)).await,
+        None => Box::pin(cells(config, args)).await,
         #[cfg(feature = "parquet")]
         Some(place) => Box::pin(archive::from_archive(config, args, place)).await,
         #[cfg(not(feature = "parquet"))]
@@ -38,10 +35,28 @@ pub async fn replay(config: &Config, args: &ReplayArgs) -> Result<()> {
     }
 }
 
+/// One cell after the other; that one of them can't be replayed keeps no other from it.
+async fn cells(config: &Config, args: &ReplayArgs) -> Result<()> {
+    if args.input.is_some() || args.json {
+        // A letter is known by its place in its cell's stream.
+        super::one_cell(config)?;
+    }
+    let mut all = Ok(());
+    for cell in &config.cells {
+        let config = config.of_cell(cell);
+        let replayed = match args.dead_letters {
+            true => Box::pin(letters::dead_letters(&config, args)).await,
+            false => Box::pin(range(&config, args)).await,
+        };
+        all = all.and(replayed);
+    }
+    all
+}
+
 /// Derives the rows of a span of event time from the telemetry stream.
 async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
     require_ours(config).await?;
-    let names = config.names();
+    let names = Names::new(super::one_cell(config)?);
     let known_since = known_since(&super::connector(config)?).await?;
     let history = History::connect(&config.nats.options(), &names, &config.schema).await?;
     let bar = bar();
@@ -87,7 +102,8 @@ async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
 async fn require_ours(config: &Config) -> Result<()> {
     let client = connect(&config.nats.options(), "fleet-replay", |_| {}).await?;
     let owner = super::owner(&super::connector(config)?).await?;
-    owner.require_stream(&async_nats::jetstream::new(client), &config.names()).await
+    let names = Names::new(super::one_cell(config)?);
+    owner.require_stream(&async_nats::jetstream::new(client), &names).await
 }
 
 /// On a terminal only; quiet in a pipe.

@@ -1,26 +1,26 @@
 //! `run`: bind vehicles, align, store. The pod.
 
+mod pipeline;
+mod threads;
+
 use std::future::{Future, ready};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use fleet_core::bind::Binder as _;
-use fleet_core::error::{Error, Result};
-use fleet_core::lane::Lane;
-use fleet_core::nats::{BinderCounters, NatsBinder, NatsSource, QueueHealth, ServerClock, SourceCounters};
-use fleet_core::pipeline::{Counters, Pipeline};
-use fleet_core::sink::{Availability, Cursor};
-use fleet_sinks::timescale::{Connector, Edition, TimescaleReader, TimescaleStates, check_writer};
+use fleet_core::CellId;
+use fleet_core::error::Result;
+use fleet_sinks::timescale::{Connector, Edition, TimescaleReader, check_writer};
 
+use self::pipeline::{Edges, Environment, Handle};
+use self::threads::Threads;
 use super::admin::Served;
-use super::sinks::{Sinks, sinks};
 use super::started;
 use super::upkeep::Upkeep;
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, Health, Part};
 use crate::config::Config;
 use crate::live::{Counts, Live};
-use crate::metrics;
+use crate::{lanes, metrics};
 
 /// Runs until `stop` is ready, then gives all vehicles back.
 ///
@@ -30,88 +30,75 @@ use crate::metrics;
 /// start; later, servers are waited for.
 pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Result<()> {
     let mut stop = std::pin::pin!(stop);
-    let health = Health::new();
-    health.condition(QUEUE);
     let connector = super::connector(config)?;
+    let handles = Handle::all(config.shares(lanes::cores()));
     // Nothing is held yet that would have to be given back.
-    let Some(connected) = started(&mut stop, Box::pin(connect(config, &connector))).await? else {
+    let starting = Box::pin(start(config, &connector, &handles));
+    let Some((edition, threads)) = started(&mut stop, starting).await? else {
         return Ok(());
     };
-    let Connected { edition, clock, pipeline, of_source, of_binder, queue, required, cursors } = connected;
-    let edges = Edges { queue, binder: Arc::clone(&of_binder), source: Arc::clone(&of_source), required };
-    let counters = pipeline.counters();
-    health.set(QUEUE, true);
 
     let upkeep = Upkeep::start(config);
-    let archive = tokio::spawn(super::archive::keep(config.clone(), clock));
-    let (of_pipeline, of_upkeep) = (Arc::clone(&counters), upkeep.counters());
+    let clock = handles.iter().find_map(|handle| Some(handle.edges()?.clock.clone()));
+    let archive = clock.map(|clock| tokio::spawn(super::archive::keep(config.clone(), clock)));
+    let health = Health::new();
+    let parts: Vec<_> =
+        handles.iter().map(|handle| (Arc::clone(handle), health.part(&*handle.name))).collect();
+    // Ready is said only of what was looked at.
+    parts.iter().for_each(|(handle, part)| look(handle, part, &mut 0));
+    let (told, of_upkeep) = (handles.clone(), upkeep.counters());
     let snapshot = move || {
-        let optional = metrics::optional_sinks(&cursors);
-        let upkeep = metrics::upkeep(&of_upkeep);
-        let (source, binder) = (metrics::source(&of_source), metrics::binder(&of_binder));
-        [metrics::pipeline(&of_pipeline), source, binder, optional, upkeep].concat()
+        let of =
+            |handle: &Arc<Handle>| (handle.share.cell.clone(), Some(handle.share.lane), handle.metrics());
+        [metrics::of_parts(told.iter().map(of)), metrics::upkeep(&of_upkeep)].concat()
     };
-    let mut admin = Admin::new(health.clone(), snapshot);
+    let mut admin = Admin::new(health, snapshot);
     if config.page {
-        admin = admin.with_page(page(config, connector.clone(), Arc::clone(&counters)));
+        admin = admin.with_page(page(config, connector.clone(), handles.clone()));
     }
     let served = Served::start(admin, config).await?;
-    tracing::info!(cell = %config.cell, database = connector.target(), ?edition, "the worker runs");
-    let beating = tokio::spawn(beat(health, counters, edges));
-    let ended = pipeline.run(stop).await;
+    let lanes = handles.iter().map(|handle| handle.share.lane + 1).max().unwrap_or(0);
+    let (cells, database) = (names(&config.cells), connector.target());
+    tracing::info!(%cells, lanes, database, ?edition, "the worker runs");
+    let beating = tokio::spawn(beat(parts));
+    threads.run();
+    let ended = threads.ended(stop).await;
     beating.abort();
     drop(upkeep);
-    archive.abort();
+    archive.iter().for_each(tokio::task::JoinHandle::abort);
     served.shut_down().await;
     ended
 }
 
-/// What a worker runs with, once its servers have answered.
-struct Connected {
-    edition: Edition,
-    clock: ServerClock,
-    pipeline: Pipeline<NatsSource, NatsBinder<TimescaleStates>>,
-    of_source: Arc<SourceCounters>,
-    of_binder: Arc<BinderCounters>,
-    queue: Arc<QueueHealth>,
-    required: Vec<(&'static str, Availability)>,
-    cursors: Vec<(&'static str, Cursor)>,
+/// Looks at the database, and connects the pipelines.
+async fn start(
+    config: &Config,
+    connector: &Connector,
+    handles: &[Arc<Handle>],
+) -> Result<(Edition, Threads)> {
+    // A setup may have appended signals that this file does not have yet: a worker of before runs on.
+    let edition = check_writer(connector, &config.schema).await?;
+    let owner = super::owner(connector).await?;
+    let environment = Environment { config: config.clone(), connector: connector.clone(), owner };
+    let mut threads = Threads::start(handles, &Arc::new(environment))?;
+    threads.connected().await?;
+    Ok((edition, threads))
 }
 
-async fn connect(config: &Config, connector: &Connector) -> Result<Connected> {
-    let schema = &config.schema;
-    // A setup may have appended signals that this file does not have yet: a worker of before runs on.
-    let edition = check_writer(connector, schema).await?;
-    let owner = super::owner(connector).await?;
-
-    let (nats, names) = (config.nats.options(), config.names());
-    let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
-    let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
-    let clock = source.clock();
-    let stored_at = clock.clone();
-    let Sinks { sink, required, cursors } = sinks(config, connector, move || stored_at.now()).await?;
-    let lane = Lane::with_built_ins(schema).map_err(|problems| {
-        Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
-    })?;
-    let options = config.binder_options(lane.context(), owner);
-    let binder = NatsBinder::connect(&nats, &names, states, source.clock(), options).await?;
-    let (file, lease) = (config.worker.ack_wait, binder.lease());
-    if lease != file {
-        tracing::warn!(?file, consumer = ?lease, "worker.ack_wait differs, and the consumer's counts: run `setup`");
-    }
-    let (of_source, of_binder, queue) = (source.counters(), binder.counters(), binder.queue());
-    let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options());
-    Ok(Connected { edition, clock, pipeline, of_source, of_binder, queue, required, cursors })
+/// Cells for people.
+fn names(cells: &[CellId]) -> String {
+    cells.iter().map(CellId::as_str).collect::<Vec<_>>().join(",")
 }
 
 /// The live page over the whole database; its rates are this worker's.
-fn page(config: &Config, connector: Connector, counters: Arc<Counters>) -> Live {
+fn page(config: &Config, connector: Connector, handles: Vec<Arc<Handle>>) -> Live {
     let reader = TimescaleReader::new(connector, &config.schema);
     // Behind a load balancer the next answer may be another worker's.
-    let process = format!("{}-{:x}", config.cell, crate::clock::now());
+    let process = format!("{}-{:x}", names(&config.cells), crate::clock::now());
     Live::new(reader, &config.schema, "this worker", move || {
-        let records = counters.durable_rows.load(Ordering::Relaxed);
-        ready(vec![Counts { process: process.clone(), messages: counters.lane().messages, records }])
+        let counts = handles.iter().map(|handle| handle.counts());
+        let (messages, records) = counts.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+        ready(vec![Counts { process: process.clone(), messages, records }])
     })
 }
 
@@ -124,33 +111,36 @@ const STATES: &str = "states";
 /// What it calls JetStream's storing of messages.
 const STORING: &str = "nats storage";
 
-/// What a worker depends on.
-struct Edges {
-    queue: Arc<QueueHealth>,
-    binder: Arc<BinderCounters>,
-    source: Arc<SourceCounters>,
-    required: Vec<(&'static str, Availability)>,
+/// Looks at every pipeline each second.
+async fn beat(parts: Vec<(Arc<Handle>, Part)>) {
+    let mut seen = vec![0; parts.len()];
+    let mut ticker = tokio::time::interval(Duration::from_secs(1));
+    parts.iter().filter(|(handle, _)| handle.edges().is_some()).for_each(|(_, part)| part.beat());
+    loop {
+        ticker.tick().await;
+        for ((handle, part), seen) in parts.iter().zip(&mut seen) {
+            look(handle, part, seen);
+        }
+    }
 }
 
 /// Alive means that the loop turns; ready that the queue answers, that what is published is stored, that the
-/// database takes claims and states, and that every required sink is there.
-async fn beat(health: Health, counters: Arc<Counters>, edges: Edges) {
-    let Edges { queue, binder, source, required } = edges;
-    let sinks: Vec<_> = required.into_iter().map(|(name, sink)| (format!("sink {name}"), sink)).collect();
-    let mut seen = 0;
-    let mut ticker = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        ticker.tick().await;
-        health.set(QUEUE, queue.is_there());
-        health.set(STATES, !binder.is_refused());
-        health.set(STORING, source.storing.is_storing());
-        for (name, sink) in &sinks {
-            health.set(name, sink.is_available());
-        }
-        let turns = counters.turns.load(Ordering::Relaxed);
-        if turns != seen {
-            seen = turns;
-            health.beat();
-        }
+/// database takes claims and states, and that every required sink is there. Nothing is known of a pipeline that
+/// is not connected but that its queue is not there.
+fn look(handle: &Handle, part: &Part, seen: &mut u64) {
+    let Some(Edges { counters, source, binder, queue, required, .. }) = handle.edges() else {
+        part.set(QUEUE, false);
+        return;
+    };
+    part.set(QUEUE, queue.is_there());
+    part.set(STATES, !binder.is_refused());
+    part.set(STORING, source.storing.is_storing());
+    for (name, sink) in required {
+        part.set(&format!("sink {name}"), sink.is_available());
+    }
+    let turns = counters.turns.load(Ordering::Relaxed);
+    if turns != *seen {
+        *seen = turns;
+        part.beat();
     }
 }

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
+use async_nats::Client;
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::{Owner, Plan, StreamOptions, connect, plan, set_up};
+use fleet_core::nats::{Names, Owner, Plan, StreamOptions, connect, plan, set_up};
 use fleet_sinks::timescale::{self, DatabasePlan, Edition};
 
 use super::attack::{NOT_STRICT, is_strict};
@@ -35,19 +36,37 @@ pub async fn run(config: &Config, args: &SetupArgs) -> Result<()> {
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) with everything that is refused.
 pub async fn setup(config: &Config, args: &SetupArgs) -> Result<Edition> {
     Planned::find(config, args).await?.require()?;
-    let client = connect(&config.nats.options(), &config.names().connection("setup"), |_| {}).await?;
-    let (js, names) = (async_nats::jetstream::new(client.clone()), config.names());
+    let clients = connections(config).await?;
     let (connector, options) = (super::connector(config)?, setup_options(config)?);
     let tables = timescale::prepare(&connector, &config.schema, &options).await?;
     let owner =
         Owner { deployment: Some(tables.deployment().to_owned()), database: connector.target().to_owned() };
-    set_up(&js, &names, &config.schema, &stream_options(config, args, owner)).await?;
+    let options = stream_options(config, args, owner);
+    for (names, client) in &clients {
+        let js = async_nats::jetstream::new(client.clone());
+        set_up(&js, names, &config.schema, &options).await?;
+    }
     let edition = tables.commit().await?;
-    if !is_strict(&client, &names).await? {
+    // It is one server's setting, for all cells.
+    if let Some((names, client)) = clients.first()
+        && !is_strict(client, names).await?
+    {
         tracing::warn!("{NOT_STRICT}");
     }
-    tracing::info!(cell = %config.cell, ?edition, "streams, consumers and tables are there");
+    for (names, _) in &clients {
+        tracing::info!(cell = %names.cell(), ?edition, "streams, consumers and tables are there");
+    }
     Ok(edition)
+}
+
+/// A connection for each cell, whose name and inboxes are those of its permissions.
+async fn connections(config: &Config) -> Result<Vec<(Names, Client)>> {
+    let mut clients = Vec::with_capacity(config.cells.len());
+    for names in config.names() {
+        let client = connect(&config.nats.options(), &names.connection("setup"), |_| {}).await?;
+        clients.push((names, client));
+    }
+    Ok(clients)
 }
 
 fn setup_options(config: &Config) -> Result<timescale::SetupOptions> {
@@ -61,25 +80,29 @@ fn stream_options(config: &Config, args: &SetupArgs, owner: Owner) -> StreamOpti
 
 /// What would be done at both servers.
 struct Planned {
-    streams: Plan,
+    streams: Vec<Plan>,
     database: DatabasePlan,
 }
 
 impl Planned {
     async fn find(config: &Config, args: &SetupArgs) -> Result<Self> {
         let (connector, options) = (super::connector(config)?, setup_options(config)?);
-        let client = connect(&config.nats.options(), &config.names().connection("setup"), |_| {}).await?;
+        let clients = connections(config).await?;
         let database = timescale::plan(&connector, &config.schema, &options).await?;
         let owner =
             Owner { deployment: database.deployment.clone(), database: connector.target().to_owned() };
         let options = stream_options(config, args, owner);
-        let js = async_nats::jetstream::new(client);
-        let streams = plan(&js, &config.names(), &config.schema, &options).await?;
+        let mut streams = Vec::with_capacity(clients.len());
+        for (names, client) in clients {
+            let js = async_nats::jetstream::new(client);
+            streams.push(plan(&js, &names, &config.schema, &options).await?);
+        }
         Ok(Self { streams, database })
     }
 
     fn refusals(&self) -> impl Iterator<Item = &str> {
-        self.streams.refusals().iter().chain(&self.database.refusals).map(String::as_str)
+        let streams = self.streams.iter().flat_map(Plan::refusals);
+        streams.chain(&self.database.refusals).map(String::as_str)
     }
 
     /// For people, one thing a line.
@@ -88,7 +111,7 @@ impl Planned {
             changes.iter().map(|change| format!("{server}: {change}")).collect::<Vec<_>>()
         };
         let mut lines = changes("database", &self.database.changes);
-        lines.extend(changes("NATS", self.streams.changes()));
+        lines.extend(self.streams.iter().flat_map(|plan| changes("NATS", plan.changes())));
         if lines.is_empty() {
             lines.push("nothing would change".to_owned());
         }

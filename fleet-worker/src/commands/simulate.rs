@@ -24,7 +24,7 @@ pub async fn simulate(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let options = SimulationOptions {
-        cell: config.cell.clone(),
+        cell: super::one_cell(config)?.clone(),
         schema: config.schema.clone(),
         vehicles: args.vehicles as usize,
         connections: args.connections as usize,

@@ -2,15 +2,16 @@
 
 #[cfg(feature = "parquet")]
 use fleet_core::ErrorKind;
-use fleet_core::Micros;
 use fleet_core::error::Result;
 use fleet_core::sink::{Availability, Backoff, Cursor, DynSink, Retry, Sink};
+use fleet_core::{CellId, Micros};
 use fleet_sinks::timescale::{Connector, TimescaleSink};
 
 use crate::clock;
 #[cfg(feature = "parquet")]
 use crate::config::ArchivePlace;
 use crate::config::Config;
+use crate::lanes::Share;
 
 /// Every sink that is configured, as one.
 pub(super) struct Sinks {
@@ -21,7 +22,7 @@ pub(super) struct Sinks {
     pub cursors: Vec<(&'static str, Cursor)>,
 }
 
-/// Makes the sinks; `clock` says the time of storing in an archive.
+/// Makes the sinks of a pipeline with that share; `clock` says the time of storing in an archive.
 ///
 /// # Errors
 /// [`Configuration`](fleet_core::ErrorKind::Configuration) if the archive can't be used,
@@ -29,12 +30,13 @@ pub(super) struct Sinks {
 pub(super) async fn sinks(
     config: &Config,
     connector: &Connector,
+    share: &Share,
     clock: impl Fn() -> Micros + Send + Sync + 'static,
 ) -> Result<Sinks> {
     let timescale = TimescaleSink::new(connector.clone(), &config.schema);
     let timescale = Retry::new(timescale, DATABASE, Backoff::default());
     let required = vec![(DATABASE, timescale.availability())];
-    match archive(config, clock).await? {
+    match archive(config, &share.cell, |whole| share.part(whole), clock).await? {
         None => Ok(Sinks { sink: Box::new(timescale), required, cursors: Vec::new() }),
         #[cfg(feature = "parquet")]
         Some((archive, limits)) => {
@@ -60,7 +62,10 @@ pub(super) async fn sinks(
 /// # Errors
 /// As [`sinks`].
 pub(super) async fn complete(config: &Config, database: impl Sink + 'static) -> Result<Box<dyn DynSink>> {
-    match archive(config, clock::now).await? {
+    if config.parquet.is_none() {
+        return Ok(Box::new(database));
+    }
+    match archive(config, super::one_cell(config)?, |whole| whole, clock::now).await? {
         None => Ok(Box::new(database)),
         #[cfg(feature = "parquet")]
         Some((archive, _)) => Ok(Box::new(fleet_core::sink::Tee::new().required(database).required(archive))),
@@ -76,7 +81,7 @@ const DATABASE: &str = "timescale";
 #[cfg(feature = "parquet")]
 const ARCHIVE: &str = "parquet";
 
-/// The archive, with limits if it is optional.
+/// The archive, as a cell's, with limits if it is optional; `part` says how much of a limit of the process it has.
 #[cfg(feature = "parquet")]
 type Archive = (Retry<fleet_sinks::parquet::ParquetSink>, Option<fleet_core::sink::Limits>);
 #[cfg(not(feature = "parquet"))]
@@ -85,6 +90,8 @@ type Archive = std::convert::Infallible;
 #[cfg(feature = "parquet")]
 async fn archive(
     config: &Config,
+    cell: &CellId,
+    part: impl Fn(usize) -> usize,
     clock: impl Fn() -> Micros + Send + Sync + 'static,
 ) -> Result<Option<Archive>> {
     use fleet_core::sink::Limits;
@@ -92,9 +99,9 @@ async fn archive(
 
     let Some(parquet) = &config.parquet else { return Ok(None) };
     let options = ParquetOptions {
-        max_bytes: parquet.max_bytes,
+        max_bytes: part(parquet.max_bytes),
         max_age: parquet.max_age,
-        ..ParquetOptions::new(place(&parquet.place)?, &format!("cell-{}", config.cell))
+        ..ParquetOptions::new(place(&parquet.place)?, &format!("cell-{cell}"))
     };
     let sink = ParquetSink::new(options, &config.schema, clock)?;
     match sink.check().await {
@@ -104,7 +111,8 @@ async fn archive(
         }
         answer => answer?,
     }
-    let limits = Limits { max_lag: parquet.max_age, ..Limits::default() };
+    let default = Limits::default();
+    let limits = Limits { max_lag: parquet.max_age, max_rows: part(default.max_rows), ..default };
     let sink = Retry::new(sink, ARCHIVE, Backoff::default());
     Ok(Some((sink, (!parquet.required).then_some(limits))))
 }
@@ -123,6 +131,11 @@ pub(super) fn place(configured: &ArchivePlace) -> Result<fleet_sinks::parquet::P
 
 #[cfg(not(feature = "parquet"))]
 #[allow(clippy::unused_async, reason = "the shape with the feature")]
-async fn archive(_: &Config, _: impl Fn() -> Micros) -> Result<Option<Archive>> {
+async fn archive(
+    _: &Config,
+    _: &CellId,
+    _: impl Fn(usize) -> usize,
+    _: impl Fn() -> Micros,
+) -> Result<Option<Archive>> {
     Ok(None)
 }

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
+    /// Several texts; with commas between in a variable or a flag.
+    List,
     /// Text such as `30s`.
     Duration,
     /// Bytes, or text such as `512MiB`.
@@ -46,7 +48,9 @@ const fn optional(path: &'static str, kind: Kind) -> Key {
 
 /// The keys in the order in which they are shown: top-level ones first, then table by table.
 pub(super) const KEYS: &[Key] = &[
-    with("cell", Kind::Text, "0"),
+    // Its default, "0", is set where it is read: only one of the two is shown.
+    optional("cell", Kind::Text),
+    optional("cells", Kind::List),
     with("interval", Kind::Duration, "10s"),
     with("window", Kind::Duration, "30s"),
     with("patience", Kind::Duration, "30s"),
@@ -68,6 +72,7 @@ pub(super) const KEYS: &[Key] = &[
     with("nats.replicas", Kind::Whole, "1"),
     with("nats.max_age", Kind::Duration, "6h"),
     with("nats.max_bytes", Kind::Size, "20GiB"),
+    optional("worker.lanes", Kind::Whole),
     with("worker.max_vehicles", Kind::Whole, "10000"),
     with("worker.ack_wait", Kind::Duration, "30s"),
     with("worker.idle_timeout", Kind::Duration, "15m"),
@@ -120,6 +125,7 @@ mod tests {
     fn variables_are_named_after_the_path() {
         let name = |path| find(path).unwrap().variable();
         assert_eq!(name("cell"), "FLEET_CELL");
+        assert_eq!(name("cells"), "FLEET_CELLS");
         assert_eq!(name("max_samples"), "FLEET_MAX_SAMPLES");
         assert_eq!(name("sink.timescale.url"), "FLEET_SINK__TIMESCALE__URL");
     }

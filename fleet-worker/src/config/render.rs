@@ -28,6 +28,10 @@ pub(super) fn render(values: &Values, records: &RecordsConfig) -> String {
         }
         let _ = match key.kind {
             Kind::Whole | Kind::Bool => writeln!(text, "{name} = {}", value.trim()),
+            Kind::List => {
+                let items: Vec<_> = value.split(',').map(|item| quoted(item.trim())).collect();
+                writeln!(text, "{name} = [{}]", items.join(", "))
+            }
             Kind::Secret => writeln!(text, "{name} = \"***\""),
             Kind::Url => writeln!(text, "{name} = {}", quoted(&Url::new(value).to_string())),
             Kind::Urls => writeln!(text, "{name} = {}", quoted(&Url::list(value).to_string())),

@@ -35,10 +35,50 @@ fn refused(text: &str, env: &[(&str, &str)], expected: &[&str]) {
     assert!(said.iter().all(|s| !s.contains('\n')), "{said:#?}");
 }
 
+fn cells(config: &Config) -> Vec<&str> {
+    config.cells.iter().map(CellId::as_str).collect()
+}
+
+#[test]
+fn one_cell_or_several_and_the_later_layer_says_which() {
+    let several = "cells = [\"0\", \"west-2\"]";
+    let config = load(several, &[], &[]).unwrap();
+    assert_eq!(cells(&config), ["0", "west-2"]);
+    assert!(config.shown().starts_with("cells = [\"0\", \"west-2\"]\n"), "{}", config.shown());
+    assert_eq!(cells(&load(config.shown(), &[], &[]).unwrap()), ["0", "west-2"]);
+    let said = config.one_cell().unwrap_err().to_string();
+    assert_eq!(said, "cells: this needs one of 0, west-2: name it with --cell");
+    let config = load(several, &[("FLEET_CELL", "9")], &[]).unwrap();
+    assert_eq!((cells(&config), config.one_cell().is_ok()), (vec!["9"], true));
+    assert!(!config.shown().contains("cells"), "{}", config.shown());
+    assert_eq!(cells(&load("cell = \"9\"", &[("FLEET_CELLS", "0, 1")], &[]).unwrap()), ["0", "1"]);
+    assert_eq!(cells(&load(several, &[("FLEET_CELLS", "3,4")], &[("cell", "5")]).unwrap()), ["5"]);
+}
+
+#[test]
+fn cells_that_cannot_be_meant_are_refused() {
+    refused("cell = \"0\"\ncells = [\"1\"]", &[], &["cell: only one of cell and cells can be set"]);
+    refused("", &[("FLEET_CELL", "0"), ("FLEET_CELLS", "1")], &["cell: only one of cell and cells"]);
+    refused("cells = [\"0\", \"1\", \"0\"]", &[], &["cells: \"0\" is named twice"]);
+    refused("cells = []", &[], &["cells: is an empty list"]);
+    refused("cells = \"0,1\"", &[], &["cells: \"0,1\" must be a list such as"]);
+    refused("cells = [\"0,1\"]", &[], &["cells: \"0,1\" must have a character and no comma"]);
+    refused("cells = [0, 1]", &[], &["cells: 0 must be text in quotes"]);
+    refused("", &[("FLEET_CELLS", "0,a b,")], &["cells: cell \"a b\" must be", "cells: cell \"\" must be"]);
+    refused("", &[("FLEET_CELLS", "")], &["cells: is empty"]);
+    refused("", &[("FLEET_CELL", "")], &["cell: cell \"\" must be"]);
+    refused(
+        "cells = [\"0\", \"1\"]\n[worker]\nmax_vehicles = 1",
+        &[],
+        &["worker.max_vehicles: 1 is less than the number of cells, 2"],
+    );
+    refused("[worker]\nlanes = 0", &[], &["worker.lanes: 0 is not between 1 and 1024"]);
+}
+
 #[test]
 fn nothing_at_all_is_the_default() {
     let config = Config::load(None, std::iter::empty(), &[]).unwrap();
-    assert_eq!(config.cell.as_str(), "0");
+    assert_eq!(cells(&config), ["0"]);
     assert_eq!(config.schema, Schema::default());
     assert_eq!(config.nats.url.expose(), "nats://127.0.0.1:4222");
     assert_eq!(config.nats.login, Auth::None);
@@ -48,7 +88,8 @@ fn nothing_at_all_is_the_default() {
     // What fleet-core would do by itself.
     let same =
         |a: &dyn std::fmt::Debug, b: &dyn std::fmt::Debug| assert_eq!(format!("{a:?}"), format!("{b:?}"));
-    same(&config.pipeline_options(), &PipelineOptions::default());
+    let [all] = &config.shares(1)[..] else { panic!("one core has one lane") };
+    same(&config.pipeline_options(all), &PipelineOptions::default());
     same(&config.source_options(), &SourceOptions::default());
     same(&config.stream_options(), &StreamOptions::default());
 }
@@ -74,7 +115,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
         ("FLEET_NATS__URL", "nats://e:1"),
     ];
     let config = load(text, &env, &[("cell", "flag")]).unwrap();
-    assert_eq!(config.cell.as_str(), "flag");
+    assert_eq!(cells(&config), ["flag"]);
     assert_eq!(config.schema.interval(), 2_000_000);
     assert_eq!(config.worker.batch_rows, 7);
     assert_eq!(config.admin, None);

@@ -59,6 +59,13 @@ impl Values {
 
     fn take_value(&mut self, key: &'static Key, value: &Value) {
         let text = match (key.kind, value) {
+            (Kind::List, Value::Array(items)) => match joined(items) {
+                Ok(text) => text,
+                Err(problem) => return self.say(key.path, problem),
+            },
+            (Kind::List, other) => {
+                return self.say(key.path, format!("{} must be a list such as [\"0\", \"1\"]", show(other)));
+            }
             (Kind::Whole | Kind::Size, Value::Integer(number)) => number.to_string(),
             (Kind::Whole, _) => return self.say(key.path, format!("{} is not a whole number", show(value))),
             (Kind::Bool, Value::Boolean(on)) => on.to_string(),
@@ -108,6 +115,11 @@ impl Values {
     /// Lets what another key says be the default of this one.
     pub(super) fn set_default(&mut self, path: &'static str, text: String) {
         self.set.insert(path, (Layer::Default, text));
+    }
+
+    /// Takes back what the layers say of a key: another one replaces it.
+    pub(super) fn unset(&mut self, path: &str) {
+        self.set.remove(path);
     }
 
     /// The text of a key, or its default.
@@ -208,6 +220,19 @@ impl Values {
         }
         Some(first)
     }
+}
+
+/// The items of a list as a variable has them.
+fn joined(items: &[Value]) -> Result<String, String> {
+    if items.is_empty() {
+        return Err("is an empty list".to_owned());
+    }
+    let text = |item: &Value| match item {
+        Value::String(text) if !text.is_empty() && !text.contains(',') => Ok(text.clone()),
+        Value::String(text) => Err(format!("{text:?} must have a character and no comma")),
+        other => Err(format!("{} must be text in quotes", show(other))),
+    };
+    items.iter().map(text).collect::<Result<Vec<_>, _>>().map(|texts| texts.join(","))
 }
 
 fn show(value: &Value) -> String {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fleet_core::nats::{Discovery, NatsOptions};
+use fleet_core::nats::{Discovery, Names, NatsOptions};
 use fleet_worker::cli::SetupArgs;
 use fleet_worker::commands::setup::setup;
 use fleet_worker::config::Config;
@@ -122,7 +122,8 @@ impl Stage {
         };
         let pods = (0..scene.workers).map(Pod::Worker).chain([Pod::Discovery]);
         let pods = Pods::launch(pods.map(|pod| (pod, start(pod))).collect())?;
-        let asked = Discovery::connect(&config.nats.options(), &config.names(), config.nats.max_age).await;
+        let names = Names::new(&config.cells[0]);
+        let asked = Discovery::connect(&config.nats.options(), &names, config.nats.max_age).await;
         Ok(Self { servers, postgres, pods, links, config, asked: asked.map_err(|e| text(&e))?, folder })
     }
 

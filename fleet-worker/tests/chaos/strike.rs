@@ -46,7 +46,7 @@ pub(crate) async fn strike(stage: &mut Stage, plan: Vec<Planned>, seed: u64, jou
         Fault::Clock(pod, by) => clock::step(&clock_file(folder, pod), if on { by } else { 0 }),
         _ => Ok(()),
     });
-    let mut attackers = Attackers { urls, names: stage.config.names(), seed, running: None };
+    let mut attackers = Attackers { urls, names: Names::new(&stage.config.cells[0]), seed, running: None };
     let attacks = journal.follow(of(Track::Attacks), async |fault, on| match fault {
         Fault::Attack(kind) if on => attackers.begin(kind).await,
         _ => attackers.end().await,

@@ -11,7 +11,9 @@ use crate::world::{Hand, QUICK, deployment, deployment_by, eventually, until_bou
 
 async fn letters(deployment: &Deployment, vehicle: &VehicleId) -> Vec<StoredLetter> {
     let letters =
-        Letters::connect(&deployment.config.nats.options(), &deployment.config.names()).await.unwrap();
+        Letters::connect(&deployment.config.nats.options(), &deployment.config.names().next().unwrap())
+            .await
+            .unwrap();
     let mut found = Vec::new();
     letters.read(std::slice::from_ref(vehicle), |letter| found.push(letter)).await.unwrap();
     found

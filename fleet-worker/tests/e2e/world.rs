@@ -74,7 +74,7 @@ async fn fleet_until(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Fleet {
     let options = SimulationOptions {
-        cell: deployment.config.cell.clone(),
+        cell: deployment.config.cells[0].clone(),
         schema: deployment.config.schema.clone(),
         ledger: true,
         ..options

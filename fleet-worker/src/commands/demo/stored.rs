@@ -1,9 +1,10 @@
 //! How much of disk messages and records take.
 
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::connect;
+use fleet_core::nats::{Names, connect};
 use tokio_postgres::Client;
 
+use crate::commands::one_cell;
 use crate::deployment::Deployment;
 
 /// What the servers say themselves.
@@ -23,7 +24,8 @@ const TABLE: &str = "select coalesce(sum(pg_total_relation_size(part)), 0)::bigi
 impl Stored {
     /// Asks them.
     pub(super) async fn look(deployment: &Deployment, client: &Client) -> Result<Self> {
-        let (names, nats) = (deployment.config.names(), deployment.config.nats.options());
+        let names = Names::new(one_cell(&deployment.config)?);
+        let nats = deployment.config.nats.options();
         let js = async_nats::jetstream::new(connect(&nats, &names.connection("demo"), |_| {}).await?);
         let stream = js.get_stream(names.telemetry_stream()).await;
         let stream = stream.map_err(|e| Error::unavailable("the telemetry stream").caused_by(e))?;

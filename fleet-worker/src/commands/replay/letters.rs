@@ -6,7 +6,7 @@ use std::path::Path;
 
 use fleet_core::batch::Row;
 use fleet_core::error::{Error, Result};
-use fleet_core::nats::{History, Letters};
+use fleet_core::nats::{History, Letters, Names};
 use fleet_core::sample::Samples;
 use fleet_core::time::{grid_at_or_after, grid_at_or_before, parse};
 use fleet_core::{Micros, Schema, VehicleId};
@@ -25,7 +25,8 @@ use crate::config::Config;
 /// # Errors
 /// [`Data`](fleet_core::ErrorKind::Data) for a file that can't be used, and if letters are left.
 pub(super) async fn dead_letters(config: &Config, args: &ReplayArgs) -> Result<()> {
-    let letters = Letters::connect(&config.nats.options(), &config.names()).await?;
+    let names = Names::new(crate::commands::one_cell(config)?);
+    let letters = Letters::connect(&config.nats.options(), &names).await?;
     if args.list || args.json {
         return list(&letters, args).await;
     }
@@ -199,7 +200,8 @@ async fn replay_messages(
         return Ok(());
     }
     let known_since = known_since(&crate::commands::connector(config)?).await?;
-    let history = History::connect(&config.nats.options(), &config.names(), &config.schema).await?;
+    let names = Names::new(crate::commands::one_cell(config)?);
+    let history = History::connect(&config.nats.options(), &names, &config.schema).await?;
     let bar = bar();
     let deriver = Deriver::new(history, known_since, &config.schema, ROOM, bar.clone()).await?;
     let (mut spans, mut extra, mut used) = (Spans::default(), Vec::new(), Vec::new());

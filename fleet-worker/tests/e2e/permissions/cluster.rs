@@ -60,7 +60,7 @@ async fn the_streams_of_the_trial_fit_into_what_managed_nats_keeps() {
     let text: String =
         text.lines().filter(|line| !line.contains("\"/etc/fleet")).map(|line| format!("{line}\n")).collect();
     let config = Config::parse("fleet.toml", &text, std::iter::empty(), &[]).unwrap();
-    set_up(&js, &config.names(), &config.schema, &config.stream_options()).await.unwrap();
+    set_up(&js, &config.names().next().unwrap(), &config.schema, &config.stream_options()).await.unwrap();
     let default =
         set_up(&js, &Names::new(&"1".parse().unwrap()), &config.schema, &StreamOptions::default()).await;
     assert_eq!(
