@@ -32,7 +32,7 @@ mod watch;
 
 pub use access::Access;
 pub use auth::{Auth, Key};
-pub use binder::{BinderCounters, BinderOptions, NatsBinder, QueueHealth};
+pub use binder::{BinderCounters, BinderOptions, NatsBinder, Pulls, QueueHealth};
 pub use clock::ServerClock;
 pub use connect::{NatsOptions, connect};
 pub use dead_letters::LetterCounters;

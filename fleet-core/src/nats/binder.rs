@@ -8,6 +8,7 @@ mod pull;
 mod queue;
 mod refusals;
 mod release;
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,9 +19,10 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::Config;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use self::held::Held;
+pub use self::pull::Pulls;
 pub use self::queue::QueueHealth;
 pub use self::refusals::BinderCounters;
 use self::release::Command;
@@ -85,7 +87,8 @@ pub struct NatsBinder<S> {
     shared: Arc<Shared<S>>,
     events: mpsc::UnboundedReceiver<Result<BindEvent>>,
     commands: mpsc::UnboundedSender<Command>,
-    puller: Option<(oneshot::Sender<()>, tokio::task::JoinHandle<()>)>,
+    pulls: Pulls,
+    puller: AbortHandle,
     tasks: JoinSet<()>,
 }
 
@@ -152,14 +155,18 @@ impl<S: StateStore> NatsBinder<S> {
         tasks.spawn(queue::watch(Arc::clone(&shared)));
         tasks.spawn(claims::listen(Arc::clone(&shared), claims));
         tasks.spawn(release::work(Arc::clone(&shared), received));
-        let (stop, stopped) = oneshot::channel();
-        let puller = tokio::spawn(pull::pull(Arc::clone(&shared), stopped));
-        Ok(Self { shared, events, commands, puller: Some((stop, puller)), tasks })
+        let (pulls, puller) = Pulls::begin(Arc::clone(&shared));
+        Ok(Self { shared, events, commands, pulls, puller, tasks })
     }
 
     /// Whether the bind queue gives answers: without its consumer or the server it does not.
     pub fn queue(&self) -> Arc<QueueHealth> {
         Arc::clone(&self.shared.queue)
+    }
+
+    /// Its pulling of bind requests.
+    pub fn pulls(&self) -> Pulls {
+        self.pulls.clone()
     }
 
     /// What it could not do so far, and whether that goes on.
@@ -204,10 +211,7 @@ impl<S: StateStore> Binder for NatsBinder<S> {
     }
 
     async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {
-        if let Some((stop, puller)) = self.puller.take() {
-            let _ = stop.send(());
-            let _ = puller.await;
-        }
+        self.pulls.end().await;
         // What is saved and released so far comes first, unless the store is away.
         self.shared.leaving.store(true, Ordering::Relaxed);
         let (sender, done) = oneshot::channel();
@@ -228,8 +232,6 @@ impl<S: StateStore> Binder for NatsBinder<S> {
 
 impl<S> Drop for NatsBinder<S> {
     fn drop(&mut self) {
-        if let Some((_, puller)) = self.puller.take() {
-            puller.abort();
-        }
+        self.puller.abort();
     }
 }

@@ -79,7 +79,12 @@ async fn start(
     // A setup may have appended signals that this file does not have yet: a worker of before runs on.
     let edition = check_writer(connector, &config.schema).await?;
     let owner = super::owner(connector).await?;
-    let environment = Environment { config: config.clone(), connector: connector.clone(), owner };
+    let environment = Environment {
+        config: config.clone(),
+        connector: connector.clone(),
+        owner,
+        handles: handles.to_vec(),
+    };
     let mut threads = Threads::start(handles, &Arc::new(environment))?;
     threads.connected().await?;
     Ok((edition, threads))

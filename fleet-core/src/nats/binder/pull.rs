@@ -1,5 +1,6 @@
 //! Pulls bind requests in small batches, fewer the fuller the worker, and claims them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use async_nats::jetstream::consumer::{PullConsumer, pull as config};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::claiming::claim;
+use super::requests::Requests;
 use crate::bind::{BindEvent, StateStore};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nats::payloads::BindRequest;
@@ -25,6 +28,9 @@ const MOST: usize = 256;
 
 /// How long a pull waits at the server.
 const EXPIRES: Duration = Duration::from_secs(2);
+
+/// How long those that are on their way are waited for at the end.
+const LAST: Duration = Duration::from_secs(1);
 
 /// How long more requests are waited for before a group is claimed.
 const GATHER: Duration = Duration::from_millis(30);
@@ -39,85 +45,135 @@ pub(super) struct Pulled {
     pub enqueued: Micros,
 }
 
-pub(super) async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut stopped: oneshot::Receiver<()>) {
+/// The pulling of bind requests, which can be ended before the binder is shut down, from any thread; clones end
+/// the same.
+#[derive(Debug, Clone)]
+pub struct Pulls {
+    ending: watch::Sender<bool>,
+    /// Closed when it has ended.
+    ended: watch::Receiver<()>,
+}
+
+impl Pulls {
+    /// Begins to pull in a task.
+    pub(super) fn begin<S: StateStore>(shared: Arc<Shared<S>>) -> (Self, AbortHandle) {
+        let (ending, end) = watch::channel(false);
+        let (running, ended) = watch::channel(());
+        let task = tokio::spawn(async move {
+            pull(shared, end).await;
+            drop(running);
+        });
+        (Self { ending, ended }, task.abort_handle())
+    }
+
+    /// Takes no more requests. Those that are on their way are taken in, so that the shutdown gives them back;
+    /// then it is ready. It may be called again, and be dropped: the pulling ends all the same.
+    pub async fn end(&self) {
+        self.ending.send_replace(true);
+        let mut ended = self.ended.clone();
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+/// Until it is to end, and whoever could say so is there.
+async fn is_to_end(end: &mut watch::Receiver<bool>) {
+    let _ = end.wait_for(|end| *end).await;
+}
+
+async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut end: watch::Receiver<bool>) {
+    let mut watched = end.clone();
+    let mut ending = pin!(is_to_end(&mut watched));
     loop {
-        let turn = async {
-            let turned = turn(&shared).await;
-            shared.queue.pulled(turned.is_ok());
-            if let Err(error) = turned {
-                if error.kind() == ErrorKind::Configuration {
-                    let _ = shared.events.send(Err(error));
-                } else {
-                    tracing::warn!(cell = %shared.names.cell(), %error, "no bind requests, trying again");
-                }
-                sleep(Duration::from_millis(500)).await;
+        let turned = turn(&shared, &mut end).await;
+        shared.queue.pulled(turned.is_ok());
+        let mut pause = Duration::ZERO;
+        if let Err(error) = turned {
+            if error.kind() == ErrorKind::Configuration {
+                let _ = shared.events.send(Err(error));
+            } else {
+                tracing::warn!(cell = %shared.names.cell(), %error, "no bind requests, trying again");
             }
-        };
+            pause = Duration::from_millis(500);
+        }
         tokio::select! {
             biased;
-            _ = &mut stopped => return,
-            () = turn => {}
+            () = &mut ending => return,
+            () = sleep(pause) => {}
         }
     }
 }
 
-/// One pull, if there is room.
-async fn turn<S: StateStore>(shared: &Shared<S>) -> Result<()> {
+/// One pull, if there is room. When it is to end, what is delivered is taken in, and not claimed any more.
+async fn turn<S: StateStore>(shared: &Shared<S>, end: &mut watch::Receiver<bool>) -> Result<()> {
     let most = shared.options.max_vehicles.saturating_sub(shared.held.len());
     let room = most.min(shared.free.load(Ordering::Relaxed));
     if room == 0 || !shared.held.holds() {
-        sleep(Duration::from_millis(100)).await;
+        let _ = timeout(Duration::from_millis(100), is_to_end(end)).await;
         return Ok(());
     }
     // The fuller we are, the fewer we ask for, so that emptier workers get more.
     let ask = (room / 8).clamp(1, MOST);
     let stream = shared.names.bind_stream();
-    let consumer: PullConsumer = shared
-        .js
-        .get_consumer_from_stream::<config::Config, _, _>(Names::WORKERS, stream)
-        .await
-        .map_err(|e| Error::unavailable("no consumer of bind requests: run `setup`").caused_by(e))?;
-    let mut batch = consumer
-        .batch()
-        .max_messages(ask)
-        .expires(EXPIRES)
-        .messages()
-        .await
-        .map_err(|e| Error::unavailable("no bind requests").caused_by(e))?;
-    let (mut group, mut told) = (Vec::new(), Ok(()));
+    let consumer = tokio::select! {
+        biased;
+        () = is_to_end(end) => return Ok(()),
+        consumer = shared.js.get_consumer_from_stream::<config::Config, _, _>(Names::WORKERS, stream) => consumer,
+    };
+    let consumer: PullConsumer =
+        consumer.map_err(|e| Error::unavailable("no consumer of bind requests: run `setup`").caused_by(e))?;
+    let mut requests = Requests::pull(&shared.client, &shared.js, &consumer, ask, EXPIRES).await?;
+    let (mut group, mut told, mut ends) = (Vec::new(), Ok(()), false);
     let mut claims = FuturesUnordered::new();
-    // To the batch's end, whatever fails or takes its time: what is delivered and neither held nor answered
+    // To the pull's end, whatever fails or takes its time: what is delivered and neither held nor answered
     // would be somebody else's after `ack_wait`.
     loop {
-        let wait = if group.is_empty() { EXPIRES + Duration::from_secs(3) } else { GATHER };
+        let wait = match group.is_empty() {
+            _ if ends => LAST,
+            true => EXPIRES + Duration::from_secs(3),
+            false => GATHER,
+        };
         let next = tokio::select! {
+            biased;
+            () = is_to_end(end), if !ends => {
+                ends = true;
+                requests.take_back().await;
+                continue;
+            }
             Some(claimed) = claims.next() => {
                 told = told.and(claimed);
                 continue;
             }
-            next = timeout(wait, batch.next()) => next,
+            next = timeout(wait, requests.next()) => next,
         };
         match next {
             Ok(Some(Ok(message))) => match accept(shared, message).await {
                 Ok(pulled) => group.extend(pulled),
                 Err(error) => told = told.and(Err(error)),
             },
-            Ok(Some(Err(error))) => {
-                told = told.and(Err(Error::unavailable("bind requests").caused_by(error)));
-            }
-            Err(_) if !group.is_empty() => claims.push(claim(shared, std::mem::take(&mut group))),
+            Ok(Some(Err(error))) => told = told.and(Err(error)),
             Ok(None) => break,
+            Err(_) if ends => break,
+            Err(_) if !group.is_empty() => claims.push(claim(shared, std::mem::take(&mut group))),
             Err(_) => {
                 told = told.and(Err(Error::unavailable("a pull of bind requests has had no answer")));
                 break;
             }
         }
     }
-    claims.push(claim(shared, group));
-    while let Some(claimed) = claims.next().await {
-        told = claimed.and(told);
+    if ends {
+        return told;
     }
-    told
+    claims.push(claim(shared, group));
+    loop {
+        tokio::select! {
+            biased;
+            () = is_to_end(end) => return told,
+            claimed = claims.next() => match claimed {
+                Some(claimed) => told = claimed.and(told),
+                None => return told,
+            },
+        }
+    }
 }
 
 /// Takes a request in, so that it is held from now on; a bad one is done away with.

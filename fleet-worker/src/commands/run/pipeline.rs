@@ -8,12 +8,13 @@ use fleet_core::bind::Binder as _;
 use fleet_core::error::{Error, ErrorKind, Result};
 use fleet_core::lane::Lane;
 use fleet_core::nats::{
-    BinderCounters, BinderOptions, Names, NatsBinder, NatsOptions, NatsSource, Owner, QueueHealth,
+    BinderCounters, BinderOptions, Names, NatsBinder, NatsOptions, NatsSource, Owner, Pulls, QueueHealth,
     ServerClock, SourceCounters,
 };
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::{Availability, Cursor};
 use fleet_sinks::timescale::{Connector, TimescaleStates};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 
 use super::threads::{Order, begun, stopped};
@@ -27,6 +28,18 @@ pub(super) struct Environment {
     pub config: Config,
     pub connector: Connector,
     pub owner: Owner,
+    /// All of them.
+    pub handles: Vec<Arc<Handle>>,
+}
+
+impl Environment {
+    /// Ends the pulling of all pipelines: what one gives back must go to other workers, and not to a lane that is
+    /// about to end too.
+    async fn end_pulls(&self) {
+        let pulls = self.handles.iter().filter_map(|handle| Some(handle.edges()?.pulls.end()));
+        // Of one that hangs it is not waited for.
+        let _ = tokio::time::timeout(Duration::from_secs(2), join_all(pulls)).await;
+    }
 }
 
 /// A pipeline as other threads see it.
@@ -44,6 +57,7 @@ pub(super) struct Edges {
     pub source: Arc<SourceCounters>,
     pub binder: Arc<BinderCounters>,
     pub queue: Arc<QueueHealth>,
+    pulls: Pulls,
     pub required: Vec<(&'static str, Availability)>,
     cursors: Vec<(&'static str, Cursor)>,
 }
@@ -117,7 +131,11 @@ impl Handle {
             }
         };
         begun(&mut orders).await;
-        pipeline.run(async move { stopped(&mut orders).await }).await
+        let stop = async {
+            stopped(&mut orders).await;
+            environment.end_pulls().await;
+        };
+        pipeline.run(stop).await
     }
 
     /// Its metrics; none before it is connected.
@@ -143,7 +161,7 @@ fn tell(tries: Option<mpsc::UnboundedSender<Result<()>>>, tried: Result<()>) {
 }
 
 async fn connect(environment: &Environment, share: &Share) -> Result<Connected> {
-    let Environment { config, connector, owner } = environment;
+    let Environment { config, connector, owner, .. } = environment;
     let (schema, names) = (&config.schema, Names::new(&share.cell));
     let nats = NatsOptions { label: Some(format!("lane-{}", share.lane)), ..config.nats.options() };
     let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
@@ -165,11 +183,20 @@ async fn connect(environment: &Environment, share: &Share) -> Result<Connected> 
         let cell = &share.cell;
         tracing::warn!(%cell, ?file, consumer = ?lease, "worker.ack_wait differs, and the consumer's counts: run `setup`");
     }
-    let (source_counters, binder_counters, queue) = (source.counters(), binder.counters(), binder.queue());
+    let (source_counters, binder_counters) = (source.counters(), binder.counters());
+    let (queue, pulls) = (binder.queue(), binder.pulls());
     let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options(share));
     let counters = pipeline.counters();
-    let edges =
-        Edges { clock, counters, source: source_counters, binder: binder_counters, queue, required, cursors };
+    let edges = Edges {
+        clock,
+        counters,
+        source: source_counters,
+        binder: binder_counters,
+        queue,
+        pulls,
+        required,
+        cursors,
+    };
     Ok((pipeline, edges))
 }
 
