@@ -23,7 +23,9 @@ pub fn init(config: LogConfig) {
     };
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = if json {
-        let format = Limited::new(Format::default().json().flatten_event(true), Note::Json);
+        // A lane's lines are those of its thread.
+        let format = Format::default().json().flatten_event(true).with_thread_names(true);
+        let format = Limited::new(format, Note::Json);
         layer
             .fmt_fields(tracing_subscriber::fmt::format::JsonFields::new())
             .event_format(format)

@@ -41,14 +41,22 @@ async fn cells(config: &Config, args: &ReplayArgs) -> Result<()> {
         // A letter is known by its place in its cell's stream.
         super::one_cell(config)?;
     }
-    let mut all = Ok(());
+    let (several, mut all) = (config.cells.len() > 1, Ok(()));
     for cell in &config.cells {
+        if several {
+            say(&format!("cell {cell}:"));
+        }
         let config = config.of_cell(cell);
         let replayed = match args.dead_letters {
             true => Box::pin(letters::dead_letters(&config, args)).await,
             false => Box::pin(range(&config, args)).await,
         };
-        all = all.and(replayed);
+        let Err(error) = replayed else { continue };
+        if !several {
+            return Err(error);
+        }
+        tracing::error!(%cell, %error, "this cell is not replayed, or not all of it");
+        all = all.and(Err(Error::new(error.kind(), format!("cell {cell}: {error}"))));
     }
     all
 }

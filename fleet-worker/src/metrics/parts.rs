@@ -7,8 +7,11 @@ use super::Metric;
 /// What is told of each lane, too: how evenly they are at work.
 const PER_LANE: [&str; 3] = ["fleet_bound", "fleet_messages_total", "fleet_turns_total"];
 
+/// What happens once to a cell, and every lane of it sees.
+const SEEN_BY_ALL: [&str; 1] = ["fleet_source_stream_losses_total"];
+
 /// The metrics of parts, by cell and lane; a part without lanes has none. Samples get the label `cell`, those that
-/// are told of each lane `lane` too; of all others a cell's lanes are added up.
+/// are told of each lane `lane` too. Of all others a cell's lanes are added up, unless each has seen the same.
 pub fn of_parts(parts: impl IntoIterator<Item = (CellId, Option<usize>, Vec<Metric>)>) -> Vec<Metric> {
     let mut all: Vec<Metric> = Vec::new();
     for (cell, lane, metrics) in parts {
@@ -29,6 +32,7 @@ pub fn of_parts(parts: impl IntoIterator<Item = (CellId, Option<usize>, Vec<Metr
 
 fn add(metric: &mut Metric, (labels, value): (Vec<(String, String)>, f64)) {
     match metric.samples.iter_mut().find(|(known, _)| *known == labels) {
+        Some((_, most)) if SEEN_BY_ALL.contains(&metric.name.as_str()) => *most = most.max(value),
         Some((_, sum)) => *sum += value,
         None => metric.samples.push((labels, value)),
     }
@@ -38,6 +42,16 @@ fn add(metric: &mut Metric, (labels, value): (Vec<(String, String)>, f64)) {
 mod tests {
     use super::super::{MetricKind, render};
     use super::*;
+
+    #[test]
+    fn what_all_lanes_of_a_cell_see_is_counted_once() {
+        let part = |count| {
+            let metrics = vec![Metric::counter("fleet_source_stream_losses_total", "Losses.", count)];
+            (CellId::default(), Some(0), metrics)
+        };
+        let all = of_parts([part(1), part(2), part(0)]);
+        assert!(render(&all).ends_with("fleet_source_stream_losses_total{cell=\"0\"} 2\n"), "{all:?}");
+    }
 
     #[test]
     fn lanes_are_added_up_by_cell_unless_they_are_told_apart() {
