@@ -5,6 +5,7 @@ use std::time::Duration;
 use fleet_worker::clock::now;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::lanes::with_lanes;
 use crate::schemas::SIGNALS;
 use crate::world::{
     ACK_WAIT, Hand, QUICK, assert_exact, count, deployment, deployment_by, deployment_with, endless_fleet,
@@ -13,7 +14,7 @@ use crate::world::{
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_the_vehicles_and_no_vehicle_is_on_both() {
-    let deployment = deployment(2).await;
+    let deployment = deployment_by(&with_lanes(2), 2).await;
     let fleet = fleet(&deployment, vehicles(200, 20)).await;
     until_bound(&deployment, 200, Duration::from_secs(15)).await;
     for worker in &deployment.workers {
@@ -30,7 +31,7 @@ async fn two_workers_share_the_vehicles_and_no_vehicle_is_on_both() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_workers_vehicles_are_bound_by_the_other_and_nothing_is_lost() {
-    let mut deployment = deployment(2).await;
+    let mut deployment = deployment_by(&with_lanes(2), 2).await;
     let (fleet, on) = endless_fleet(&deployment, 200).await;
     until_bound(&deployment, 200, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(5)).await;
@@ -69,7 +70,7 @@ async fn a_worker_that_stood_still_harms_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_is_asked_to_end_gives_its_vehicles_back_at_once() {
-    let mut deployment = deployment(2).await;
+    let mut deployment = deployment_by(&with_lanes(2), 2).await;
     let (fleet, on) = endless_fleet(&deployment, 100).await;
     until_bound(&deployment, 100, Duration::from_secs(15)).await;
     sleep(Duration::from_secs(3)).await;

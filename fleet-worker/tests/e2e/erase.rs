@@ -15,7 +15,7 @@ use crate::archive::held_back_by;
 use crate::world::{Hand, QUICK, count, deployment, deployment_by, eventually, until_bound};
 
 /// How many stored messages have the vehicle's id in their subject, over all streams.
-async fn messages_of(deployment: &Deployment, vehicle: &str) -> usize {
+pub(crate) async fn messages_of(deployment: &Deployment, vehicle: &str) -> usize {
     let client = async_nats::connect(deployment.nats.url()).await.unwrap();
     let js = jetstream::new(client);
     let mut found = 0;

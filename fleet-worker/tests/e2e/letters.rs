@@ -21,9 +21,8 @@ async fn letters(deployment: &Deployment, vehicle: &VehicleId) -> Vec<StoredLett
 
 /// How many letters of a worker came to this end.
 async fn outcome(worker: &Program, outcome: &str) -> u64 {
-    let (_, body) = worker.get("/metrics").await.unwrap();
-    let name = format!("fleet_source_dead_letters_total{{outcome=\"{outcome}\"}} ");
-    body.lines().find_map(|line| line.strip_prefix(&name)).unwrap().parse().unwrap()
+    let name = format!("fleet_source_dead_letters_total{{outcome=\"{outcome}\"");
+    worker.metric(&name).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

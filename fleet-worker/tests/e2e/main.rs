@@ -14,6 +14,7 @@ mod failures;
 mod floods;
 mod gets;
 mod ghosts;
+mod lanes;
 mod letters;
 mod live;
 mod lost_stream;

@@ -14,14 +14,14 @@ use crate::permissions::Job;
 use crate::world::{Hand, deployment, eventually};
 
 /// A program that was started but need not get ready.
-struct Started {
-    process: Process,
-    admin: String,
+pub(crate) struct Started {
+    pub(crate) process: Process,
+    pub(crate) admin: String,
     _log: tempfile::TempDir,
 }
 
 impl Started {
-    fn new(mut command: Command) -> Self {
+    pub(crate) fn new(mut command: Command) -> Self {
         let (admin, log) = (format!("127.0.0.1:{}", free_port()), tempfile::tempdir().unwrap());
         command.env("FLEET_ADMIN__LISTEN", &admin);
         let process = Process::start("fleet-worker", command, &log.path().join("log")).unwrap();
@@ -29,7 +29,7 @@ impl Started {
     }
 
     /// Waits for its end with that code. The line that says why has all of these parts.
-    async fn refuses(mut self, code: i32, parts: &[&str]) -> String {
+    pub(crate) async fn refuses(mut self, code: i32, parts: &[&str]) -> String {
         let ended = self.process.wait(Duration::from_secs(60)).await.unwrap();
         let logs = self.process.logs();
         assert_eq!(ended.0.code(), Some(code), "{logs}");
@@ -40,13 +40,13 @@ impl Started {
     }
 
     /// Waits for these words in its log.
-    async fn says(&self, words: &str) {
+    pub(crate) async fn says(&self, words: &str) {
         let said = async || self.process.logs().contains(words);
         eventually(&format!("{words:?} in the log"), Duration::from_secs(20), said).await;
     }
 
     /// Waits for what `/readyz` says.
-    async fn until(&self, status: u16, said: &str) {
+    pub(crate) async fn until(&self, status: u16, said: &str) {
         let what = format!("{status} {said:?}; {}", self.process.tail());
         let answered = async || {
             let answer = http_get(&self.admin, "/readyz").await;

@@ -18,7 +18,7 @@ use crate::world::{
 
 /// [`QUICK`] with records that are final after 23 seconds: the default signals, with another method for the
 /// speed and shorter gaps.
-fn short(speed: &str, gap: &str) -> String {
+pub(crate) fn short(speed: &str, gap: &str) -> String {
     let mut text = QUICK.replace("window = \"10s\"", "window = \"2s\"");
     for (name, method, columns) in [
         (

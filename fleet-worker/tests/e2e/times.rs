@@ -135,7 +135,7 @@ async fn samples_of_long_ago_are_refused_by_name_and_cost_nobody_anything() {
     let deployment = deployment(1).await;
     let before = count(&deployment, PARTITIONS).await;
     let old = beside_a_sample_a_day(&deployment).await;
-    let refused = "fleet_refused_total{reason=\"too_old\"}";
+    let refused = "fleet_refused_total{reason=\"too_old\"";
     eventually("all its messages are refused", Duration::from_secs(20), || async {
         deployment.workers[0].metric(refused).await == Some(110)
     })

@@ -4,9 +4,9 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use fleet_core::VehicleId;
 use fleet_core::reference::{self, Samples};
 use fleet_core::time::SECOND;
+use fleet_core::{CellId, VehicleId};
 use fleet_worker::clock::now;
 use fleet_worker::deployment::Deployment;
 use fleet_worker::local::NatsServer;
@@ -16,13 +16,14 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// Times short enough for a test.
+/// Times short enough for a test, and one lane, whatever the machine's cores are.
 pub(crate) const QUICK: &str = r#"
 interval = "1s"
 window = "10s"
 patience = "2s"
 
 [worker]
+lanes = 1
 ack_wait = "4s"
 save_interval = "1s"
 round_interval = "500ms"
@@ -57,24 +58,35 @@ pub(crate) type Fleet = JoinHandle<fleet_core::error::Result<Summary>>;
 
 /// One that publishes for a while.
 pub(crate) async fn fleet(deployment: &Deployment, options: SimulationOptions) -> Fleet {
-    fleet_until(deployment, options, std::future::pending()).await
+    fleet_until(deployment, &deployment.config.cells[0], options, std::future::pending()).await
 }
 
 /// One of so many vehicles that publishes until the other value is dropped.
 pub(crate) async fn endless_fleet(deployment: &Deployment, vehicles: usize) -> (Fleet, oneshot::Sender<()>) {
+    let options = SimulationOptions { vehicles, ..SimulationOptions::default() };
+    endless_fleet_of(deployment, &deployment.config.cells[0], options).await
+}
+
+/// The same in that cell, with these options.
+pub(crate) async fn endless_fleet_of(
+    deployment: &Deployment,
+    cell: &CellId,
+    options: SimulationOptions,
+) -> (Fleet, oneshot::Sender<()>) {
     let (on, off) = oneshot::channel();
-    let options = SimulationOptions { vehicles, duration: None, ..SimulationOptions::default() };
-    let fleet = fleet_until(deployment, options, async { drop(off.await) }).await;
+    let options = SimulationOptions { duration: None, ..options };
+    let fleet = fleet_until(deployment, cell, options, async { drop(off.await) }).await;
     (fleet, on)
 }
 
 async fn fleet_until(
     deployment: &Deployment,
+    cell: &CellId,
     options: SimulationOptions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Fleet {
     let options = SimulationOptions {
-        cell: deployment.config.cells[0].clone(),
+        cell: cell.clone(),
         schema: deployment.config.schema.clone(),
         ledger: true,
         ..options
