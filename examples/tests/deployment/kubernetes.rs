@@ -1,6 +1,7 @@
 //! `examples/kubernetes`: strict schemas, and names that are those of the code.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -19,11 +20,11 @@ use crate::{config, examples, packages, python, run};
 /// An overlay's manifests, which are all good by their schemas.
 struct Manifests(Vec<Value>);
 
-fn rendered(overlay: &str) -> Vec<u8> {
+fn rendered(overlay: &Path) -> Vec<u8> {
     let mut kubectl = Command::new(packages().join("bin/kubectl"));
-    kubectl.arg("kustomize").arg(examples().join("kubernetes/overlays").join(overlay));
+    kubectl.arg("kustomize").arg(overlay);
     let output = run(kubectl, b"");
-    assert!(output.status.success(), "{overlay}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}: {}", overlay.display(), String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
@@ -32,12 +33,13 @@ impl Manifests {
     fn of(overlay: &'static str) -> Arc<Self> {
         static ALL: Mutex<BTreeMap<&str, Arc<Manifests>>> = Mutex::new(BTreeMap::new());
         let mut all = ALL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::clone(all.entry(overlay).or_insert_with(|| Arc::new(Self::checked(overlay))))
+        let folder = examples().join("kubernetes/overlays").join(overlay);
+        Arc::clone(all.entry(overlay).or_insert_with(|| Arc::new(Self::checked(&folder))))
     }
 
-    fn checked(overlay: &str) -> Self {
+    fn checked(overlay: &Path) -> Self {
         let checked = python("kubernetes.py", &[], &rendered(overlay));
-        let checked = checked.unwrap_or_else(|problems| panic!("{overlay}:\n{problems}"));
+        let checked = checked.unwrap_or_else(|problems| panic!("{}:\n{problems}", overlay.display()));
         Self(checked.as_array().unwrap().clone())
     }
 
@@ -192,6 +194,30 @@ fn endpoint<'a>(endpoint: &'a Value, manifests: &Manifests) -> &'a str {
     port
 }
 
+/// A manifest that an apply leaves as it is restarts no pod.
+#[test]
+fn another_cell_restarts_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    for part in ["kubernetes", "nats", "grafana"] {
+        let mut copy = Command::new("cp");
+        copy.arg("-r").arg(examples().join(part)).arg(folder.path());
+        assert!(run(copy, b"").status.success(), "{part}");
+    }
+    let overlay = folder.path().join("kubernetes/overlays/fleet");
+    let fewer: Vec<CellId> = OVERLAYS[1].1[..7].iter().map(|cell| cell.parse().unwrap()).collect();
+    std::fs::write(overlay.join("accounts.conf"), nats_users::accounts(&fewer)).unwrap();
+    let file = overlay.join("kustomization.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("  - cells/7\n", "")).unwrap();
+    let (fewer, more) = (Manifests::checked(&overlay), Manifests::of("fleet"));
+    let (kept, new): (Vec<_>, Vec<_>) = more.0.iter().partition(|manifest| fewer.0.contains(manifest));
+    let of_cell = |manifest: &Value| manifest["metadata"]["labels"]["fleet/cell"] == "7";
+    let others: Vec<_> = new.into_iter().filter(|manifest| !of_cell(manifest)).collect();
+    // Its servers are told to read it again.
+    assert_eq!(others, [more.get("ConfigMap", "nats-config")]);
+    assert_eq!(kept.len() + 1, fewer.0.len());
+}
+
 #[test]
 fn nats_has_the_accounts_of_the_cells_and_everybody_a_seed_of_his_own() {
     for (overlay, cells) in &OVERLAYS[..2] {
@@ -273,7 +299,7 @@ async fn probes_ask_for_what_is_answered() {
 
 #[test]
 fn a_mistake_is_seen() {
-    let rendered = String::from_utf8(rendered("small")).unwrap();
+    let rendered = String::from_utf8(rendered(&examples().join("kubernetes/overlays/small"))).unwrap();
     let mistakes = [
         ("lagThreshold: \"10000\"", "lagThreshold: 10000", "metadata.lagThreshold is no string"),
         ("consumer: workers", "consumers: workers", "metadata.consumers is not read"),
