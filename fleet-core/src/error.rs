@@ -90,6 +90,12 @@ impl Error {
         self
     }
 
+    /// Whether its cause is one of that type.
+    #[cfg(feature = "nats")]
+    pub(crate) fn is_caused_by<E: std::error::Error + 'static>(&self) -> bool {
+        self.source.as_ref().is_some_and(|source| source.is::<E>())
+    }
+
     /// What the caller can do.
     pub fn kind(&self) -> ErrorKind {
         self.kind

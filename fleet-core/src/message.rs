@@ -54,6 +54,8 @@ pub enum Refusal {
     Capacity,
     /// A row that the database would not take.
     Row,
+    /// The stored message can't be read by the way on which samples come.
+    Unreadable,
 }
 
 impl Refusal {
@@ -70,6 +72,7 @@ impl Refusal {
             Self::Late => "late",
             Self::Capacity => "capacity",
             Self::Row => "row",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -40,13 +40,14 @@ pub use discovery::{Bindings, Discovery, DiscoveryCounters};
 pub use erase::{ErasedMessages, Eraser};
 pub use fence::known_to_all;
 pub use gets::{Gets, StoredMessage};
-pub use history::{Begin, History, Sweep, Told};
+pub use history::{History, Sweep, Told};
 pub use letters::{Letters, StoredLetter};
 pub use names::Names;
 pub use owner::Owner;
 pub use payloads::{BindRequest, InvalidPayload, OnPayload};
 pub use plan::{Plan, plan, set_up};
-pub use source::{NatsSource, SourceCounters, SourceOptions, Ticks};
+pub use reading::Begin;
+pub use source::{CatchingUp, NatsSource, SourceCounters, SourceOptions, Ticks};
 pub use storing::Storing;
 pub use streams::StreamOptions;
 

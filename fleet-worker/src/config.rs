@@ -79,6 +79,8 @@ pub struct WorkerConfig {
     pub audit_interval: Option<Duration>,
     /// Catch-up rounds start at most this often.
     pub round_interval: Duration,
+    /// How long a vehicle's catch-up may take before the worker is not ready.
+    pub catch_up_timeout: Duration,
     /// Rows of a batch at most.
     pub batch_rows: usize,
     /// How old a batch's oldest row gets.
@@ -284,6 +286,7 @@ fn worker(values: &mut Values, cells: usize) -> WorkerConfig {
         save_interval: values.duration("worker.save_interval", 100..=HOUR),
         audit_interval: audit.then(|| values.duration("worker.audit_interval", SECOND..=7 * 24 * HOUR)),
         round_interval: values.duration("worker.round_interval", 10..=HOUR),
+        catch_up_timeout: values.duration("worker.catch_up_timeout", SECOND..=7 * 24 * HOUR),
         batch_rows: values.count("worker.batch_rows", 1..=1_000_000),
         batch_age: values.duration("worker.batch_age", 1..=HOUR),
         max_waiting_rows: values.count("worker.max_waiting_rows", 1..=100_000_000),

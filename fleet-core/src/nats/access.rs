@@ -53,8 +53,8 @@ impl Access {
             [names.lifecycle_stream(), telemetry.clone()].iter().flat_map(|stream| direct_gets(stream)),
         );
         publish.push(format!("$JS.API.STREAM.INFO.{telemetry}"));
-        // A catch-up is a consumer that the server names; one that broke off is replaced by a named one.
-        publish.push(format!("$JS.API.CONSUMER.CREATE.{telemetry}"));
+        // A message that can't be read is asked for in a form that can.
+        publish.push(format!("$JS.API.STREAM.MSG.GET.{telemetry}"));
         for word in ["CREATE", "MSG.NEXT", "DELETE"] {
             publish.push(format!("$JS.API.CONSUMER.{word}.{telemetry}.*"));
         }

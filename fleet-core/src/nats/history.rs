@@ -1,20 +1,15 @@
 //! What the telemetry stream still holds, read in one sweep: for a replay.
 
-use std::ops::Range;
-
-use async_nats::Subject;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
-use bytes::Bytes;
 
 use super::clock::ServerClock;
 use super::fence::fence;
-use super::reading::{Read, Reading};
+use super::reader::ReaderOptions;
+use super::reading::{Begin, Entry, LINGER, Order, Reading};
 use super::streams::jetstream;
 use super::watch::look;
 use super::{Names, NatsOptions, connect};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ids::{SignalIndex, VehicleId};
 use crate::schema::Schema;
 use crate::time::{MINUTE, Micros};
@@ -22,42 +17,30 @@ use crate::time::{MINUTE, Micros};
 /// Up to so many vehicles the server filters; more are cheaper to sweep unfiltered (DESIGN section 5).
 const FILTER_UP_TO: usize = 15;
 
+/// What the connections are called.
+const CONNECTION: &str = "fleet-replay";
+
 /// The telemetry stream of a cell.
 #[derive(Debug, Clone)]
 pub struct History {
+    options: NatsOptions,
     js: Context,
     names: Names,
     schema: Schema,
     clock: ServerClock,
 }
 
-/// Where a sweep begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begin {
-    /// With what was stored at this server time.
-    At(Micros),
-    /// Behind what an earlier sweep has ended with.
-    After(u64),
-}
-
 /// A message of a vehicle's signal as it is stored.
-#[derive(Debug)]
-pub struct Told {
-    subject: Subject,
-    vehicle: Range<usize>,
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// The vehicle's token of the subject; not validated.
+    pub vehicle: &'a str,
     /// The signal.
     pub signal: SignalIndex,
     /// The payload.
-    pub payload: Bytes,
+    pub payload: &'a [u8],
     /// When it was stored, server time.
     pub stored: Micros,
-}
-
-impl Told {
-    /// The vehicle's token of the subject; not validated.
-    pub fn vehicle(&self) -> &str {
-        self.subject.get(self.vehicle.clone()).unwrap_or_default()
-    }
 }
 
 impl History {
@@ -66,10 +49,10 @@ impl History {
     /// # Errors
     /// As [`connect`]; [`Unavailable`](crate::ErrorKind::Unavailable) where there is no telemetry stream.
     pub async fn connect(options: &NatsOptions, names: &Names, schema: &Schema) -> Result<Self> {
-        let js = jetstream(&connect(options, "fleet-replay", |_| {}).await?);
+        let js = jetstream(&connect(options, CONNECTION, |_| {}).await?);
         let clock = ServerClock::default();
         look(&js.client(), &names.telemetry_stream(), &clock).await?;
-        Ok(Self { js, names: names.clone(), schema: schema.clone(), clock })
+        Ok(Self { options: options.clone(), js, names: names.clone(), schema: schema.clone(), clock })
     }
 
     /// The server's time.
@@ -90,30 +73,22 @@ impl History {
         Ok((state.first_sequence > 1 || anew).then(|| state.begins()))
     }
 
-    /// Reads everything up to now, of these vehicles or, if there is none, of all.
+    /// Reads everything up to now, of these vehicles or, if there is none, of all, on a connection of its own.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::ErrorKind::Unavailable).
+    /// As [`Sweep::next`], and as [`connect`].
     pub async fn sweep(&self, begin: Begin, vehicles: &[VehicleId]) -> Result<Sweep<'_>> {
         let to = fence(&self.js, &self.names).await.sequence;
-        let deliver_policy = match begin {
-            Begin::After(sequence) => DeliverPolicy::ByStartSequence { start_sequence: sequence + 1 },
-            Begin::At(time) => {
-                let start_time = async_nats::datetime::from_nanos(i128::from(time.max(0)) * 1_000)
-                    .map_err(|e| Error::internal("a start time out of range").caused_by(e))?;
-                DeliverPolicy::ByStartTime { start_time }
-            }
-        };
-        let filter_subjects = if vehicles.is_empty() || vehicles.len() > FILTER_UP_TO {
+        let filter = if vehicles.is_empty() || vehicles.len() > FILTER_UP_TO {
             Vec::new()
         } else {
             let signals = || self.schema.signals().iter();
             let of = |vehicle| signals().map(move |signal| self.names.subject(vehicle, &signal.name));
             vehicles.iter().flat_map(of).chain([self.names.fence()]).collect()
         };
-        let config = OrderedConfig { deliver_policy, filter_subjects, ..OrderedConfig::default() };
-        let reading = Reading::begin(&self.js, &self.names.telemetry_stream(), config, to).await?;
-        Ok(Sweep { history: self, reading, pending: 0, to })
+        let order = Order { stream: self.names.telemetry_stream(), begin, filter, to, linger: LINGER };
+        let reading = Reading::begin(ReaderOptions::new(self.options.clone(), CONNECTION), order).await?;
+        Ok(Sweep { history: self, reading, to })
     }
 }
 
@@ -121,7 +96,6 @@ impl History {
 pub struct Sweep<'a> {
     history: &'a History,
     reading: Reading,
-    pending: u64,
     to: u64,
 }
 
@@ -132,34 +106,30 @@ impl std::fmt::Debug for Sweep<'_> {
 }
 
 impl Sweep<'_> {
-    /// The next message of a signal of the schema; nothing at the end. A sweep with fewer than a few
-    /// vehicles gives theirs alone, any other those of all.
+    /// Waits for the next messages and hands over those of a signal of the schema, which may be none; says whether
+    /// there may be more. A sweep with fewer than a few vehicles gives theirs alone, any other those of all. Not
+    /// cancel-safe.
     ///
     /// # Errors
-    /// [`Unavailable`](crate::ErrorKind::Unavailable).
-    pub async fn next(&mut self) -> Result<Option<Told>> {
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if it does not get on, although a lost connection is made again;
+    /// [`Configuration`](crate::ErrorKind::Configuration) where there is no stream or no right to read it.
+    pub async fn next(&mut self, mut take: impl FnMut(Told<'_>) + Send) -> Result<bool> {
         let History { names, schema, .. } = self.history;
-        while let Some(Read { message, stored, pending, .. }) = self.reading.next().await? {
-            self.pending = pending;
-            let Some((vehicle, last)) = names.parse(&message.subject) else { continue };
-            let Some(signal) = schema.find(last) else { continue };
-            // The vehicle's token and a dot stand before the last one.
-            let end = message.subject.len() - last.len() - 1;
-            let vehicle = end - vehicle.len()..end;
-            return Ok(Some(Told {
-                vehicle,
-                signal,
-                payload: message.payload,
-                stored,
-                subject: message.subject,
-            }));
-        }
-        Ok(None)
+        let entry = |entry: Entry<'_>| {
+            // What can't be read the log names.
+            let Entry::Message(message) = entry else { return };
+            // No other name is ever bound than one of ASCII.
+            let Ok(subject) = std::str::from_utf8(message.subject) else { return };
+            let Some((vehicle, last)) = names.parse(subject) else { return };
+            let Some(signal) = schema.find(last) else { return };
+            take(Told { vehicle, signal, payload: message.payload, stored: message.stored });
+        };
+        self.reading.next(entry).await
     }
 
     /// How many messages are still to come, those that came after its beginning included.
     pub fn pending(&self) -> u64 {
-        self.pending
+        self.reading.pending()
     }
 
     /// What it ends with, for [`Begin::After`].

@@ -1,12 +1,14 @@
 //! The dead letters of a cell, for an operator: read, kept, removed.
 
+use std::time::Duration;
+
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::stream::Stream;
 use bytes::Bytes;
 
 use super::dead_letters::{CUT_FROM, DETAIL, REASON, SIGNAL, message};
-use super::reading::{Read, Reading};
+use super::reader::ReaderOptions;
+use super::reading::{Begin, Entry, Order, Reading, StoredMessage};
 use super::streams::jetstream;
 use super::{Names, NatsOptions, connect};
 use crate::error::{Error, Result};
@@ -36,9 +38,13 @@ pub struct StoredLetter {
     pub cut_from: Option<u64>,
 }
 
+/// What the connections are called.
+const CONNECTION: &str = "fleet-letters";
+
 /// The dead letters of a cell.
 #[derive(Debug, Clone)]
 pub struct Letters {
+    options: NatsOptions,
     js: Context,
     names: Names,
 }
@@ -49,8 +55,8 @@ impl Letters {
     /// # Errors
     /// As [`connect`].
     pub async fn connect(options: &NatsOptions, names: &Names) -> Result<Self> {
-        let client = connect(options, "fleet-letters", |_| {}).await?;
-        Ok(Self { js: jetstream(&client), names: names.clone() })
+        let client = connect(options, CONNECTION, |_| {}).await?;
+        Ok(Self { options: options.clone(), js: jetstream(&client), names: names.clone() })
     }
 
     /// Hands over all that are there now, the oldest first, of these vehicles or, if there is none, of
@@ -64,31 +70,25 @@ impl Letters {
         mut take: impl FnMut(StoredLetter) + Send,
     ) -> Result<()> {
         let to = self.stream().await?.cached_info().state.last_sequence;
-        let filter_subjects = vehicles.iter().map(|vehicle| self.names.dead_letter(vehicle)).collect();
-        let config = OrderedConfig { filter_subjects, ..OrderedConfig::default() };
-        let mut reading = Reading::begin(&self.js, &self.names.dead_letter_stream(), config, to).await?;
-        while let Some(read) = reading.next().await? {
-            match self.letter(&read) {
+        let order = Order {
+            stream: self.names.dead_letter_stream(),
+            begin: Begin::After(0),
+            filter: vehicles.iter().map(|vehicle| self.names.dead_letter(vehicle)).collect(),
+            to,
+            // The last one of these vehicles may be long before that.
+            linger: Duration::ZERO,
+        };
+        let options = ReaderOptions::new(self.options.clone(), CONNECTION);
+        let mut reading = Reading::begin(options, order).await?;
+        let mut entry = |entry: Entry<'_>| {
+            let Entry::Message(message) = entry else { return };
+            match letter(&message) {
                 Some(letter) => take(letter),
-                None => tracing::warn!(sequence = read.sequence, "this is no dead letter of ours"),
+                None => tracing::warn!(sequence = message.sequence, "this is no dead letter of ours"),
             }
-        }
+        };
+        while reading.next(&mut entry).await? {}
         Ok(())
-    }
-
-    fn letter(&self, read: &Read) -> Option<StoredLetter> {
-        let headers = read.message.headers.as_ref()?;
-        let header = |name| headers.get(name).map(|value| value.as_str().to_owned());
-        Some(StoredLetter {
-            sequence: read.sequence,
-            stored: read.stored,
-            vehicle: VehicleId::new(read.message.subject.rsplit('.').next()?).ok()?,
-            signal: header(SIGNAL)?,
-            reason: header(REASON)?,
-            detail: header(DETAIL)?,
-            payload: read.message.payload.clone(),
-            cut_from: headers.get(CUT_FROM).map(|length| length.as_str().parse().unwrap_or(u64::MAX)),
-        })
     }
 
     /// Keeps a letter; on return it is stored, its payload cut to what the stream takes.
@@ -123,4 +123,24 @@ impl Letters {
         let stream = self.js.get_stream(&name).await;
         stream.map_err(|e| Error::unavailable(format!("no stream {name}")).caused_by(e))
     }
+}
+
+fn letter(message: &StoredMessage<'_>) -> Option<StoredLetter> {
+    let headers = message.headers?;
+    let header = |name| headers.last(name).map(|value| String::from_utf8_lossy(value).into_owned());
+    Some(StoredLetter {
+        sequence: message.sequence,
+        stored: message.stored,
+        vehicle: VehicleId::new(std::str::from_utf8(message.subject).ok()?.rsplit('.').next()?).ok()?,
+        signal: header(SIGNAL)?,
+        reason: header(REASON)?,
+        detail: header(DETAIL)?,
+        payload: Bytes::copy_from_slice(message.payload),
+        cut_from: headers.last(CUT_FROM).map(whole),
+    })
+}
+
+/// How long a payload was; what is no length is longer than any.
+fn whole(length: &[u8]) -> u64 {
+    std::str::from_utf8(length).ok().and_then(|length| length.parse().ok()).unwrap_or(u64::MAX)
 }

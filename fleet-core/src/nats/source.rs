@@ -1,6 +1,7 @@
 //! The source on NATS: a core subscription per vehicle, and the stream to catch up.
 
 mod attachments;
+mod catch_ups;
 mod feed;
 mod link;
 mod live;
@@ -21,6 +22,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use self::attachments::{Attachments, Ticket};
+use self::catch_ups::CatchUps;
+pub use self::catch_ups::CatchingUp;
 use self::feed::Passed;
 use self::link::Link;
 use self::live::Live;
@@ -87,6 +90,10 @@ pub struct SourceCounters {
     pub overflowed: AtomicU64,
     /// How often the telemetry stream was made anew, or lost its end, under this source.
     pub stream_losses: AtomicU64,
+    /// Stored messages that can't be read and were passed over.
+    pub unreadable: AtomicU64,
+    /// The vehicles that are being caught up.
+    pub catching_up: Arc<CatchingUp>,
     /// What became of dead letters.
     pub dead_letters: Arc<LetterCounters>,
     /// Whether what is published to JetStream is stored.
@@ -108,6 +115,7 @@ pub struct NatsSource {
     /// Vehicles whose subscriptions found no room.
     unsubscribed: Vec<Ticket>,
     vehicles: Attachments,
+    catch_ups: CatchUps,
     tasks: JoinSet<TaskDone>,
     looks: Looks,
     rounds: mpsc::UnboundedSender<Vec<Wanted>>,
@@ -160,7 +168,7 @@ impl NatsSource {
         let sweeper = |rounds: Rounds| {
             let (wanted, requests) = mpsc::unbounded_channel();
             let sweeper = Sweeper {
-                js: side.clone(),
+                connection: ReaderOptions::new(nats.clone(), names.connection("catch-up")),
                 names: names.clone(),
                 schema: schema.clone(),
                 watch: Arc::clone(&watch),
@@ -187,6 +195,7 @@ impl NatsSource {
             live,
             unsubscribed: Vec::new(),
             vehicles: Attachments::default(),
+            catch_ups: CatchUps::new(Arc::clone(&counters.catching_up)),
             tasks: JoinSet::new(),
             looks: Looks::default(),
             rounds,
@@ -230,6 +239,7 @@ impl NatsSource {
             Found::Done(tickets) => self.on_passed(&tickets),
             Found::Unfenced(wanted) => self.fence_for(rounds, wanted),
             Found::Gaps { tickets, found } => self.on_gaps(&tickets, found),
+            Found::Unreadable(letter) => self.refuse(letter),
         }
     }
 
@@ -258,11 +268,15 @@ impl NatsSource {
             let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
             match vehicle.feed.passed() {
                 Passed::Live(messages) => {
+                    self.catch_ups.end(ticket, &mut vehicle.behind_since);
                     messages.iter().for_each(|message| vehicle.saw(message));
                     waited.extend(messages.into_iter().map(|message| (ticket, message)));
                     live.push(ticket);
                 }
-                Passed::Again(from) => again.push((ticket, from, Owed::Perhaps(from.max(vehicle.on_time)))),
+                Passed::Again(from) => {
+                    self.catch_ups.begin(ticket, &mut vehicle.behind_since);
+                    again.push((ticket, from, Owed::Perhaps(from.max(vehicle.on_time))));
+                }
             }
         }
         self.fence_for(Rounds::Alone, again);
@@ -290,12 +304,20 @@ impl NatsSource {
                 // Nothing before the vehicle's own start was ever wanted.
                 let from = from.max(vehicle.from);
                 if vehicle.feed.disturb(from) {
+                    self.catch_ups.begin(ticket, &mut vehicle.behind_since);
                     let owed = Owed::Perhaps(from.saturating_add(margin).max(vehicle.on_time));
                     fresh.push((ticket, from, owed));
                 }
             }
         }
         self.fence_for(rounds, fresh);
+    }
+
+    /// Nobody waits for the end of a catch-up of whatever is attached there.
+    fn forget_catch_up(&mut self, slot: Slot) {
+        if let Some((ticket, vehicle)) = self.vehicles.at(slot) {
+            self.catch_ups.end(ticket, &mut vehicle.behind_since);
+        }
     }
 
     /// For what befell single vehicles, perhaps by their own doing.
@@ -369,13 +391,21 @@ impl Source for NatsSource {
 
     fn attach(&mut self, group: Vec<Attach>) {
         let signals = self.schema.signals().len();
-        let attached =
-            group.into_iter().map(|attach| self.vehicles.attach(attach.slot, Attached::new(attach, signals)));
-        let attached = attached.collect();
+        let mut attached = Vec::with_capacity(group.len());
+        for attach in group {
+            let slot = attach.slot;
+            self.forget_catch_up(slot);
+            let ticket = self.vehicles.attach(slot, Attached::new(attach, signals));
+            if let Some(vehicle) = self.vehicles.get_mut(ticket) {
+                self.catch_ups.begin(ticket, &mut vehicle.behind_since);
+            }
+            attached.push(ticket);
+        }
         self.subscribe(attached);
     }
 
     fn detach(&mut self, slot: Slot) {
+        self.forget_catch_up(slot);
         let Some(vehicle) = self.vehicles.detach(slot) else { return };
         if let Some(subscription) = vehicle.subscription {
             self.live.leave(subscription);

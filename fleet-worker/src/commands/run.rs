@@ -45,7 +45,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let parts: Vec<_> =
         handles.iter().map(|handle| (Arc::clone(handle), health.part(&*handle.name))).collect();
     // Ready is said only of what was looked at.
-    parts.iter().for_each(|(handle, part)| look(handle, part, &mut 0));
+    parts.iter().for_each(|(handle, part)| look(handle, part, config.worker.catch_up_timeout, &mut 0));
     let (told, of_upkeep) = (handles.clone(), upkeep.counters());
     let snapshot = move || {
         let of =
@@ -60,7 +60,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let lanes = handles.iter().map(|handle| handle.share.lane + 1).max().unwrap_or(0);
     let (cells, database) = (names(&config.cells), connector.target());
     tracing::info!(%cells, lanes, database, ?edition, "the worker runs");
-    let beating = tokio::spawn(beat(parts));
+    let beating = tokio::spawn(beat(parts, config.worker.catch_up_timeout));
     threads.run();
     let ended = threads.ended(stop).await;
     beating.abort();
@@ -116,23 +116,26 @@ const STATES: &str = "states";
 /// What it calls JetStream's storing of messages.
 const STORING: &str = "nats storage";
 
+/// What it calls the vehicles that wait too long for what is stored of them.
+const CATCH_UP: &str = "catch-up";
+
 /// Looks at every pipeline each second.
-async fn beat(parts: Vec<(Arc<Handle>, Part)>) {
+async fn beat(parts: Vec<(Arc<Handle>, Part)>, catch_up_timeout: Duration) {
     let mut seen = vec![0; parts.len()];
     let mut ticker = tokio::time::interval(Duration::from_secs(1));
     parts.iter().filter(|(handle, _)| handle.edges().is_some()).for_each(|(_, part)| part.beat());
     loop {
         ticker.tick().await;
         for ((handle, part), seen) in parts.iter().zip(&mut seen) {
-            look(handle, part, seen);
+            look(handle, part, catch_up_timeout, seen);
         }
     }
 }
 
 /// Alive means that the loop turns; ready that the queue answers, that what is published is stored, that the
-/// database takes claims and states, and that every required sink is there. Nothing is known of a pipeline that
+/// database takes claims and states, that no catch-up takes too long, and that every required sink is there. Nothing is known of a pipeline that
 /// is not connected but that its queue is not there.
-fn look(handle: &Handle, part: &Part, seen: &mut u64) {
+fn look(handle: &Handle, part: &Part, catch_up_timeout: Duration, seen: &mut u64) {
     let Some(Edges { counters, source, binder, queue, required, .. }) = handle.edges() else {
         part.set(QUEUE, false);
         return;
@@ -140,6 +143,7 @@ fn look(handle: &Handle, part: &Part, seen: &mut u64) {
     part.set(QUEUE, queue.is_there());
     part.set(STATES, !binder.is_refused());
     part.set(STORING, source.storing.is_storing());
+    part.set(CATCH_UP, source.catching_up.oldest() < catch_up_timeout);
     for (name, sink) in required {
         part.set(&format!("sink {name}"), sink.is_available());
     }

@@ -80,6 +80,7 @@ pub(super) const KEYS: &[Key] = &[
     with("worker.save_interval", Kind::Duration, "30s"),
     optional("worker.audit_interval", Kind::Duration),
     with("worker.round_interval", Kind::Duration, "5s"),
+    with("worker.catch_up_timeout", Kind::Duration, "5m"),
     with("worker.batch_rows", Kind::Whole, "20000"),
     with("worker.batch_age", Kind::Duration, "1s"),
     with("worker.max_waiting_rows", Kind::Whole, "200000"),

@@ -141,6 +141,21 @@ pub fn source(counters: &SourceCounters) -> Vec<Metric> {
             "Times the telemetry stream was made anew or lost its end.",
             &c.stream_losses,
         ),
+        counter(
+            "fleet_source_unreadable_total",
+            "Stored messages that can't be read and were passed over.",
+            &c.unreadable,
+        ),
+        Metric::gauge(
+            "fleet_source_catching_up",
+            "Vehicles that are being caught up.",
+            number(c.catching_up.vehicles()),
+        ),
+        Metric::gauge(
+            "fleet_source_catching_up_seconds",
+            "How long the one of them has waited that has waited longest.",
+            c.catching_up.oldest().as_secs_f64(),
+        ),
         Metric::new(
             "fleet_source_dead_letters_total",
             "What became of dead letters.",

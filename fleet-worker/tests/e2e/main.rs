@@ -36,5 +36,6 @@ mod signals;
 mod simulation;
 mod source;
 mod storage;
+mod sweeps;
 mod times;
 mod world;

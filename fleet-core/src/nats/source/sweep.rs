@@ -2,25 +2,25 @@
 //! vehicle by itself would make the server scan the tail once for each (DESIGN section 5).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use bytes::Bytes;
-use futures_util::StreamExt;
 use hashbrown::{HashMap, HashSet};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
+use super::super::Names;
 use super::super::fence::Fence;
+use super::super::reader::ReaderOptions;
+use super::super::reading::{Begin, Entry, LINGER, Order, Reading, StoredMessage, Unreadable};
 use super::super::watch::{Owed, StreamState, Watch};
-use super::super::{Names, stored_at};
 use super::SourceCounters;
 use super::attachments::Ticket;
 use super::tasks::Rounds;
 use crate::error::{Error, Result};
 use crate::ids::VehicleId;
-use crate::message::Topic;
+use crate::message::{DeadLetter, Refusal, Topic};
 use crate::schema::Schema;
 use crate::time::Micros;
 
@@ -49,6 +49,8 @@ pub(super) enum Found {
     Unfenced(Vec<(Ticket, Micros, Owed)>),
     /// The stream begins at `found`, later than what these are owed.
     Gaps { tickets: Vec<(Ticket, Micros)>, found: Micros },
+    /// A message of a vehicle that waited can't be read and was passed over.
+    Unreadable(DeadLetter),
 }
 
 /// Below this many vehicles the server filters more cheaply than we sweep.
@@ -60,14 +62,9 @@ const PIECE: usize = 512;
 /// … and how many bytes of payload.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// How long a sweep waits for the next message that must be there …
-const SILENCE: Duration = Duration::from_secs(15);
-
-/// … and at the end of what the server has for it, which is no end where a replica is behind.
-const END: Duration = Duration::from_secs(2);
-
 pub(super) struct Sweeper {
-    pub js: Context,
+    /// Each round has a connection of its own.
+    pub connection: ReaderOptions,
     pub names: Names,
     pub schema: Schema,
     pub watch: Arc<Watch>,
@@ -98,6 +95,7 @@ impl Sweeper {
             not_before = Instant::now() + self.round_interval;
             match self.round(&mut waiting).await {
                 Ok(()) => waiting.clear(),
+                // Those that have passed their fences don't wait any more.
                 Err(error) => {
                     if self.found.is_closed() {
                         return;
@@ -113,51 +111,36 @@ impl Sweeper {
         let state = self.watch.look().await?;
         self.report_gaps(waiting, &state).await?;
         let fenced = |w: &mut Wanted| w.to.sequence <= state.last_sequence;
-        let (unfenced, waiting) = (waiting.extract_if(.., |w| !fenced(w)).collect::<Vec<_>>(), &*waiting);
+        let unfenced: Vec<_> = waiting.extract_if(.., |w| !fenced(w)).collect();
         self.unfenced(unfenced.iter()).await?;
         let Some(from) = waiting.iter().map(|w| w.from).min() else { return Ok(()) };
         let Some(to) = waiting.iter().map(|w| w.to.sequence).max() else { return Ok(()) };
-        let filter_subjects = self.filter(waiting);
-        let start = async_nats::datetime::from_nanos(i128::from(from.max(0)) * 1_000)
-            .map_err(|e| Error::internal("a start time out of range").caused_by(e))?;
-        let config = pull::OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartTime { start_time: start },
-            filter_subjects,
-            ..pull::OrderedConfig::default()
+        let order = Order {
+            stream: self.names.telemetry_stream(),
+            begin: Begin::At(from),
+            filter: self.filter(waiting),
+            to,
+            linger: LINGER,
         };
-        let stream = self.names.telemetry_stream();
-        let consumer = self
-            .js
-            .create_consumer_on_stream(config, stream.as_str())
-            .await
-            .map_err(|e| unavailable("no consumer for a catch-up", e))?;
-        let mut pending = consumer.cached_info().num_pending;
-        let mut messages =
-            consumer.messages().await.map_err(|e| unavailable("no messages for a catch-up", e))?;
         let mut round = Round::new(self, waiting);
-        loop {
-            let silence = if pending == 0 { END } else { SILENCE };
-            let message = match timeout(silence, messages.next()).await {
-                Ok(Some(Ok(message))) => message,
-                Ok(Some(Err(error))) => return Err(unavailable("a catch-up broke off", error)),
-                // What had the last fence's sequence is no fence of ours, or not there.
-                Err(_) if pending == 0 => break,
-                Ok(None) | Err(_) => return Err(Error::unavailable("a catch-up ended before its fence")),
-            };
-            let (sequence, stored) = {
-                let info = message
-                    .info()
-                    .map_err(|e| Error::internal("a stored message without its place").caused_by(e))?;
-                pending = info.pending;
-                (info.stream_sequence, stored_at(info.published))
-            };
-            round.take(sequence, stored, &message.message).await?;
-            if sequence >= to {
-                break;
-            }
+        let swept = self.sweep(order, &mut round).await;
+        // What came before it broke off counts.
+        let told = round.deliver().await;
+        let left: HashSet<_> = round.fences.iter().map(|w| (w.ticket, w.to.sequence)).collect();
+        drop(round);
+        waiting.retain(|w| left.contains(&(w.ticket, w.to.sequence)));
+        swept.and(told)
+    }
+
+    async fn sweep(&self, order: Order, round: &mut Round<'_>) -> Result<()> {
+        let mut reading = Reading::begin(self.connection.clone(), order).await?;
+        while reading.next(|entry| round.take(entry)).await? {
+            round.deliver().await?;
         }
-        self.counters.rounds.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        round.finish().await
+        self.counters.rounds.fetch_add(1, Ordering::Relaxed);
+        // What had a fence's sequence is no fence of ours, or not there.
+        round.pass(u64::MAX);
+        Ok(())
     }
 
     /// A few vehicles are filtered by the server; more are cheaper to sweep unfiltered.
@@ -187,21 +170,28 @@ impl Sweeper {
     }
 
     async fn unfenced(&self, lost: impl Iterator<Item = &Wanted> + Send) -> Result<()> {
-        let lost: Vec<_> = lost.map(|w| (w.ticket, w.from, w.owed)).collect();
-        if lost.is_empty() {
-            return Ok(());
+        match lost_fences(lost) {
+            Some(found) => self.send(found).await,
+            None => Ok(()),
         }
-        tracing::warn!(
-            vehicles = lost.len(),
-            "the end of a catch-up is no longer in the stream, setting another"
-        );
-        self.send(Found::Unfenced(lost)).await
     }
 
     async fn send(&self, found: Found) -> Result<()> {
         let sent = self.found.send((self.rounds, found)).await;
         sent.map_err(|_| Error::unavailable("the source is gone"))
     }
+}
+
+fn lost_fences<'a>(lost: impl Iterator<Item = &'a Wanted>) -> Option<Found> {
+    let lost: Vec<_> = lost.map(|w| (w.ticket, w.from, w.owed)).collect();
+    if lost.is_empty() {
+        return None;
+    }
+    tracing::warn!(
+        vehicles = lost.len(),
+        "the end of a catch-up is no longer in the stream, setting another"
+    );
+    Some(Found::Unfenced(lost))
 }
 
 /// One pass over the tail.
@@ -215,6 +205,8 @@ struct Round<'a> {
     seen: HashSet<u64>,
     piece: Vec<(Ticket, Topic, Bytes, Micros)>,
     bytes: usize,
+    /// What one tick has found, in its order.
+    found: Vec<Found>,
 }
 
 impl<'a> Round<'a> {
@@ -225,31 +217,70 @@ impl<'a> Round<'a> {
         }
         let mut fences: Vec<_> = waiting.iter().collect();
         fences.sort_unstable_by_key(|w| std::cmp::Reverse((w.to.sequence, w.ticket)));
-        Self { sweeper, by_vehicle, fences, seen: HashSet::new(), piece: Vec::new(), bytes: 0 }
+        let (piece, found) = (Vec::new(), Vec::new());
+        Self { sweeper, by_vehicle, fences, seen: HashSet::new(), piece, bytes: 0, found }
     }
 
-    async fn take(&mut self, sequence: u64, stored: Micros, message: &async_nats::Message) -> Result<()> {
-        if let Some((vehicle, last)) = self.sweeper.names.parse(&message.subject) {
+    fn take(&mut self, entry: Entry<'_>) {
+        let sequence = match entry {
+            Entry::Message(message) => {
+                self.message(&message);
+                Some(message.sequence)
+            }
+            Entry::Unreadable(unreadable) => self.unreadable(unreadable),
+        };
+        if self.piece.len() >= PIECE || self.bytes >= PIECE_BYTES {
+            self.end_piece();
+        }
+        if let Some(sequence) = sequence
+            && self.fences.last().is_some_and(|w| w.to.sequence <= sequence)
+        {
+            self.pass(sequence);
+        }
+    }
+
+    fn message(&mut self, message: &StoredMessage<'_>) {
+        let StoredMessage { subject, sequence, stored, payload, .. } = *message;
+        // No other name is ever bound than one of ASCII.
+        let subject = std::str::from_utf8(subject).ok();
+        if let Some((vehicle, last)) = subject.and_then(|subject| self.sweeper.names.parse(subject)) {
             if let (Some(wanted), Some(signal)) =
                 (self.by_vehicle.get(vehicle), self.sweeper.schema.find(last))
             {
                 for w in wanted.iter().filter(|w| stored >= w.from && sequence <= w.to.sequence) {
-                    // As it came it would hold on to all that was received with it.
-                    let payload = Bytes::copy_from_slice(&message.payload);
                     self.bytes += payload.len();
-                    self.piece.push((w.ticket, Topic::Signal(signal), payload, stored));
+                    self.piece.push((
+                        w.ticket,
+                        Topic::Signal(signal),
+                        Bytes::copy_from_slice(payload),
+                        stored,
+                    ));
                 }
             }
-        } else if self.is_fence(sequence, &message.payload) {
+        } else if self.is_fence(sequence, payload) {
             self.seen.insert(sequence);
         }
-        if self.piece.len() >= PIECE || self.bytes >= PIECE_BYTES {
-            self.send_piece().await?;
+    }
+
+    /// A message was passed over: its vehicle, if that waits, is told of it once. Its sequence, if that is known.
+    fn unreadable(&mut self, unreadable: Unreadable) -> Option<u64> {
+        let Unreadable { subject, sequence, stored, payload, why } = unreadable;
+        self.sweeper.counters.unreadable.fetch_add(1, Ordering::Relaxed);
+        if let Some((vehicle, signal)) = self.sweeper.names.parse(&subject)
+            && let Some(wanted) = self.by_vehicle.get(vehicle)
+            && let Some(w) = wanted.iter().find(|w| {
+                stored.is_none_or(|at| at >= w.from) && sequence.is_none_or(|at| at <= w.to.sequence)
+            })
+        {
+            self.found.push(Found::Unreadable(DeadLetter {
+                vehicle: w.vehicle.clone(),
+                signal: signal.to_owned(),
+                refusal: Refusal::Unreadable,
+                detail: why,
+                payload,
+            }));
         }
-        if self.fences.last().is_some_and(|w| w.to.sequence <= sequence) {
-            self.pass(sequence).await?;
-        }
-        Ok(())
+        sequence
     }
 
     fn is_fence(&self, sequence: u64, payload: &[u8]) -> bool {
@@ -257,32 +288,34 @@ impl<'a> Round<'a> {
         next.into_iter().any(|w| w.to.is(sequence, payload))
     }
 
-    async fn send_piece(&mut self) -> Result<()> {
+    fn end_piece(&mut self) {
         self.bytes = 0;
-        if self.piece.is_empty() {
-            return Ok(());
+        if !self.piece.is_empty() {
+            self.found.push(Found::Messages(std::mem::take(&mut self.piece)));
         }
-        self.sweeper.send(Found::Messages(std::mem::take(&mut self.piece))).await
     }
 
     /// Tells which vehicles have passed their fences, after all that they were owed, and which would have
     /// but for their fences, which are not there.
-    async fn pass(&mut self, sequence: u64) -> Result<()> {
-        self.send_piece().await?;
+    fn pass(&mut self, sequence: u64) {
+        self.end_piece();
         let (mut done, mut lost) = (Vec::new(), Vec::new());
         while let Some(wanted) = self.fences.pop_if(|w| w.to.sequence <= sequence) {
             tracing::trace!(fence = wanted.to.sequence, slot = wanted.ticket.slot.0, "passed");
             if self.seen.contains(&wanted.to.sequence) { done.push(wanted.ticket) } else { lost.push(wanted) }
         }
-        self.sweeper.unfenced(lost.into_iter()).await?;
-        if done.is_empty() { Ok(()) } else { self.sweeper.send(Found::Done(done)).await }
+        self.found.extend(lost_fences(lost.into_iter()));
+        if !done.is_empty() {
+            self.found.push(Found::Done(done));
+        }
     }
 
-    async fn finish(mut self) -> Result<()> {
-        if self.fences.is_empty() { Ok(()) } else { self.pass(u64::MAX).await }
+    /// Sends what was found.
+    async fn deliver(&mut self) -> Result<()> {
+        self.end_piece();
+        for found in self.found.drain(..) {
+            self.sweeper.send(found).await?;
+        }
+        Ok(())
     }
-}
-
-fn unavailable(what: &str, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::unavailable(what).caused_by(error)
 }

@@ -1,5 +1,7 @@
 //! What the source keeps of an attached vehicle.
 
+use tokio::time::Instant;
+
 use super::super::dead_letters::Fnv;
 use super::super::reader::Sid;
 use super::super::watch::Owed;
@@ -31,6 +33,8 @@ pub(super) struct Attached {
     pub owed: Owed,
     pub gap_told: bool,
     pub feed: Feed,
+    /// Since when its catch-up, or the last extension of it, is under way.
+    pub behind_since: Option<Instant>,
     /// The look at its last `on` and `off`.
     pub look: LifeLook,
     pub subscription: Option<Sid>,
@@ -52,6 +56,7 @@ impl Attached {
             owed: stored_at.map_or(Owed::Perhaps(on_time), Owed::Known),
             gap_told: false,
             feed: Feed::catching_up(),
+            behind_since: None,
             look: LifeLook::default(),
             subscription: None,
             off: None,

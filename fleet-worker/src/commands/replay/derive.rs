@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fleet_core::align::{Aligner, Methods};
 use fleet_core::error::{Error, Result};
 use fleet_core::ids::SignalIndex;
-use fleet_core::nats::{Begin, History};
+use fleet_core::nats::{Begin, History, Told};
 use fleet_core::time::display;
 use fleet_core::{Micros, Schema, VehicleId};
 use indicatif::ProgressBar;
@@ -136,17 +136,19 @@ impl Deriver {
             let mut sweep = self.history.sweep(Begin::At(begin), &spans.vehicles()).await?;
             end = end.min(sweep.end());
             let mut read = 0_u64;
-            while let Some(told) = sweep.next().await? {
-                read += 1;
-                if read % 1_024 == 1 {
-                    self.bar.set_length(read + sweep.pending());
-                    self.bar.set_position(read);
-                    self.bar.set_message(format!("messages, {} rows", stores.rows()));
-                }
-                // No other name is ever bound.
-                let Ok(vehicle) = VehicleId::new(told.vehicle()) else { continue };
-                gather.take(&vehicle, told.signal, &told.payload, told.stored);
-                groups.extend(gather.set_aside());
+            while sweep
+                .next(|Told { vehicle, signal, payload, stored, .. }| {
+                    read += 1;
+                    // No other name is ever bound.
+                    let Ok(vehicle) = VehicleId::new(vehicle) else { return };
+                    gather.take(&vehicle, signal, payload, stored);
+                    groups.extend(gather.set_aside());
+                })
+                .await?
+            {
+                self.bar.set_length(read + sweep.pending());
+                self.bar.set_position(read);
+                self.bar.set_message(format!("messages, {} rows", stores.rows()));
             }
             claimed.extend(stores.write(&gather).await?);
         }
@@ -161,12 +163,13 @@ impl Deriver {
             return Ok(vehicles);
         }
         let mut sweep = self.history.sweep(Begin::After(end), &spans.vehicles()).await?;
-        while let Some(told) = sweep.next().await? {
-            let Ok(vehicle) = VehicleId::new(told.vehicle()) else { continue };
-            if gather.take(&vehicle, told.signal, &told.payload, told.stored) {
+        let mut take = |told: Told<'_>| {
+            let Ok(vehicle) = VehicleId::new(told.vehicle) else { return };
+            if gather.take(&vehicle, told.signal, told.payload, told.stored) {
                 vehicles.insert(vehicle);
             }
-        }
+        };
+        while sweep.next(&mut take).await? {}
         Ok(vehicles)
     }
 }
