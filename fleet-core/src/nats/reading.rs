@@ -42,6 +42,9 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// How long the removal of the consumer is waited for; the server removes it by itself a while later.
 const LEAVING: Duration = Duration::from_secs(1);
 
+/// Removes a consumer.
+const DELETE: &str = "$JS.API.CONSUMER.DELETE.";
+
 /// Where a stream is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begin {
@@ -238,7 +241,7 @@ impl Reading {
     fn leave(&mut self) {
         let Some(Consumer { name, sid, .. }) = self.consumer.take() else { return };
         self.reader.unsubscribe(sid);
-        let subject = format!("$JS.API.CONSUMER.DELETE.{}.{name}", self.order.stream);
+        let subject = format!("{DELETE}{}.{name}", self.order.stream);
         // Nobody waits for the answer.
         let _ = self.reader.publish(&subject, Some(&format!("{}.left", self.inbox)), b"");
     }
@@ -413,6 +416,8 @@ async fn answer(reader: &mut Reader, sid: Sid) -> Result<Vec<u8>> {
 fn refusal(event: Event) -> Option<Error> {
     match event {
         Event::Disconnected { reason, .. } => Some(reason),
+        // Without it the server removes the consumer by itself.
+        Event::PublishRefused { subject } if subject.starts_with(DELETE) => None,
         Event::PublishRefused { subject } => {
             Some(Error::configuration(format!("this NATS login may not publish to {subject}")))
         }

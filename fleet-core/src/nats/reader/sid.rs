@@ -16,7 +16,7 @@ impl Sid {
         Self(u64::from(generation) << Self::BITS | (index as u64 & (Self::MAX as u64 - 1)))
     }
 
-    pub(super) fn from_wire(number: u64) -> Self {
+    pub(in crate::nats) fn from_wire(number: u64) -> Self {
         Self(number)
     }
 

@@ -233,3 +233,148 @@ impl Place {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::Begin;
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::nats::reader::Sid;
+
+    const INBOX: &str = "_INBOX.x.7.1";
+
+    fn place(to: u64) -> Place {
+        let (stream, begin) = ("T".to_owned(), Begin::At(0));
+        Place::new(&Order { stream, begin, filter: Vec::new(), to, linger: Duration::ZERO })
+    }
+
+    /// What a consumer delivers as its n-th message.
+    fn deliver(place: &mut Place, sequence: u64, nth: u64, pending: u64) -> Result<Option<u64>> {
+        let reply = format!("$JS.ACK.T.C.1.{sequence}.{nth}.1795593600123456789.{pending}");
+        // Whatever the sender wrote.
+        let headers = Some(Headers::new(b"NATS/1.0 404 No Messages\r\nNats-Sequence: 9\r\n\r\n"));
+        let (sid, reply) = (Sid::from_wire(1), Some(reply.as_bytes()));
+        let message = Message { sid, subject: b"fleet.0.V.speed", reply, headers, payload: b"" };
+        place.take(&message, INBOX).map(|stored| stored.map(|stored| stored.sequence))
+    }
+
+    fn say(place: &mut Place, subject: &str, status: &str) -> Result<()> {
+        let block = format!("NATS/1.0 {status}\r\nNats-Pending-Messages: 1\r\n\r\n");
+        let headers = Some(Headers::new(block.as_bytes()));
+        let message = Message {
+            sid: Sid::from_wire(1),
+            subject: subject.as_bytes(),
+            reply: None,
+            headers,
+            payload: b"",
+        };
+        place.take(&message, INBOX).map(|stored| assert_eq!(stored, None))
+    }
+
+    fn batches(place: &mut Place) -> Vec<u64> {
+        std::iter::from_fn(|| place.pull().map(|pull| pull.request.batch)).collect()
+    }
+
+    #[test]
+    fn no_more_is_asked_for_than_is_wanted_and_has_room() {
+        let mut place = place(12_500);
+        place.begin(20_000, 10_000);
+        assert_eq!((place.next_sequence(), place.is_reached()), (10_001, false));
+        assert_eq!(batches(&mut place), [1_000, 1_000, 500]);
+        for nth in 1..=1_000 {
+            assert_eq!(deliver(&mut place, 10_000 + nth, nth, 20_000 - nth).unwrap(), Some(10_000 + nth));
+        }
+        assert_eq!((batches(&mut place), place.position(), place.pending()), (vec![], Some(11_000), 19_000));
+        deliver(&mut place, 12_500, 1_001, 1).unwrap();
+        assert!(place.is_reached());
+
+        place = super::tests::place(u64::MAX);
+        place.begin(1, 0);
+        assert_eq!(batches(&mut place), [1_000; 3]);
+    }
+
+    #[test]
+    fn a_gap_and_what_comes_twice_end_the_consumer() {
+        for (sequence, nth) in [(6, 3), (6, 1), (5, 2), (4, 2)] {
+            let mut place = place(100);
+            place.begin(10, 0);
+            deliver(&mut place, 5, 1, 9).unwrap();
+            let error = deliver(&mut place, sequence, nth, 8).unwrap_err();
+            assert_eq!(
+                (error.kind(), place.position()),
+                (ErrorKind::Unavailable, Some(5)),
+                "{sequence} {nth}"
+            );
+            // The next one begins behind it and counts anew.
+            place.begin(9, 5);
+            assert_eq!(deliver(&mut place, 6, 1, 8).unwrap(), Some(6));
+        }
+    }
+
+    #[test]
+    fn a_message_that_was_too_long_is_no_gap() {
+        let mut place = place(100);
+        place.begin(3, 0);
+        batches(&mut place);
+        deliver(&mut place, 1, 1, 2).unwrap();
+        place.passed_over();
+        assert_eq!((place.pending(), deliver(&mut place, 3, 3, 0).unwrap()), (1, Some(3)));
+    }
+
+    #[test]
+    fn a_pull_that_has_ended_makes_room_for_another() {
+        let mut place = place(100_000);
+        place.begin(50_000, 0);
+        assert_eq!(batches(&mut place).len(), 3);
+        for (number, status) in
+            [(2, "408 Request Timeout"), (1, "409 Batch Completed"), (3, "404 No Messages")]
+        {
+            say(&mut place, &format!("{INBOX}.{number}"), status).unwrap();
+            assert_eq!(batches(&mut place), [1_000], "{status}");
+        }
+        // Of other pulls, of none at all, and forged.
+        for (subject, status) in [
+            (format!("{INBOX}.1"), "100 Idle Heartbeat"),
+            (INBOX.to_owned(), "404"),
+            (format!("{INBOX}.x"), "503"),
+        ] {
+            say(&mut place, &subject, status).unwrap();
+            assert_eq!(batches(&mut place), [] as [u64; 0], "{subject} {status}");
+        }
+    }
+
+    #[test]
+    fn a_message_longer_than_a_pull_allows_is_asked_for_by_itself() {
+        let mut place = place(100);
+        place.begin(50, 0);
+        let pulls = batches(&mut place).len() as u64;
+        for number in 1..=pulls {
+            say(&mut place, &format!("{INBOX}.{number}"), "409 Message Size Exceeds MaxBytes").unwrap();
+        }
+        let pull = place.pull().unwrap();
+        assert_eq!((pull.request.batch, pull.request.max_bytes), (1, None));
+        assert!(place.pull().is_none());
+        deliver(&mut place, 1, 1, 49).unwrap();
+        assert_eq!(place.pull().unwrap().request.max_bytes, Some(BYTES));
+    }
+
+    #[test]
+    fn a_consumer_that_is_gone_and_pulls_that_end_for_nothing_end_it() {
+        for status in ["503", "409 Consumer Deleted", "409 Leadership Change", "400 Bad Request", "999"] {
+            let mut place = place(100);
+            place.begin(50, 0);
+            batches(&mut place);
+            assert!(say(&mut place, &format!("{INBOX}.1"), status).is_err(), "{status}");
+        }
+        let mut place = place(100_000);
+        place.begin(50, 0);
+        let mut ended = 0;
+        while say(&mut place, &format!("{INBOX}.{ended}"), "408 Request Timeout").is_ok() {
+            ended += 1;
+            batches(&mut place);
+        }
+        assert_eq!(ended, u64::from(FRUITLESS));
+    }
+}

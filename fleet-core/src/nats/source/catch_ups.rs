@@ -78,3 +78,50 @@ impl CatchUps {
         self.told.oldest.store(oldest, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::attachments::Attachments;
+    use super::super::vehicle::Attached;
+    use super::*;
+    use crate::ids::{Slot, VehicleId};
+    use crate::source::Attach;
+
+    fn tickets() -> [Ticket; 3] {
+        let mut all = Attachments::default();
+        [0, 1, 2].map(|slot| {
+            let (slot, vehicle) = (Slot(slot), VehicleId::new("V").unwrap());
+            let attach = Attach { slot, vehicle, from: 0, on_time: 0, stored_at: None };
+            all.attach(slot, Attached::new(attach, 1))
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_is_the_one_that_has_waited_longest() {
+        let told = Arc::new(CatchingUp::default());
+        let mut catch_ups = CatchUps::new(Arc::clone(&told));
+        let ([a, b, c], mut since) = (tickets(), [None; 3]);
+        let seen = || (told.vehicles(), told.oldest().as_secs());
+        let second = || tokio::time::advance(Duration::from_secs(1));
+        assert_eq!(seen(), (0, 0));
+        catch_ups.begin(a, &mut since[0]);
+        second().await;
+        catch_ups.begin(b, &mut since[1]);
+        catch_ups.begin(c, &mut since[2]);
+        second().await;
+        assert_eq!(seen(), (3, 2));
+        // It goes on to another fence.
+        catch_ups.begin(a, &mut since[0]);
+        assert_eq!(seen(), (3, 1));
+        for _ in 0..2 {
+            catch_ups.end(b, &mut since[1]);
+            assert_eq!(seen(), (2, 1));
+        }
+        catch_ups.end(c, &mut since[2]);
+        second().await;
+        assert_eq!(seen(), (1, 1));
+        catch_ups.end(a, &mut since[0]);
+        second().await;
+        assert_eq!((seen(), since), ((0, 0), [None; 3]));
+    }
+}
