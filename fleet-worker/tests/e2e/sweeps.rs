@@ -12,7 +12,7 @@ use fleet_worker::local::NatsServer;
 
 /// A server with the streams of cell 0.
 async fn server() -> (NatsServer, async_nats::jetstream::Context) {
-    let server = NatsServer::builder().jetstream("sync_interval: always").start().await.unwrap();
+    let server = NatsServer::start().await.unwrap();
     let js = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
     let names = Names::new(&CellId::default());
     set_up(&js, &names, &Schema::default(), &StreamOptions::default()).await.unwrap();
