@@ -13,6 +13,8 @@ mod vehicle;
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 pub use counters::LaneCounters;
 
 pub(crate) use self::dues::{Dues, NEVER_DUE};
@@ -50,6 +52,8 @@ pub struct Lane {
     /// How many bindings there were.
     bindings: u32,
     samples: Samples,
+    /// Of vehicles that hold no sample: when the last message came of which all was refused, server time.
+    refused: HashMap<Slot, Micros>,
     letters: Vec<DeadLetter>,
     /// With the number of the vehicle, which may be gone by the time that somebody asks.
     gaps: Vec<(Slot, u32, Micros)>,
@@ -71,6 +75,7 @@ impl Lane {
             names: Names::default(),
             bindings: 0,
             samples: Samples::default(),
+            refused: HashMap::new(),
             letters: Vec::new(),
             gaps: Vec::new(),
         }
@@ -148,6 +153,7 @@ impl Lane {
         self.free.push(slot);
         self.dues.set(slot, NEVER_DUE);
         self.dirty[slot.index()] = false;
+        self.refused.remove(&slot);
         let (generation, key) = vehicle.key;
         if generation == self.output.builder.generation() {
             self.output.builder.remember(&vehicle.id, key);
@@ -209,7 +215,12 @@ impl Lane {
 
     fn refuse(&mut self, message: &Message, signal: SignalIndex, error: DecodeError) {
         self.output.counters.refuse(error.refusal);
-        let Some(vehicle) = self.vehicle(message.slot) else { return };
+        let Some(vehicle) = self.vehicles.get(message.slot.index()).and_then(Option::as_ref) else { return };
+        if vehicle.track.newest().is_none() {
+            let arrival = self.refused.entry(message.slot).or_insert(message.arrival);
+            *arrival = message.arrival.max(*arrival);
+            self.dirty[message.slot.index()] = true;
+        }
         self.letters.push(DeadLetter {
             vehicle: vehicle.id.clone(),
             signal: self.schema.signal(signal).name.clone(),
@@ -289,7 +300,9 @@ impl Lane {
         let vehicle = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut)?;
         self.dirty[slot.index()] = false;
         let snapshot = self.aligner.snapshot(&mut vehicle.track);
-        let resume_at = snapshot.resume_at.map_or(vehicle.start, |at| (at - margin).max(vehicle.start));
+        // Of what was refused nothing is wanted again, or one vehicle's garbage would make all catch-ups long.
+        let done = snapshot.resume_at.or_else(|| self.refused.get(&slot).copied());
+        let resume_at = done.map_or(vehicle.start, |at| (at - margin).max(vehicle.start));
         Some(VehicleState {
             vehicle: vehicle.id.clone(),
             epoch: vehicle.epoch,

@@ -16,6 +16,7 @@ mod hostile;
 use std::path::Path;
 use std::time::Duration;
 
+use fleet_core::nats::NatsOptions;
 use fleet_worker::deployment::Deployment;
 use fleet_worker::simulate::{Simulation, SimulationOptions};
 use fleet_worker::verify::{Verdict, verify};
@@ -111,9 +112,8 @@ async fn run(kind: Option<Attack>) -> Outcome {
     let hostile = kind.map(|kind| {
         let (url, names) = (deployment.nats.url(), config.names().next().unwrap());
         tokio::spawn(async move {
-            let client = async_nats::connect(url).await.unwrap();
             let pace = variable("PACE", pace(kind));
-            attack(kind, pace, &client, &names, 7, async { drop(ended.await) }).await
+            attack(kind, pace, NatsOptions::new(url), &names, 7, async { drop(ended.await) }).await
         })
     });
     let summary = publishing.await.unwrap().unwrap();

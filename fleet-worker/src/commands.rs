@@ -17,6 +17,7 @@ mod upkeep;
 pub use upkeep::UpkeepCounters;
 
 use std::future::Future;
+use std::time::Duration;
 
 use fleet_core::CellId;
 use fleet_core::error::{Error, Result};
@@ -88,6 +89,18 @@ async fn started<T>(
         () = stop => Ok(None),
         started = start => started.map(Some),
     }
+}
+
+/// How long servers that take a connection may leave it unanswered at the start; later they are waited for.
+const START: Duration = Duration::from_secs(45);
+
+/// What a program needs of its servers before it says that it runs.
+///
+/// # Errors
+/// Those of `start`, and [`Unavailable`](fleet_core::ErrorKind::Unavailable) if it takes too long.
+async fn in_time<T>(start: impl Future<Output = Result<T>> + Send) -> Result<T> {
+    let late = |_| Err(Error::unavailable(format!("NATS or the database did not answer within {START:?}")));
+    tokio::time::timeout(START, start).await.unwrap_or_else(late)
 }
 
 /// A job that ends by itself, or when it is stopped: then it is not done.

@@ -2,6 +2,7 @@
 
 use fleet_core::CellId;
 use fleet_core::error::{Error, Result};
+use fleet_core::nats::Ticks;
 use tokio::runtime::{Builder, Runtime};
 
 /// What one pipeline serves, and its part of what the process may hold.
@@ -60,13 +61,15 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The runtime of a lane: everything of it runs on the thread that drives it.
+/// The runtime of a lane: everything of it runs on the thread that drives it, which sleeps by `ticks` before it waits.
 ///
 /// # Errors
 /// [`Internal`](fleet_core::ErrorKind::Internal) if the system refuses it.
-pub fn runtime() -> Result<Runtime> {
+pub fn runtime(ticks: &Ticks) -> Result<Runtime> {
+    let ticks = ticks.clone();
     Builder::new_current_thread()
         .enable_all()
+        .on_thread_park(move || ticks.sleep())
         .build()
         .map_err(|e| Error::internal("could not start the runtime of a lane").caused_by(e))
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::decode::frame::encode;
 use crate::schema::RecordsConfig;
-use crate::time::SECOND;
+use crate::time::{SECOND, YEAR_2000};
 
 const NOW: Micros = 1_735_689_600 * SECOND;
 
@@ -69,6 +69,23 @@ fn a_state_begins_a_margin_before_what_is_held_and_not_before_the_binding() {
     car.message("speed", 5, 7);
     car.message("fuel", 3, 9);
     assert_eq!([0, 30, 300].map(|margin| begins(&mut car, margin)), [7, -23, -100]);
+}
+
+#[test]
+fn what_is_refused_is_not_read_again_and_again() {
+    let mut car = car();
+    let begins = |car: &mut Car| (car.lane.snapshot(car.slot, 30 * SECOND).unwrap().resume_at - NOW) / SECOND;
+    // A clock that was never set.
+    let at_2000 = (YEAR_2000 - NOW) / SECOND;
+    car.message("speed", at_2000, 50);
+    car.message("speed", at_2000 + 1, 40);
+    assert_eq!(begins(&mut car), 20);
+    car.lane.caught_up(car.slot, NOW + 60 * SECOND);
+    car.message("speed", at_2000 + 2, 90);
+    assert_eq!(car.lane.snapshots(30 * SECOND).len(), 1, "it is worth saving");
+    assert_eq!(begins(&mut car), 60);
+    car.message("speed", 70, 91);
+    assert_eq!(begins(&mut car), 61, "a sample that is held counts");
 }
 
 #[test]

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::admin::Served;
 use super::upkeep::Upkeep;
-use super::{Stop, started};
+use super::{Stop, in_time, started};
 use crate::admin::{Admin, Health, Part};
 use crate::config::Config;
 use crate::metrics;
@@ -35,7 +35,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// As [`run`](super::run::run), if it is so of all cells.
 pub async fn discover(config: &Config, stop: Stop) -> Result<()> {
     let health = Health::new();
-    let Some(cells) = started(stop.clone(), connect(config, &health)).await? else { return Ok(()) };
+    let starting = in_time(connect(config, &health));
+    let Some(cells) = started(stop.clone(), starting).await? else { return Ok(()) };
     let cells = Arc::new(cells);
     let upkeep = Upkeep::start(config);
     let (told, asked, of_upkeep) = (Arc::clone(&cells), Arc::clone(&cells), upkeep.counters());

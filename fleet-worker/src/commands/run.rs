@@ -15,8 +15,8 @@ use fleet_sinks::timescale::{Connector, Edition, TimescaleReader, check_writer};
 use self::pipeline::{Edges, Environment, Handle};
 use self::threads::Threads;
 use super::admin::Served;
-use super::started;
 use super::upkeep::Upkeep;
+use super::{in_time, started};
 use crate::admin::{Admin, Health, Part};
 use crate::config::Config;
 use crate::live::{Counts, Live};
@@ -33,7 +33,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let connector = super::connector(config)?;
     let handles = Handle::all(config.shares(lanes::cores()));
     // Nothing is held yet that would have to be given back.
-    let starting = Box::pin(start(config, &connector, &handles));
+    let starting = Box::pin(in_time(start(config, &connector, &handles)));
     let Some((edition, threads)) = started(&mut stop, starting).await? else {
         return Ok(());
     };

@@ -4,13 +4,12 @@
 use std::future::Future;
 use std::time::Duration;
 
-use async_nats::Client;
-use bytes::Bytes;
 use fleet_core::VehicleId;
-use fleet_core::nats::Names;
+use fleet_core::nats::reader::{Reader, ReaderOptions};
+use fleet_core::nats::{Names, NatsOptions};
 use fleet_core::time::SECOND;
 use fleet_worker::clock::now;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::dice::Dice;
 
@@ -31,10 +30,12 @@ pub(crate) enum Attack {
     Nobody,
     /// `since` in the future, in 2000, the same again after an `off`, and none that parses.
     Since,
+    /// Headers that no client library writes or reads, on samples, `on` and `off`.
+    Poison,
 }
 
 impl Attack {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::OldDays,
         Self::UnsetClock,
         Self::OffFlood,
@@ -42,12 +43,13 @@ impl Attack {
         Self::Malformed,
         Self::Nobody,
         Self::Since,
+        Self::Poison,
     ];
 
     /// Messages a second of the test, so that two cores have something left for the others.
     pub(crate) fn pace(self) -> u64 {
         match self {
-            Self::OldDays | Self::Malformed => 100,
+            Self::OldDays | Self::Malformed | Self::Poison => 100,
             Self::OffFlood => 1_000,
             Self::Nobody => 80,
             Self::UnsetClock | Self::Garbage | Self::Since => 20,
@@ -64,40 +66,68 @@ const DAY: i64 = 86_400_000;
 pub(crate) async fn attack(
     attack: Attack,
     pace: u64,
-    client: &Client,
+    nats: NatsOptions,
     names: &Names,
     seed: u64,
     over: impl Future<Output = ()>,
 ) -> u64 {
     let mut attacker = Attacker { attack, names, dice: Dice::new(seed), sent: 0, run: seed % 1_000 };
     let mut over = std::pin::pin!(over);
+    let mut reader = loop {
+        tokio::select! {
+            () = &mut over => return 0,
+            connected = Reader::connect(ReaderOptions::new(nats.clone(), "evil")) => match connected {
+                Ok(reader) => break reader,
+                Err(_) => sleep(Duration::from_millis(500)).await,
+            },
+        }
+    };
     let mut tick = interval(Duration::from_millis(50));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (begun, mut sent) = (Instant::now(), 0);
     loop {
         tokio::select! {
             () = &mut over => break,
+            () = reader.readable() => {
+                // Acks and refusals are nobody's.
+                reader.read().for_each(drop);
+                continue;
+            }
             _ = tick.tick() => {}
         }
         let due = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_mul(pace) / 1_000;
         // After an outage it does not make up for what it could not send.
         sent = sent.max(due.saturating_sub(pace));
         while sent < due {
-            let (subject, payload) = attacker.next();
-            if timeout(Duration::from_secs(1), client.publish(subject, payload)).await.is_err() {
+            let Message { subject, headers, payload } = attacker.next();
+            let reply = Some("_INBOX.EVIL.a");
+            let published = match headers {
+                Some(headers) => reader.publish_with_headers(&subject, reply, &headers, &payload),
+                None => reader.publish(&subject, reply, &payload),
+            };
+            if published.is_err() {
                 break;
             }
             sent += 1;
         }
-        let _ = timeout(Duration::from_secs(1), client.flush()).await;
     }
     for subject in attacker.known("off") {
-        let _ = timeout(Duration::from_secs(1), client.publish(subject, Bytes::new())).await;
+        let _ = reader.publish(&subject, None, &[]);
     }
-    let _ = timeout(Duration::from_secs(1), client.flush()).await;
-    // Acks and refusals are nobody's.
-    sleep(Duration::from_millis(10)).await;
+    // As far as the server takes it.
+    for _ in 0..20 {
+        reader.read().for_each(drop);
+        sleep(Duration::from_millis(5)).await;
+    }
     attacker.sent
+}
+
+/// What is published next.
+struct Message {
+    subject: String,
+    /// A whole block, of any bytes.
+    headers: Option<Vec<u8>>,
+    payload: Vec<u8>,
 }
 
 struct Attacker<'a> {
@@ -126,12 +156,12 @@ impl Attacker<'_> {
     }
 
     /// The next message: every known vehicle says `on` first, and again now and then.
-    fn next(&mut self) -> (String, Bytes) {
+    fn next(&mut self) -> Message {
         let number = self.sent;
         self.sent += 1;
         let vehicle = self.vehicle(number);
         if number % 500 < KNOWN && self.attack != Attack::Nobody {
-            return (self.subject(&vehicle, "on"), Bytes::new());
+            return Message { subject: self.subject(&vehicle, "on"), headers: None, payload: Vec::new() };
         }
         let millis = now() * 1_000 / SECOND;
         let step = i64::try_from(number).unwrap_or(0);
@@ -153,11 +183,30 @@ impl Attacker<'_> {
             Attack::Malformed => self.malformed(millis),
             Attack::Nobody => {
                 let nobody = format!("EVIL-nobody-{:x}", self.dice.roll());
-                return (self.subject(&nobody, "on"), Bytes::new());
+                return Message { subject: self.subject(&nobody, "on"), headers: None, payload: Vec::new() };
             }
             Attack::Since => self.since(number, millis),
+            Attack::Poison => match number / KNOWN % 20 {
+                7 => ("off", Vec::new()),
+                8 => ("on", Vec::new()),
+                _ => ("speed", speed(millis)),
+            },
         };
-        (self.subject(&vehicle, last), payload.into())
+        let headers = (self.attack == Attack::Poison).then(|| self.headers());
+        Message { subject: self.subject(&vehicle, last), headers, payload }
+    }
+
+    fn headers(&mut self) -> Vec<u8> {
+        match self.dice.within(&(0..8)) {
+            0 => b"NATS/1.0\r\nbad header line\r\n\r\n".to_vec(),
+            1 => b"NATS/9.9 404 x\r\n\r\n".to_vec(),
+            2 => b"NATS/1.0 404 Message Not Found\r\n\r\n".to_vec(),
+            3 => b"NATS/1.0 abc\r\nNats-Sequence: 1\r\nNats-Time-Stamp: x\r\n\r\n".to_vec(),
+            4 => b"\r\n".to_vec(),
+            5 => Vec::new(),
+            6 => [&b"NATS/1.0\r\nA: "[..], &[b'x'; 3_000], b"\r\n\r\n"].concat(),
+            _ => self.dice.bytes(40),
+        }
     }
 
     fn malformed(&mut self, millis: i64) -> (&'static str, Vec<u8>) {

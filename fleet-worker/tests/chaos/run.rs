@@ -144,11 +144,13 @@ async fn play(stage: &mut Stage, scene: &Scene, plan: Vec<Planned>, length: Dura
     at_rest(&journal, &watch).await;
     let verdict = match &truth {
         Some(truth) => compare(stage, truth).await,
-        None => Ok(Verdict::default()),
+        None => Ok((Verdict::default(), 0)),
     };
     match &verdict {
-        Ok(verdict) if truth.is_none() || verdict.is_good() && verdict.expected > 0 => {}
-        Ok(verdict) => journal.problem(format_args!("the table is not what the samples give: {verdict:#?}")),
+        Ok((verdict, _)) if truth.is_none() || verdict.is_good() && verdict.expected > 0 => {}
+        Ok((verdict, _)) => {
+            journal.problem(format_args!("the table is not what the samples give: {verdict:#?}"))
+        }
         Err(why) => journal.problem(why),
     }
     let compared = journal.elapsed();
@@ -172,10 +174,11 @@ async fn play(stage: &mut Stage, scene: &Scene, plan: Vec<Planned>, length: Dura
     }
 
     let mut report = String::new();
-    if let Ok(found) = &verdict {
+    if let Ok((found, lost)) = &verdict {
         let _ = writeln!(
             report,
-            "records: {} expected, {} stored, {} missing, {} wrong, {} twice, {} unexpected",
+            "records: {} expected, {} stored, {} missing, {} wrong, {} twice, {} unexpected; samples that NATS has \
+             acknowledged and lost: {lost}",
             found.expected, found.stored, found.missing, found.wrong, found.duplicate, found.unexpected
         );
     }

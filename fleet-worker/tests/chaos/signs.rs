@@ -81,7 +81,7 @@ fn symptom(fault: Fault, scene: &Scene) -> Option<Symptom> {
         }
         Fault::Attack(Attack::Nobody) => (Who::Any, &[Sign::Rises("fleet_discovery_enqueued_total")], 8),
         Fault::Attack(Attack::Since) => (Who::Any, &[Sign::Rises("fleet_discovery_since_refused_total")], 8),
-        Fault::Attack(Attack::OffFlood) => return None,
+        Fault::Attack(Attack::OffFlood | Attack::Poison) => return None,
     };
     Some(Symptom { who, signs, after: seconds(after) })
 }

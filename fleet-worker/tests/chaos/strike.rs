@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fleet_core::nats::Names;
+use fleet_core::nats::{Names, NatsOptions};
 use fleet_worker::local::{LocalError, NatsServer, Postgres};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -66,13 +66,10 @@ impl Attackers {
     async fn begin(&mut self, kind: Attack) -> Result<(), String> {
         // Each has vehicles of its own.
         self.seed = self.seed.wrapping_add(1);
-        let connecting =
-            async_nats::ConnectOptions::new().retry_on_initial_connect().connect(self.urls.clone());
-        let client = connecting.await.map_err(|e| e.to_string())?;
-        let (names, seed) = (self.names.clone(), self.seed);
+        let (nats, names, seed) = (NatsOptions::new(self.urls.join(",")), self.names.clone(), self.seed);
         let (over, ended) = oneshot::channel();
         let task = tokio::spawn(async move {
-            attack(kind, kind.pace(), &client, &names, seed, async { drop(ended.await) }).await
+            attack(kind, kind.pace(), nats, &names, seed, async { drop(ended.await) }).await
         });
         self.running = Some((over, task));
         Ok(())

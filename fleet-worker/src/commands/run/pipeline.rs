@@ -9,7 +9,7 @@ use fleet_core::error::{Error, ErrorKind, Result};
 use fleet_core::lane::Lane;
 use fleet_core::nats::{
     BinderCounters, BinderOptions, Names, NatsBinder, NatsOptions, NatsSource, Owner, Pulls, QueueHealth,
-    ServerClock, SourceCounters,
+    ServerClock, SourceCounters, SourceOptions, Ticks,
 };
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::{Availability, Cursor};
@@ -98,6 +98,7 @@ impl Handle {
     pub(super) async fn serve(
         self: Arc<Self>,
         environment: Arc<Environment>,
+        ticks: Ticks,
         mut orders: watch::Receiver<Order>,
         tries: mpsc::UnboundedSender<Result<()>>,
     ) -> Result<()> {
@@ -106,7 +107,7 @@ impl Handle {
             let connected = tokio::select! {
                 biased;
                 () = stopped(&mut orders) => return Ok(()),
-                connected = Box::pin(connect(&environment, &self.share)) => connected,
+                connected = Box::pin(connect(&environment, &self.share, &ticks)) => connected,
             };
             let failed = match connected {
                 Ok((pipeline, edges)) => {
@@ -160,11 +161,12 @@ fn tell(tries: Option<mpsc::UnboundedSender<Result<()>>>, tried: Result<()>) {
     }
 }
 
-async fn connect(environment: &Environment, share: &Share) -> Result<Connected> {
+async fn connect(environment: &Environment, share: &Share, ticks: &Ticks) -> Result<Connected> {
     let Environment { config, connector, owner, .. } = environment;
     let (schema, names) = (&config.schema, Names::new(&share.cell));
     let nats = NatsOptions { label: Some(format!("lane-{}", share.lane)), ..config.nats.options() };
-    let source = NatsSource::connect(&nats, &names, schema, config.source_options()).await?;
+    let options = SourceOptions { ticks: ticks.clone(), ..config.source_options() };
+    let source = NatsSource::connect(&nats, &names, schema, options).await?;
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
     let clock = source.clock();
     let stored_at = clock.clone();

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use fleet_core::error::{Error, Result};
+use fleet_core::nats::Ticks;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -162,11 +163,13 @@ fn serve(
     orders: &Arc<watch::Sender<Order>>,
     tries: &mpsc::UnboundedSender<Result<()>>,
 ) -> Result<()> {
-    let runtime = lanes::runtime()?;
+    let ticks = Ticks::default();
+    let runtime = lanes::runtime(&ticks)?;
     let ended = runtime.block_on(async {
         let mut pipelines = JoinSet::new();
         for handle in handles {
-            pipelines.spawn(handle.serve(Arc::clone(environment), orders.subscribe(), tries.clone()));
+            let (orders, tries) = (orders.subscribe(), tries.clone());
+            pipelines.spawn(handle.serve(Arc::clone(environment), ticks.clone(), orders, tries));
         }
         let mut all = Ok(());
         while let Some(ended) = pipelines.join_next().await {
