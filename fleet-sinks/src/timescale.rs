@@ -7,6 +7,10 @@
 mod connect;
 mod deployment;
 mod encode;
+// Not in its file, which benchmarks and fuzz targets of other crates take by itself.
+#[cfg(test)]
+#[path = "timescale/encode/tests.rs"]
+mod encode_tests;
 mod erase;
 mod fault;
 mod layout;

@@ -18,12 +18,12 @@ const NULL: i32 = -1;
 pub(super) struct Rows<'a> {
     ts: &'a [Micros],
     keys: &'a [i32],
-    values: Vec<Values<'a>>,
+    pub(super) values: Vec<Values<'a>>,
     quality: &'a [i64],
 }
 
 #[derive(Debug)]
-enum Values<'a> {
+pub(super) enum Values<'a> {
     Double(&'a Float64Array),
     Real(&'a Float32Array),
 }
@@ -115,7 +115,7 @@ impl<'a> Rows<'a> {
     }
 
     /// Bytes of a row without NULLs.
-    fn widest(&self) -> usize {
+    pub(super) fn widest(&self) -> usize {
         2 + 12 + 8 + 12 * (self.values.len() + 1)
     }
 }
@@ -154,7 +154,3 @@ fn four(out: &mut BytesMut, value: [u8; 4]) {
     field[4..].copy_from_slice(&value);
     out.put_slice(&field);
 }
-
-#[cfg(test)]
-#[path = "encode/tests.rs"]
-mod tests;

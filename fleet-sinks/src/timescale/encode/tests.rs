@@ -14,8 +14,7 @@ use tokio_postgres::NoTls;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::*;
-use crate::timescale::encode;
+use super::encode::{self, *};
 use crate::timescale::value::Time;
 
 /// What the fuzz target `copy_encoder` asserts.
