@@ -96,7 +96,7 @@ async fn run(kind: Option<Attack>) -> Outcome {
     let deployment = Deployment::start(program, CONFIG, 1).await.unwrap();
     let config = &deployment.config;
     let options = SimulationOptions {
-        cell: config.cells[0].clone(),
+        cells: config.cells.clone(),
         schema: config.schema.clone(),
         vehicles: usize::try_from(variable("VEHICLES", 100)).unwrap(),
         duration: Some(Duration::from_secs(variable("SECONDS", 40))),

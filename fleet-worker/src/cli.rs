@@ -110,6 +110,9 @@ pub struct SimulateArgs {
     /// How many vehicles
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub vehicles: u32,
+    /// Spread them evenly over the cells 0, 1 and so on, so many, instead of the configured ones
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub cells: Option<u32>,
     /// Over how many connections they publish; as many as vehicles is how it is on the road
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
@@ -147,6 +150,9 @@ pub struct DemoArgs {
     /// How many vehicles
     #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub vehicles: u32,
+    /// Spread them evenly over the cells 0, 1 and so on, so many, which all programs serve
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub cells: Option<u32>,
     /// Over how many connections they publish; as many as vehicles is how it is on the road
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,

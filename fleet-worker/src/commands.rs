@@ -44,6 +44,12 @@ fn one_cell(config: &Config) -> Result<&CellId> {
     config.one_cell().map_err(|problem| Error::configuration(problem.to_string()))
 }
 
+/// The cells `0` to `count - 1`.
+fn numbered_cells(count: u32) -> Result<Vec<CellId>> {
+    let cell = |n: u32| CellId::new(&n.to_string());
+    (0..count).map(cell).collect::<std::result::Result<_, _>>().map_err(|e| Error::internal(e.to_string()))
+}
+
 /// Whose the cells must be: that of the database, which a setup has drawn an id for.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! A fleet of simulated vehicles, or a recording played back.
 
+mod agenda;
+mod answer;
 mod ledger;
 mod links;
 mod outbox;
@@ -16,14 +18,14 @@ use std::time::Duration;
 use fleet_core::{CellId, Schema};
 
 pub use ledger::{Ledger, Sampled};
-pub use publish::{Simulation, Summary};
+pub use publish::Simulation;
 pub use recording::{Recording, RecordingError};
 
 /// What to simulate.
 #[derive(Debug, Clone)]
 pub struct SimulationOptions {
-    /// Into which cell.
-    pub cell: CellId,
+    /// Into which cells, one at least; the vehicles are spread evenly.
+    pub cells: Vec<CellId>,
     /// Which signals.
     pub schema: Schema,
     /// How many vehicles; ignored with a recording.
@@ -53,7 +55,7 @@ pub struct SimulationOptions {
 impl Default for SimulationOptions {
     fn default() -> Self {
         Self {
-            cell: CellId::default(),
+            cells: vec![CellId::default()],
             schema: Schema::default(),
             vehicles: 100,
             connections: 1,
@@ -68,6 +70,23 @@ impl Default for SimulationOptions {
             ledger: false,
         }
     }
+}
+
+/// What a simulation came to.
+#[derive(Debug)]
+pub struct Summary {
+    /// How many vehicles there were.
+    pub vehicles: usize,
+    /// Messages with samples that were acknowledged.
+    pub acknowledged: u64,
+    /// Messages with samples that were sent and not acknowledged; they may be stored all the same.
+    pub unacknowledged: u64,
+    /// Vehicles whose `off` was acknowledged.
+    pub switched_off: u64,
+    /// Messages that had to be sent again.
+    pub retried: u64,
+    /// The samples, if they were to be kept; sorted.
+    pub ledger: Ledger,
 }
 
 /// How far a simulation is, readable while it runs.
@@ -122,6 +141,10 @@ impl Progress {
     fn failed(&self, error: String) {
         self.missed.fetch_add(1, Ordering::Relaxed);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    fn retry(&self) {
+        self.retried.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Grows with every ack.

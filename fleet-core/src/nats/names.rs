@@ -49,7 +49,17 @@ impl Names {
 
     /// `fleet.<cell>.<vehicle>.<last>`.
     pub fn subject(&self, vehicle: &VehicleId, last: &str) -> String {
-        format!("{}{vehicle}.{last}", self.prefix)
+        let mut subject = String::new();
+        self.write_subject(vehicle, last, &mut subject);
+        subject
+    }
+
+    /// Makes a text that is used again the [`subject`](Self::subject).
+    pub fn write_subject(&self, vehicle: &VehicleId, last: &str, out: &mut String) {
+        out.clear();
+        for part in [&self.prefix, vehicle.as_str(), ".", last] {
+            out.push_str(part);
+        }
     }
 
     /// `fleet.<cell>.<vehicle>.*`: all of a vehicle.

@@ -83,7 +83,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let simulation = Simulation::new(
         &config.nats.options(),
         SimulationOptions {
-            cell: cell.clone(),
+            cells: config.cells.clone(),
             schema: config.schema.clone(),
             vehicles: args.vehicles as usize,
             connections: args.connections as usize,

@@ -23,8 +23,9 @@ pub async fn simulate(
     args: &SimulateArgs,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
+    let cells = args.cells.map_or_else(|| Ok(config.cells.clone()), super::numbered_cells)?;
     let options = SimulationOptions {
-        cell: super::one_cell(config)?.clone(),
+        cells,
         schema: config.schema.clone(),
         vehicles: args.vehicles as usize,
         connections: args.connections as usize,

@@ -1,72 +1,46 @@
 //! Publishes what vehicles send, with a window of awaited acks.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
 use std::future::Future;
+use std::io::Write;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use fleet_core::decode::frame::quantise;
 use fleet_core::error::{Error, Result};
 use fleet_core::ids::SignalIndex;
 use fleet_core::nats::{Names, NatsOptions};
-use fleet_core::sample::Samples;
 use fleet_core::time::{MINUTE, micros};
 use fleet_core::{Micros, VehicleId};
 use futures_util::FutureExt;
+use tokio::time::sleep;
 
+use super::agenda::{Agenda, Due};
 use super::ledger::{Ledger, Sampled};
 use super::links::Links;
-use super::outbox::{Awaited, Message, Outbox, Outcome};
+use super::outbox::{Kind, Message, Outbox};
 use super::recording::Recording;
 use super::sensor::Sensor;
 use super::vehicle::{Dice, Vehicle};
-use super::{Progress, SimulationOptions};
+use super::{Progress, SimulationOptions, Summary};
 use crate::clock::now;
 
-/// Events that are handled before acks are looked at again.
-const AT_ONCE: usize = 64;
+/// What is due in that time goes out together.
+const TICK: Duration = Duration::from_millis(5);
+
+/// The same while the window is full, or nothing but acks is waited for.
+const SHORT_TICK: Duration = Duration::from_millis(1);
 
 /// How long vehicles may take to be switched off when acks were waited for in vain.
 const LAST: Duration = Duration::from_secs(5);
-
-/// What a simulation came to.
-#[derive(Debug)]
-pub struct Summary {
-    /// How many vehicles there were.
-    pub vehicles: usize,
-    /// Messages with samples that were acknowledged.
-    pub acknowledged: u64,
-    /// Messages with samples that were sent and not acknowledged; they may be stored all the same.
-    pub unacknowledged: u64,
-    /// Vehicles whose `off` was acknowledged.
-    pub switched_off: u64,
-    /// Messages that had to be sent again.
-    pub retried: u64,
-    /// The samples, if they were to be kept; sorted.
-    pub ledger: Ledger,
-}
-
-/// Something that is due.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Due {
-    /// A vehicle says that it is on.
-    On(usize),
-    /// A sensor reads.
-    Read(usize),
-    /// A recorded sample: the vehicle's number and the sample's.
-    Play(usize, usize),
-    /// A message that was held back goes out.
-    Send(usize),
-}
 
 /// A fleet that is ready to start.
 #[derive(Debug)]
 pub struct Simulation {
     outbox: Outbox,
-    names: Names,
+    /// Of each cell; vehicles are dealt out to them in turns.
+    names: Vec<Names>,
     options: SimulationOptions,
     recording: Option<Recording>,
     vehicles: Vec<VehicleId>,
@@ -75,10 +49,13 @@ pub struct Simulation {
     models: Vec<Vehicle>,
     starts: Vec<Micros>,
     sensors: Vec<Sensor>,
-    due: BinaryHeap<Reverse<(Micros, Due)>>,
+    agenda: Agenda,
     /// Messages that are late on purpose.
     held: Vec<Option<Message>>,
-    free: Vec<usize>,
+    free: Vec<u32>,
+    /// Messages that are acknowledged, to be used again.
+    spare: Vec<Message>,
+    acknowledged: Vec<Message>,
     ledger: Ledger,
     progress: Arc<Progress>,
 }
@@ -103,9 +80,9 @@ impl Simulation {
                 .collect::<Result<_, _>>()
                 .map_err(|e| configuration(&e))?,
         };
-        let names = Names::new(&options.cell);
-        let count = options.connections.min(vehicles.len());
-        let links = Links::connect(nats, &names, count, 2 * options.window).await?;
+        let names: Vec<Names> = options.cells.iter().map(Names::new).collect();
+        let Some(first) = names.first() else { return Err(Error::configuration("cells: there is none")) };
+        let links = Links::connect(nats, first, options.connections.min(vehicles.len())).await?;
         let progress = Arc::<Progress>::default();
         Ok(Self {
             outbox: Outbox::new(links, options.window, Arc::clone(&progress)),
@@ -118,9 +95,11 @@ impl Simulation {
             models: Vec::new(),
             starts: Vec::new(),
             sensors: Vec::new(),
-            due: BinaryHeap::new(),
+            agenda: Agenda::new(now()),
             held: Vec::new(),
             free: Vec::new(),
+            spare: Vec::new(),
+            acknowledged: Vec::new(),
             progress,
         })
     }
@@ -146,10 +125,10 @@ impl Simulation {
         let lasts = self.lasts();
         let given_up = async {
             tokio::select! {
-                () = stop.clone() => tokio::time::sleep(grace).await,
+                () = stop.clone() => sleep(grace).await,
                 () = async {
                     match lasts {
-                        Some(lasts) => tokio::time::sleep(lasts).await,
+                        Some(lasts) => sleep(lasts).await,
                         None => std::future::pending().await,
                     }
                     stalled(&progress, grace).await;
@@ -193,20 +172,11 @@ impl Simulation {
             self.recording.as_ref().map(|r| r.vehicles.iter().map(|(_, s)| s.len() as u64).sum::<u64>());
         let end = self.options.duration.map_or(Micros::MAX, |d| begin.saturating_add(micros(d)));
         while now() < end && recorded.is_none_or(|all| self.progress.acknowledged() < all) {
-            let next = self.due.peek().map(|Reverse((at, _))| *at);
-            // A sensor that waits for an ack has nothing that is due.
-            if next.is_some_and(|at| at >= end) || (next.is_none() && self.outbox.is_empty()) {
+            self.send_due(now())?;
+            self.turn();
+            let pause = if self.outbox.room() > 0 { TICK } else { SHORT_TICK };
+            if stops_within(&mut stop, pause).await {
                 break;
-            }
-            let room = if next.is_some() { self.outbox.room().min(AT_ONCE) } else { 0 };
-            let early = next.map_or(0, |at| at - now());
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                Some(outcome) = self.outbox.next(), if !self.outbox.is_empty() => self.on_outcome(outcome),
-                // A timer's grain is a millisecond: what is due goes out without one.
-                () = std::future::ready(()), if room > 0 && early <= 0 => self.send_due(room)?,
-                () = tokio::time::sleep(Duration::from_micros(early.max(0).unsigned_abs())), if room > 0 && early > 0 => {}
             }
         }
         self.drain().await?;
@@ -214,19 +184,25 @@ impl Simulation {
         Ok(())
     }
 
-    /// Handles so many events that are due.
-    fn send_due(&mut self, room: usize) -> Result<()> {
-        for _ in 0..room {
-            match self.due.pop() {
-                Some(Reverse((at, due))) if at <= now() => self.on_due(at, due)?,
-                Some(later) => {
-                    self.due.push(later);
-                    break;
-                }
-                None => break,
-            }
+    /// Sends what is due, as much as there is room for.
+    fn send_due(&mut self, now: Micros) -> Result<()> {
+        while self.outbox.room() > 0
+            && let Some((at, due)) = self.agenda.pop(now)
+        {
+            self.on_due(at, due)?;
         }
         Ok(())
+    }
+
+    /// Lets the connections send and receive.
+    fn turn(&mut self) {
+        let mut acknowledged = std::mem::take(&mut self.acknowledged);
+        self.outbox.turn(&mut acknowledged);
+        for message in acknowledged.drain(..) {
+            self.on_acknowledged(&message);
+            self.spare.push(message);
+        }
+        self.acknowledged = acknowledged;
     }
 
     /// Says of every vehicle that it is off, until all of it is acknowledged.
@@ -237,12 +213,12 @@ impl Simulation {
                 continue;
             }
             self.await_room().await;
-            self.lifecycle(vehicle, "off");
+            self.lifecycle(vehicle, Kind::Off);
         }
         self.await_all().await;
     }
 
-    /// Puts every vehicle's first events into the heap.
+    /// Puts every vehicle's first events into the agenda.
     fn prepare(&mut self, begin: Micros) {
         let mut dice = Dice::new(self.options.seed);
         for vehicle in 0..self.vehicles.len() {
@@ -251,7 +227,7 @@ impl Simulation {
                 if self.recording.is_some() { 0 } else { dice.roll().cast_signed().rem_euclid(ramp) };
             let start = begin + spread;
             self.starts.push(start);
-            self.due.push(Reverse((start, Due::On(vehicle))));
+            self.agenda.push(start, Due::On(short(vehicle)));
             let seed = dice.roll();
             self.models.push(Vehicle::new(seed));
             for (index, signal) in self.options.schema.clone().indexed() {
@@ -259,11 +235,11 @@ impl Simulation {
                 let first = start + sensor.first(signal);
                 self.sensors.push(sensor);
                 if self.recording.is_none() {
-                    self.due.push(Reverse((first, Due::Read(self.sensors.len() - 1))));
+                    self.agenda.push(first, Due::Read(short(self.sensors.len() - 1)));
                 }
             }
             if self.recording.is_some() {
-                self.due.push(Reverse((start, Due::Play(vehicle, 0))));
+                self.agenda.push(start, Due::Play(short(vehicle), 0));
             }
         }
         if let Some(recording) = &self.recording {
@@ -279,136 +255,130 @@ impl Simulation {
     fn on_due(&mut self, at: Micros, due: Due) -> Result<()> {
         match due {
             Due::On(vehicle) => {
-                self.lifecycle(vehicle, "on");
-                self.due.push(Reverse((now() + MINUTE, Due::On(vehicle))));
+                self.lifecycle(vehicle as usize, Kind::On);
+                self.agenda.push(now() + MINUTE, due);
             }
             Due::Read(number) => {
-                let sensor = &mut self.sensors[number];
+                let index = number as usize;
+                let sensor = &mut self.sensors[index];
                 if sensor.waits() {
                     sensor.waiting = Some((at, due));
                     return Ok(());
                 }
-                let vehicle = sensor.vehicle;
-                let signal = sensor.signal;
+                let (vehicle, signal) = (sensor.vehicle, sensor.signal);
+                let mut message = spare(&mut self.spare, vehicle, Kind::Samples { sensor: index, signal });
                 // A sensor reads when it is due, however busy the publisher is: otherwise a message
                 // that is held back could fall behind the window.
-                let reading =
-                    sensor.read(&self.models[vehicle], &self.options.schema, self.starts[vehicle], at);
-                self.due.push(Reverse((reading.next, Due::Read(number))));
-                let message = message(vehicle, signal, number, reading.samples);
+                let (model, start) = (&self.models[vehicle], self.starts[vehicle]);
+                let signal = self.options.schema.signal(signal);
+                let reading = sensor.read(model, signal, start, at, &mut message.samples);
+                self.agenda.push(reading.next, due);
                 if reading.delay > 0 {
                     let slot = self.hold(message);
-                    self.due.push(Reverse((at + reading.delay, Due::Send(slot))));
+                    self.agenda.push(at + reading.delay, Due::Send(slot));
                 } else {
                     self.send(message)?;
                 }
             }
-            Due::Play(vehicle, number) => self.play(at, vehicle, number)?,
-            Due::Send(slot) => self.send_held(slot)?,
+            Due::Play(vehicle, number) => self.play(at, vehicle as usize, number)?,
+            Due::Send(slot) => self.send_held(slot as usize)?,
         }
         Ok(())
     }
 
-    fn play(&mut self, at: Micros, vehicle: usize, number: usize) -> Result<()> {
+    fn play(&mut self, at: Micros, vehicle: usize, number: u32) -> Result<()> {
         let Some((_, recorded)) = self.recording.as_ref().and_then(|r| r.vehicles.get(vehicle)) else {
             return Ok(());
         };
-        let Some(sample) = recorded.get(number) else { return Ok(()) };
+        let Some(sample) = recorded.get(number as usize) else { return Ok(()) };
         let signal = sample.signal;
         let sensor = vehicle * self.options.schema.signals().len() + signal.index();
+        let place = short(vehicle);
         if self.sensors[sensor].waits() {
-            self.sensors[sensor].waiting = Some((at, Due::Play(vehicle, number)));
+            self.sensors[sensor].waiting = Some((at, Due::Play(place, number)));
             return Ok(());
         }
-        let mut samples = Samples::new(sample.values.len());
-        samples.push(self.starts[vehicle] + sample.after, &sample.values);
-        if let Some(next) = recorded.get(number + 1) {
+        let mut message = spare(&mut self.spare, vehicle, Kind::Samples { sensor, signal });
+        message.samples.reset(sample.values.len());
+        message.samples.push(self.starts[vehicle] + sample.after, &sample.values);
+        if let Some(next) = recorded.get(number as usize + 1) {
             let wait = scale(next.after - sample.after, 1.0 / self.options.speed);
-            self.due.push(Reverse((at + wait, Due::Play(vehicle, number + 1))));
+            self.agenda.push(at + wait, Due::Play(place, number + 1));
         }
-        self.send(message(vehicle, signal, sensor, samples))
+        self.send(message)
     }
 
-    fn hold(&mut self, message: Message) -> usize {
+    fn hold(&mut self, message: Message) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.held.push(None);
-            self.held.len() - 1
+            short(self.held.len() - 1)
         });
-        self.held[slot] = Some(message);
+        self.held[slot as usize] = Some(message);
         slot
     }
 
     fn send_held(&mut self, slot: usize) -> Result<()> {
         let Some(message) = self.held[slot].take() else { return Ok(()) };
-        self.free.push(slot);
+        self.free.push(short(slot));
         self.send(message)
     }
 
-    /// Sends a message for the first time.
+    /// Sends a message with samples.
     fn send(&mut self, mut message: Message) -> Result<()> {
-        let (signal, sensor) =
-            (self.options.schema.signal(message.signal), &mut self.sensors[message.sensor]);
-        let frame = sensor.frame(signal, &message.samples);
-        message.payload = frame.map_err(Error::internal)?.into();
+        let Kind::Samples { sensor, signal } = message.kind else { return Ok(()) };
+        let (signal, sensor) = (self.options.schema.signal(signal), &mut self.sensors[sensor]);
+        sensor.frame(signal, &message.samples, &mut message.payload).map_err(Error::internal)?;
         message.published = now();
         sensor.sent();
         self.progress.published.fetch_add(1, Ordering::Relaxed);
-        self.put(Awaited::Samples(message));
+        let (vehicle, names) = (message.vehicle, &self.names);
+        names[vehicle % names.len()].write_subject(
+            &self.vehicles[vehicle],
+            &signal.name,
+            &mut message.subject,
+        );
+        self.outbox.send(message);
         Ok(())
     }
 
-    fn lifecycle(&mut self, vehicle: usize, word: &'static str) {
-        self.put(Awaited::Lifecycle { vehicle, word });
+    fn lifecycle(&mut self, vehicle: usize, kind: Kind) {
+        let mut message = spare(&mut self.spare, vehicle, kind);
+        let (word, names) = (if kind == Kind::Off { "off" } else { "on" }, &self.names);
+        names[vehicle % names.len()].write_subject(&self.vehicles[vehicle], word, &mut message.subject);
+        message.payload.clear();
+        // Writing to a Vec does not fail.
+        let _ = write!(message.payload, "{{\"since\":{}}}", self.starts[vehicle] / 1_000);
+        self.outbox.send(message);
     }
 
-    fn put(&mut self, awaited: Awaited) {
-        let (word, payload) = match &awaited {
-            Awaited::Samples(message) => {
-                (self.options.schema.signal(message.signal).name.as_str(), message.payload.clone())
-            }
-            Awaited::Lifecycle { vehicle, word } => {
-                (*word, format!("{{\"since\":{}}}", self.starts[*vehicle] / 1_000).into())
-            }
-        };
-        let subject = self.names.subject(&self.vehicles[awaited.vehicle()], word);
-        self.outbox.send(awaited, subject, payload);
-    }
-
-    fn on_outcome(&mut self, outcome: Outcome) {
-        match outcome {
-            Outcome::Acknowledged(Awaited::Samples(message)) => {
-                if let Some((at, due)) = self.sensors[message.sensor].acknowledged() {
-                    self.due.push(Reverse((at, due)));
+    fn on_acknowledged(&mut self, message: &Message) {
+        match message.kind {
+            Kind::Samples { sensor, signal } => {
+                if let Some((at, due)) = self.sensors[sensor].acknowledged() {
+                    self.agenda.push(at, due);
                 }
-                self.enter(&message);
+                self.enter(message, signal);
             }
-            Outcome::Acknowledged(Awaited::Lifecycle { vehicle, word }) => {
-                if word == "off" {
-                    self.off[vehicle] = true;
-                    self.progress.switched_off.fetch_add(1, Ordering::Relaxed);
-                }
-            }
-            Outcome::Due(awaited) => {
-                if matches!(awaited, Awaited::Samples(_)) {
-                    self.progress.retried.fetch_add(1, Ordering::Relaxed);
-                }
-                self.put(awaited);
+            Kind::On => {}
+            Kind::Off => {
+                self.off[message.vehicle] = true;
+                self.progress.switched_off.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
     /// Takes note of an acknowledged message.
-    fn enter(&mut self, message: &Message) {
+    fn enter(&mut self, message: &Message, index: SignalIndex) {
         self.progress.acknowledged.fetch_add(1, Ordering::Relaxed);
         if !self.options.ledger {
             return;
         }
-        let signal = self.options.schema.signal(message.signal);
+        let signal = self.options.schema.signal(index);
         let mut on_the_wire = Vec::with_capacity(signal.columns.len());
         for (time, values) in message.samples.iter() {
             on_the_wire.clear();
             on_the_wire.extend(signal.columns.iter().zip(values).filter_map(|(c, v)| quantise(c, *v)));
-            let (signal, published) = (message.signal.index(), message.published);
+            let (signal, published) = (index.index(), message.published);
             // The frame's clock counts milliseconds.
             let time = time - time.rem_euclid(1_000);
             self.ledger.add(message.vehicle, Sampled { signal, time, published, values: &on_the_wire });
@@ -427,27 +397,44 @@ impl Simulation {
 
     async fn await_room(&mut self) {
         while self.outbox.room() == 0 {
-            let Some(outcome) = self.outbox.next().await else { return };
-            self.on_outcome(outcome);
+            self.turn();
+            sleep(SHORT_TICK).await;
         }
     }
 
     async fn await_all(&mut self) {
-        while let Some(outcome) = self.outbox.next().await {
-            self.on_outcome(outcome);
+        while !self.outbox.is_empty() {
+            self.turn();
+            sleep(SHORT_TICK).await;
         }
     }
 }
 
-fn message(vehicle: usize, signal: SignalIndex, sensor: usize, samples: Samples) -> Message {
-    Message { vehicle, signal, sensor, samples, payload: Bytes::new(), published: 0 }
+/// A message to be filled in.
+fn spare(spare: &mut Vec<Message>, vehicle: usize, kind: Kind) -> Message {
+    Message { vehicle, kind, ..spare.pop().unwrap_or_default() }
+}
+
+/// Of vehicles, sensors and messages that are held back there are fewer than 2^32.
+#[allow(clippy::cast_possible_truncation, reason = "a million vehicles with 31 signals at most")]
+fn short(number: usize) -> u32 {
+    number as u32
+}
+
+/// Waits; says whether it is to stop.
+async fn stops_within(stop: &mut Pin<&mut impl Future<Output = ()>>, pause: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = stop => true,
+        () = sleep(pause) => false,
+    }
 }
 
 /// Ready when no ack has come for that long.
 async fn stalled(progress: &Progress, grace: Duration) {
     let mut seen = progress.acks();
     loop {
-        tokio::time::sleep(grace).await;
+        sleep(grace).await;
         if std::mem::replace(&mut seen, progress.acks()) == seen {
             return;
         }

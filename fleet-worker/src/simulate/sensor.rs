@@ -4,10 +4,10 @@ use fleet_core::Micros;
 use fleet_core::decode::frame::encode;
 use fleet_core::ids::SignalIndex;
 use fleet_core::sample::Samples;
-use fleet_core::schema::{Schema, Signal};
+use fleet_core::schema::{MAX_COLUMNS, Signal};
 use fleet_core::time::SECOND;
 
-use super::publish::Due;
+use super::agenda::Due;
 use super::vehicle::{Dice, Vehicle};
 
 /// Seconds between messages of the scenario's signals: 20 messages a minute in all.
@@ -33,10 +33,9 @@ pub(super) struct Sensor {
     last: Micros,
 }
 
-/// What a sensor sends, and when.
-#[derive(Debug)]
+/// When a sensor sends what it has read.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
-    pub samples: Samples,
     /// When it goes out: now, or a little later so that the next one may overtake it.
     pub delay: Micros,
     /// When the sensor reads next.
@@ -78,12 +77,19 @@ impl Sensor {
         seconds(self.dice.between(0.0, pace(&signal.name)))
     }
 
-    /// Reads the vehicle at `now`. One message in eight holds an older sample too, one in twenty is
+    /// Reads the vehicle at `now` into `samples`. One message in eight holds an older sample too, one in twenty is
     /// late by up to eight seconds, so that a younger one may overtake it.
-    pub(super) fn read(&mut self, vehicle: &Vehicle, schema: &Schema, start: Micros, now: Micros) -> Reading {
-        let signal = schema.signal(self.signal);
-        let mut samples = Samples::new(signal.columns.len());
-        let mut values = Vec::new();
+    pub(super) fn read(
+        &mut self,
+        vehicle: &Vehicle,
+        signal: &Signal,
+        start: Micros,
+        now: Micros,
+        samples: &mut Samples,
+    ) -> Reading {
+        samples.reset(signal.columns.len());
+        let mut values = [0.0; MAX_COLUMNS];
+        let values = &mut values[..signal.columns.len()];
         // Sensors count milliseconds.
         let now = now - now.rem_euclid(1_000);
         let earlier = now - 1_000 * (300 + self.dice.roll().cast_signed().rem_euclid(1_500));
@@ -91,22 +97,27 @@ impl Sensor {
             [Some(earlier).filter(|t| *t > self.last && self.dice.roll().is_multiple_of(8)), Some(now)];
         for time in times.into_iter().flatten() {
             #[allow(clippy::cast_precision_loss, reason = "a trip's microseconds are exact")]
-            vehicle.values(signal, (time - start) as f64 / SECOND as f64, &mut values);
-            samples.push(time, &values);
+            vehicle.values(signal, (time - start) as f64 / SECOND as f64, values);
+            samples.push(time, values);
         }
         self.last = now;
         let late = self.dice.roll().is_multiple_of(20);
         let delay = if late { seconds(self.dice.between(0.1, 8.0)) } else { 0 };
         let next = now + seconds(pace(&signal.name) * self.dice.between(0.6, 1.4));
-        Reading { samples, delay, next }
+        Reading { delay, next }
     }
 
-    /// The frame of samples, and what the samples are after the wire.
-    pub(super) fn frame(&mut self, signal: &Signal, samples: &Samples) -> Result<Vec<u8>, String> {
-        let mut payload = Vec::new();
-        encode(signal, self.sequence, samples, &mut payload).map_err(|e| e.to_string())?;
+    /// Makes the payload a frame of the samples.
+    pub(super) fn frame(
+        &mut self,
+        signal: &Signal,
+        samples: &Samples,
+        payload: &mut Vec<u8>,
+    ) -> Result<(), String> {
+        payload.clear();
+        encode(signal, self.sequence, samples, payload).map_err(|e| e.to_string())?;
         self.sequence = self.sequence.wrapping_add(1);
-        Ok(payload)
+        Ok(())
     }
 }
 
@@ -117,6 +128,8 @@ fn seconds(value: f64) -> Micros {
 
 #[cfg(test)]
 mod tests {
+    use fleet_core::Schema;
+
     use super::*;
 
     #[test]
@@ -128,9 +141,10 @@ mod tests {
         for (index, signal) in schema.indexed() {
             let mut sensor = Sensor::new(0, index, 11);
             let mut now = sensor.first(signal);
+            let (mut samples, mut payload) = (Samples::default(), Vec::new());
             while now < minutes * 60 * SECOND {
-                let reading = sensor.read(&vehicle, &schema, 0, now);
-                assert!(sensor.frame(signal, &reading.samples).is_ok());
+                let reading = sensor.read(&vehicle, signal, 0, now, &mut samples);
+                assert!(sensor.frame(signal, &samples, &mut payload).is_ok());
                 assert!(reading.next > now && reading.delay < 8 * SECOND);
                 now = reading.next;
                 messages += 1;

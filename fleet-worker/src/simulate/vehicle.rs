@@ -2,6 +2,8 @@
 
 use std::f64::consts::TAU;
 
+use fleet_core::schema::Signal;
+
 /// splitmix64, <https://prng.di.unimi.it/splitmix64.c>: small, good enough, and the same everywhere.
 #[derive(Debug, Clone)]
 pub(super) struct Dice(u64);
@@ -104,20 +106,21 @@ impl Vehicle {
     }
 
     /// The values of a signal `t` seconds after the start; of one that is not the scenario's, a slow
-    /// swing within its columns' ranges, and round and round where a column wraps.
-    pub(super) fn values(&self, signal: &fleet_core::schema::Signal, t: f64, out: &mut Vec<f64>) {
-        out.clear();
-        match (signal.name.as_str(), signal.columns.len()) {
-            ("position", 2) => out.extend(<[f64; 2]>::from(self.position(t))),
-            ("speed", 1) => out.push(self.speed(t)),
-            ("fuel", 1) => out.push(self.fuel(t)),
-            ("brake", 1) => out.push(self.brake(t)),
-            _ => out.extend(signal.columns.iter().zip(1_u32..).map(|(column, n)| {
-                let turned = t / (20.0 * f64::from(n)) + self.phase;
-                let share =
-                    if column.wraps { (turned / TAU).rem_euclid(1.0) } else { 0.5 + 0.4 * turned.sin() };
-                column.min + (column.max - column.min) * share
-            })),
+    /// swing within its columns' ranges, and round and round where a column wraps. `out` has a value per column.
+    pub(super) fn values(&self, signal: &Signal, t: f64, out: &mut [f64]) {
+        match (signal.name.as_str(), out) {
+            ("position", [latitude, longitude]) => (*latitude, *longitude) = self.position(t),
+            ("speed", [speed]) => *speed = self.speed(t),
+            ("fuel", [fuel]) => *fuel = self.fuel(t),
+            ("brake", [brake]) => *brake = self.brake(t),
+            (_, out) => {
+                for ((value, column), n) in out.iter_mut().zip(&signal.columns).zip(1_u32..) {
+                    let turned = t / (20.0 * f64::from(n)) + self.phase;
+                    let share =
+                        if column.wraps { (turned / TAU).rem_euclid(1.0) } else { 0.5 + 0.4 * turned.sin() };
+                    *value = column.min + (column.max - column.min) * share;
+                }
+            }
         }
     }
 }

@@ -42,7 +42,7 @@ impl Fleet {
         let (stop, stopped) = watch::channel(false);
         let begun = Arc::new(AtomicU64::new(STEADY as u64));
         let base = SimulationOptions {
-            cell: config.cells[0].clone(),
+            cells: config.cells.clone(),
             schema: config.schema.clone(),
             connections: 4,
             window: 4096,

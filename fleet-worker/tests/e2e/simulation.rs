@@ -104,7 +104,7 @@ async fn what_waits_for_acks_is_bounded() {
         window: 64,
         duration: None,
         grace: Duration::from_secs(1),
-        cell: deployment.config.cells[0].clone(),
+        cells: deployment.config.cells.clone(),
         schema: deployment.config.schema.clone(),
         ..vehicles(1_000, 0)
     };

@@ -86,7 +86,7 @@ async fn fleet_until(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Fleet {
     let options = SimulationOptions {
-        cell: cell.clone(),
+        cells: vec![cell.clone()],
         schema: deployment.config.schema.clone(),
         ledger: true,
         ..options
