@@ -3,6 +3,7 @@
 
 mod costs;
 mod phases;
+mod records;
 mod report;
 mod stored;
 
@@ -11,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::CellId;
 use fleet_core::error::{Error, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
@@ -41,7 +43,11 @@ round_interval = "1s"
 /// What could not be started, and what to do about it;
 /// [`Internal`](fleet_core::ErrorKind::Internal) if the table is not what it must be.
 pub async fn demo(args: &DemoArgs, file: Option<&Path>, stop: Stop) -> Result<()> {
-    let settings = file.map_or_else(|| Ok(CONFIG.to_owned()), read)?;
+    let mut settings = file.map_or_else(|| Ok(CONFIG.to_owned()), |file| read(file, args.cells))?;
+    if let Some(count) = args.cells {
+        let cells: Vec<String> = super::numbered_cells(count)?.iter().map(CellId::to_string).collect();
+        settings = format!("cells = {cells:?}\n{settings}");
+    }
     if Box::pin(run(args, &settings, stop)).await? {
         Ok(())
     } else {
@@ -49,12 +55,16 @@ pub async fn demo(args: &DemoArgs, file: Option<&Path>, stop: Stop) -> Result<()
     }
 }
 
-fn read(file: &Path) -> Result<String> {
+fn read(file: &Path, cells: Option<u32>) -> Result<String> {
     let shown = file.display();
     let text = std::fs::read_to_string(file)
         .map_err(|e| Error::configuration(format!("{shown} can't be read")).caused_by(e))?;
     // What else is wrong the programs' own reading says.
     let sections = text.parse::<toml::Table>().unwrap_or_default();
+    let both = ["cell", "cells"].into_iter().find(|key| cells.is_some() && sections.contains_key(*key));
+    if let Some(key) = both {
+        return Err(Error::configuration(format!("{shown}: leave {key} out with --cells")));
+    }
     match ["nats", "sink"].into_iter().find(|section| sections.contains_key(*section)) {
         Some(section) => Err(Error::configuration(format!(
             "{shown}: the demo starts servers of its own, leave [{section}] out"
@@ -70,7 +80,6 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let starting = Box::pin(Deployment::start(&program, settings, args.workers as usize));
     let Some(deployment) = started(asked.clone(), starting).await? else { return Ok(true) };
     let config = deployment.config.clone();
-    let cell = super::one_cell(&config)?;
     say(&format!(
         "servers, discovery and {} workers are up after {:.1} s",
         args.workers,
@@ -152,6 +161,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let verdict = verify(&client, &config.schema, &summary.ledger).await?;
     let stored = stored::Stored::look(&deployment, &client).await?;
     let outcome = report::Outcome {
+        schema: &config.schema,
         summary: &summary,
         verdict: &verdict,
         failover: failover.killed.map(|_| failover.took),
@@ -166,7 +176,9 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     say(&format!("look for yourself: {}", deployment.psql()));
     if args.keep {
         let nats = deployment.nats.url();
-        say(&format!("publish yourself: {nats}, cell {cell}; a worker and discovery go on"));
+        let cells = config.cells.iter().map(CellId::as_str).collect::<Vec<_>>().join(", ");
+        let cells = format!("{} {cells}", if config.cells.len() > 1 { "cells" } else { "cell" });
+        say(&format!("publish yourself: {nats}, {cells}; a worker and discovery go on"));
         say("the servers stay until Ctrl-C");
         // That the vehicles were to stop says nothing about the servers.
         let over = if interrupted { stop_signal()? } else { asked };

@@ -22,6 +22,7 @@ mod misconfigured;
 mod mqtt;
 mod permissions;
 mod poisoned;
+mod publishing;
 mod reader;
 mod recordings;
 mod refusals;

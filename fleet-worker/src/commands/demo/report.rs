@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use fleet_core::error::{Error, Result};
+use fleet_core::Schema;
+use fleet_core::error::Result;
 use tokio_postgres::Client;
 
 use super::costs::costs;
 use super::phases::{PARTS, Phases};
+use super::records::records;
 use super::stored::Stored;
 use crate::local::Usage;
 use crate::simulate::Summary;
@@ -14,6 +16,7 @@ use crate::verify::Verdict;
 
 /// What there is to say.
 pub(super) struct Outcome<'a> {
+    pub schema: &'a Schema,
     pub summary: &'a Summary,
     pub verdict: &'a Verdict,
     /// How long a killed worker's vehicles were without one, if it was seen; if there was one.
@@ -66,7 +69,7 @@ pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool
     }
     println!("\n{}", costs(outcome));
     println!("a few records:");
-    for record in records(client).await? {
+    for record in records(client, outcome.schema).await? {
         println!("  {record}");
     }
     println!();
@@ -78,12 +81,4 @@ pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool
     };
     println!("{said}");
     Ok(good)
-}
-
-async fn records(client: &Client) -> Result<Vec<String>> {
-    let query = "select v.vin || '  ' || (to_jsonb(t) - 'vehicle_id')::text from telemetry t \
-                 join vehicle v using (vehicle_id) order by t.ts desc, v.vin limit 4";
-    let rows =
-        client.query(query, &[]).await.map_err(|e| Error::unavailable("a few records").caused_by(e))?;
-    rows.iter().map(|row| row.try_get(0).map_err(|e| Error::internal("a record").caused_by(e))).collect()
 }
