@@ -21,8 +21,8 @@ pub(super) enum Due {
 
 type Entry = (Micros, Due);
 
-/// A ring of buckets by time, so that an entry costs the same however many there are. Only those of the past lie in a
-/// heap, and those that are too far ahead for the ring.
+/// A ring of buckets by time, so that an entry costs the same however many there are. Only those of one bucket lie in
+/// a heap, and those that are too far ahead for the ring.
 #[derive(Debug)]
 pub(super) struct Agenda {
     /// Of buckets before `first`.
@@ -63,7 +63,8 @@ impl Agenda {
 
     /// The next thing that is due by `now`, in the order of time.
     pub(super) fn pop(&mut self, now: Micros) -> Option<Entry> {
-        while self.first <= now.div_euclid(WIDTH) {
+        // One bucket at a time: the heap is small however much is overdue.
+        while self.near.is_empty() && self.first <= now.div_euclid(WIDTH) {
             self.near.extend(self.ring[place(self.first)].drain(..).map(Reverse));
             self.first += 1;
             while let Some(Reverse((at, due))) = self.far.peek().copied()

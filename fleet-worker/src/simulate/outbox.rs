@@ -58,6 +58,10 @@ impl Default for Message {
     }
 }
 
+/// They go from list to list.
+#[allow(clippy::vec_box, reason = "moving a message costs more than finding it")]
+pub(super) type Messages = Vec<Box<Message>>;
+
 /// Sends without waiting, and sends again what gets no ack. Two messages may change places; those of one sensor
 /// don't, which waits for its ack.
 #[derive(Debug)]
@@ -75,7 +79,7 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 struct Place {
     uses: u64,
-    message: Option<Message>,
+    message: Option<Box<Message>>,
     link: usize,
     state: State,
     /// When the state ends at the latest.
@@ -122,7 +126,7 @@ impl Outbox {
     }
 
     /// Sends at the next turn.
-    pub(super) fn send(&mut self, message: Message) {
+    pub(super) fn send(&mut self, message: Box<Message>) {
         let now = Instant::now();
         let link = self.links.of(message.vehicle);
         self.links.awaits(link);
@@ -136,7 +140,7 @@ impl Outbox {
     }
 
     /// Sends what waits, takes the acks that have come, and puts what they are for into `done`.
-    pub(super) fn turn(&mut self, done: &mut Vec<Message>) {
+    pub(super) fn turn(&mut self, done: &mut Messages) {
         let now = Instant::now();
         if now.saturating_duration_since(self.looked) >= LOOK {
             self.look(now);
@@ -238,7 +242,7 @@ impl Place {
     }
 
     /// Gives the message out, whose number stands for none from here on.
-    fn end(&mut self) -> Option<Message> {
+    fn end(&mut self) -> Option<Box<Message>> {
         self.uses += 1;
         self.message.take()
     }

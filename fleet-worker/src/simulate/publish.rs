@@ -19,7 +19,7 @@ use tokio::time::sleep;
 use super::agenda::{Agenda, Due};
 use super::ledger::{Ledger, Sampled};
 use super::links::Links;
-use super::outbox::{Kind, Message, Outbox};
+use super::outbox::{Kind, Message, Messages, Outbox};
 use super::recording::Recording;
 use super::sensor::Sensor;
 use super::vehicle::{Dice, Vehicle};
@@ -29,7 +29,7 @@ use crate::clock::now;
 /// What is due in that time goes out together.
 const TICK: Duration = Duration::from_millis(5);
 
-/// The same while the window is full, or nothing but acks is waited for.
+/// The same when nothing but acks is waited for.
 const SHORT_TICK: Duration = Duration::from_millis(1);
 
 /// How long vehicles may take to be switched off when acks were waited for in vain.
@@ -51,11 +51,11 @@ pub struct Simulation {
     sensors: Vec<Sensor>,
     agenda: Agenda,
     /// Messages that are late on purpose.
-    held: Vec<Option<Message>>,
+    held: Vec<Option<Box<Message>>>,
     free: Vec<u32>,
     /// Messages that are acknowledged, to be used again.
-    spare: Vec<Message>,
-    acknowledged: Vec<Message>,
+    spare: Messages,
+    acknowledged: Messages,
     ledger: Ledger,
     progress: Arc<Progress>,
 }
@@ -174,8 +174,7 @@ impl Simulation {
         while now() < end && recorded.is_none_or(|all| self.progress.acknowledged() < all) {
             self.send_due(now())?;
             self.turn();
-            let pause = if self.outbox.room() > 0 { TICK } else { SHORT_TICK };
-            if stops_within(&mut stop, pause).await {
+            if stops_within(&mut stop, TICK).await {
                 break;
             }
         }
@@ -308,7 +307,7 @@ impl Simulation {
         self.send(message)
     }
 
-    fn hold(&mut self, message: Message) -> u32 {
+    fn hold(&mut self, message: Box<Message>) -> u32 {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.held.push(None);
             short(self.held.len() - 1)
@@ -324,7 +323,7 @@ impl Simulation {
     }
 
     /// Sends a message with samples.
-    fn send(&mut self, mut message: Message) -> Result<()> {
+    fn send(&mut self, mut message: Box<Message>) -> Result<()> {
         let Kind::Samples { sensor, signal } = message.kind else { return Ok(()) };
         let (signal, sensor) = (self.options.schema.signal(signal), &mut self.sensors[sensor]);
         sensor.frame(signal, &message.samples, &mut message.payload).map_err(Error::internal)?;
@@ -411,8 +410,10 @@ impl Simulation {
 }
 
 /// A message to be filled in.
-fn spare(spare: &mut Vec<Message>, vehicle: usize, kind: Kind) -> Message {
-    Message { vehicle, kind, ..spare.pop().unwrap_or_default() }
+fn spare(spare: &mut Messages, vehicle: usize, kind: Kind) -> Box<Message> {
+    let mut message = spare.pop().unwrap_or_default();
+    (message.vehicle, message.kind) = (vehicle, kind);
+    message
 }
 
 /// Of vehicles, sensors and messages that are held back there are fewer than 2^32.
