@@ -48,7 +48,10 @@ pub(crate) async fn strike(stage: &mut Stage, plan: Vec<Planned>, seed: u64, jou
     });
     let mut attackers = Attackers { urls, names: Names::new(&stage.config.cells[0]), seed, running: None };
     let attacks = journal.follow(of(Track::Attacks), async |fault, on| match fault {
-        Fault::Attack(kind) if on => attackers.begin(kind).await,
+        Fault::Attack(kind) if on => {
+            attackers.begin(kind);
+            Ok(())
+        }
         _ => attackers.end().await,
     });
     tokio::join!(programs, nats, postgres, nats_links, postgres_links, clocks, attacks);
@@ -63,7 +66,7 @@ struct Attackers {
 }
 
 impl Attackers {
-    async fn begin(&mut self, kind: Attack) -> Result<(), String> {
+    fn begin(&mut self, kind: Attack) {
         // Each has vehicles of its own.
         self.seed = self.seed.wrapping_add(1);
         let (nats, names, seed) = (NatsOptions::new(self.urls.join(",")), self.names.clone(), self.seed);
@@ -72,7 +75,6 @@ impl Attackers {
             attack(kind, kind.pace(), nats, &names, seed, async { drop(ended.await) }).await
         });
         self.running = Some((over, task));
-        Ok(())
     }
 
     async fn end(&mut self) -> Result<(), String> {

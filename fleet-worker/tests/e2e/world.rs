@@ -58,7 +58,7 @@ pub(crate) type Fleet = JoinHandle<fleet_core::error::Result<Summary>>;
 
 /// One that publishes for a while.
 pub(crate) async fn fleet(deployment: &Deployment, options: SimulationOptions) -> Fleet {
-    fleet_until(deployment, &deployment.config.cells[0], options, std::future::pending()).await
+    fleet_until(deployment, &deployment.config.cells, options, std::future::pending()).await
 }
 
 /// One of so many vehicles that publishes until the other value is dropped.
@@ -75,18 +75,19 @@ pub(crate) async fn endless_fleet_of(
 ) -> (Fleet, oneshot::Sender<()>) {
     let (on, off) = oneshot::channel();
     let options = SimulationOptions { duration: None, ..options };
-    let fleet = fleet_until(deployment, cell, options, async { drop(off.await) }).await;
+    let cells = std::slice::from_ref(cell);
+    let fleet = fleet_until(deployment, cells, options, async { drop(off.await) }).await;
     (fleet, on)
 }
 
 async fn fleet_until(
     deployment: &Deployment,
-    cell: &CellId,
+    cells: &[CellId],
     options: SimulationOptions,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Fleet {
     let options = SimulationOptions {
-        cells: vec![cell.clone()],
+        cells: cells.to_vec(),
         schema: deployment.config.schema.clone(),
         ledger: true,
         ..options
