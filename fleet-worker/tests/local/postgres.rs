@@ -67,14 +67,22 @@ async fn it_stands_still_with_its_children_and_goes_on() {
     let client = server.client().await.unwrap();
     let process = server.process().unwrap();
     let backends = children(process.id().unwrap());
+    // One that has ended meanwhile stays a zombie as long as its parent stands still.
     let stands = |pid: &u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-        stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        stat.rsplit_once(") ").unwrap().1.starts_with(['T', 'Z'])
     };
     process.pause_all().unwrap();
     let mut answer = std::pin::pin!(client.query_one("select 1", &[]));
+    // One that waits for the disk stands still once that has answered.
+    let all = async {
+        while !backends.iter().all(stands) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    assert!(!backends.is_empty());
     tokio::time::timeout(Duration::from_millis(500), &mut answer).await.unwrap_err();
-    assert!(!backends.is_empty() && backends.iter().all(stands));
     process.resume_all().unwrap();
     answer.await.unwrap();
     // It ends even if it stands still, and they with it.
