@@ -1,4 +1,4 @@
-//! The least that each program and each vehicle needs at the server (DESIGN section 10).
+//! The least that each program and each vehicle needs at the server (docs/SECURITY.md).
 
 use super::Names;
 use crate::ids::VehicleId;

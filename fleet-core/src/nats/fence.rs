@@ -1,7 +1,6 @@
 //! Fences: an acknowledged message in the telemetry stream. What was accepted before it is stored
 //! with a smaller sequence; without one, up to 70 % of such messages were neither delivered nor found.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -10,6 +9,7 @@ use bytes::Bytes;
 use tokio::time::sleep;
 
 use super::Names;
+use super::random::random;
 
 /// A fence that is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +34,7 @@ pub(super) async fn fence(js: &Context, names: &Names) -> Fence {
     stand(js, names).await
 }
 
-/// Waits, on a cluster, until its other servers know the subscriptions that the client's own one knows
-/// (DESIGN section 5).
+/// Waits, on a cluster, until its other servers know the subscriptions that the client's own one knows.
 pub async fn known_to_all(client: &Client) {
     if client.server_info().cluster.is_some() {
         sleep(Duration::from_secs(2)).await;
@@ -43,8 +42,7 @@ pub async fn known_to_all(client: &Client) {
 }
 
 async fn stand(js: &Context, names: &Names) -> Fence {
-    // Keyed at random for each.
-    let mark = RandomState::new().build_hasher().finish();
+    let mark = random();
     loop {
         let payload = Bytes::copy_from_slice(&mark.to_le_bytes());
         let acked = match js.publish(names.fence(), payload).await {

@@ -4,6 +4,7 @@ use async_nats::jetstream::Context;
 
 use super::clock::ServerClock;
 use super::fence::fence;
+use super::filter::filter;
 use super::reader::ReaderOptions;
 use super::reading::{Begin, Entry, LINGER, Order, Reading};
 use super::streams::jetstream;
@@ -13,9 +14,6 @@ use crate::error::Result;
 use crate::ids::{SignalIndex, VehicleId};
 use crate::schema::Schema;
 use crate::time::{MINUTE, Micros};
-
-/// Up to so many vehicles the server filters; more are cheaper to sweep unfiltered (DESIGN section 5).
-const FILTER_UP_TO: usize = 15;
 
 /// What the connections are called.
 const CONNECTION: &str = "fleet-replay";
@@ -79,13 +77,7 @@ impl History {
     /// As [`Sweep::next`], and as [`connect`].
     pub async fn sweep(&self, begin: Begin, vehicles: &[VehicleId]) -> Result<Sweep<'_>> {
         let to = fence(&self.js, &self.names).await.sequence;
-        let filter = if vehicles.is_empty() || vehicles.len() > FILTER_UP_TO {
-            Vec::new()
-        } else {
-            let signals = || self.schema.signals().iter();
-            let of = |vehicle| signals().map(move |signal| self.names.subject(vehicle, &signal.name));
-            vehicles.iter().flat_map(of).chain([self.names.fence()]).collect()
-        };
+        let filter = filter(&self.names, &self.schema, vehicles.iter());
         let order = Order { stream: self.names.telemetry_stream(), begin, filter, to, linger: LINGER };
         let reading = Reading::begin(ReaderOptions::new(self.options.clone(), CONNECTION), order).await?;
         Ok(Sweep { history: self, reading, to })

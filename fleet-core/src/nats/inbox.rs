@@ -1,14 +1,11 @@
 //! Inboxes on our own reader.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, Hasher};
+use super::random::random;
 
 /// What inboxes of a connection begin with, `_INBOX.<name>.<token>.`. Nobody can guess the token: whoever may
 /// publish anywhere could otherwise write answers.
 pub(super) fn inboxes(name: &str) -> String {
-    // The standard library keys each hasher at random.
-    let [high, low] = [(); 2].map(|()| RandomState::new().build_hasher().finish());
-    format!("_INBOX.{name}.{high:016x}{low:016x}.")
+    format!("_INBOX.{name}.{:016x}{:016x}.", random(), random())
 }
 
 /// The number behind the prefix.

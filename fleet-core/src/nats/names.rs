@@ -1,4 +1,4 @@
-//! Subjects, streams and consumers of a cell (DESIGN section 4), in one place.
+//! Subjects, streams and consumers of a cell, in one place.
 
 use crate::ids::{CellId, VehicleId};
 use crate::schema::Schema;

@@ -1,6 +1,6 @@
 //! Payloads of `on`, `off`, bind requests and claims. Nothing in them is trusted unparsed: the
 //! server sends publish acks to whatever reply subject a publisher names, and one must not pass for
-//! an `on` (DESIGN section 10).
+//! an `on` (docs/SECURITY.md).
 
 use serde::{Deserialize, Serialize};
 

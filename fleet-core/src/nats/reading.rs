@@ -10,13 +10,14 @@ mod place;
 
 pub(super) use place::{Entry, StoredMessage, Unreadable};
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::api::{Answer, Create, Pull};
 use self::place::Place;
+use super::inbox::inboxes;
+use super::random::random;
 use super::reader::{Event, Headers, ProtocolError, Read, Reader, ReaderOptions, Sid};
 use crate::error::{Error, ErrorKind, Result};
 use crate::time::Micros;
@@ -71,9 +72,9 @@ pub(super) struct Order {
 pub(super) struct Reading {
     reader: Reader,
     order: Order,
-    /// All of ours are below it. Nobody can guess it.
-    inbox: String,
-    inboxes: u64,
+    /// What all of ours begin with.
+    inboxes: String,
+    inboxes_used: u64,
     consumer: Option<Consumer>,
     place: Place,
     /// Consumers that were made since the last message.
@@ -99,14 +100,14 @@ impl Reading {
     /// # Errors
     /// As [`Reader::connect`] and [`next`](Self::next).
     pub(super) async fn begin(options: ReaderOptions, order: Order) -> Result<Self> {
-        let inbox = format!("_INBOX.{}.{:016x}", options.name, random());
+        let inboxes = inboxes(&options.name);
         let reader = Reader::connect(options).await?;
         let place = Place::new(&order);
         let mut reading = Self {
             reader,
             order,
-            inbox,
-            inboxes: 0,
+            inboxes,
+            inboxes_used: 0,
             consumer: None,
             place,
             tries: 0,
@@ -243,7 +244,7 @@ impl Reading {
         self.reader.unsubscribe(sid);
         let subject = format!("{DELETE}{}.{name}", self.order.stream);
         // Nobody waits for the answer.
-        let _ = self.reader.publish(&subject, Some(&format!("{}.left", self.inbox)), b"");
+        let _ = self.reader.publish(&subject, Some(&format!("{}left", self.inboxes)), b"");
     }
 
     /// Nothing more is wanted.
@@ -370,8 +371,8 @@ impl Reading {
     }
 
     fn inbox(&mut self) -> String {
-        self.inboxes += 1;
-        format!("{}.{}", self.inbox, self.inboxes)
+        self.inboxes_used += 1;
+        format!("{}{}", self.inboxes, self.inboxes_used)
     }
 
     /// Asks JetStream's API.
@@ -429,9 +430,4 @@ fn refusal(event: Event) -> Option<Error> {
         }
         _ => None,
     }
-}
-
-/// Keyed at random for each.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }

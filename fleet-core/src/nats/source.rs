@@ -14,7 +14,7 @@ mod ticks;
 mod vehicle;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -98,7 +98,6 @@ pub struct SourceCounters {
     pub dead_letters: Arc<LetterCounters>,
     /// Whether what is published to JetStream is stored.
     pub storing: Arc<Storing>,
-    connected: AtomicBool,
 }
 
 /// [`Source`] on NATS. Drop it to unsubscribe from everything.
@@ -155,7 +154,6 @@ impl NatsSource {
         let counters = Arc::new(SourceCounters {
             dead_letters: letters.counters(),
             storing: Arc::clone(&storing),
-            connected: AtomicBool::new(true),
             ..SourceCounters::default()
         });
         let mut live = ReaderOptions::new(nats.clone(), names.connection("live"));
@@ -358,11 +356,6 @@ impl NatsSource {
 }
 
 impl SourceCounters {
-    /// Whether there is a connection for live messages.
-    pub fn is_connected(&self) -> bool {
-        self.connected.load(Ordering::Relaxed)
-    }
-
     fn add(counter: &AtomicU64, n: u64) {
         counter.fetch_add(n, Ordering::Relaxed);
     }

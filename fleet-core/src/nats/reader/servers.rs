@@ -1,13 +1,13 @@
 //! The servers that may be connected to, and when the next attempt is made.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use async_nats::ServerAddr;
 
 use crate::error::{Error, Result};
+use crate::nats::random::random;
 
 /// One server. Credentials of its URL are kept elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,11 +140,6 @@ pub(super) fn delay(round: u32) -> Duration {
     let longest = FIRST.saturating_mul(1 << round.min(10)).min(LONGEST);
     let parts = u32::try_from(random() % 1_000).unwrap_or_default();
     longest / 2 + longest / 2 * parts / 1_000
-}
-
-/// A number by chance: the standard library seeds each hasher anew.
-fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

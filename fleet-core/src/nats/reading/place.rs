@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Order;
 use super::api::{Pull, PullRequest};
 use crate::error::{Error, Result};
+use crate::nats::inbox::number_in;
 use crate::nats::reader::{Delivered, Headers, Message, Status};
 use crate::time::Micros;
 
@@ -200,8 +201,7 @@ impl Place {
 
     #[cold]
     fn about_pulls(&mut self, message: &Message<'_>, inbox: &str) -> Result<()> {
-        let number = message.subject.strip_prefix(inbox.as_bytes()).and_then(|rest| rest.strip_prefix(b"."));
-        let number = number.and_then(|number| std::str::from_utf8(number).ok()?.parse::<u64>().ok());
+        let number = number_in(message.subject, &format!("{inbox}."));
         let (Some(number), Some(status)) = (number, message.headers.and_then(Headers::status)) else {
             return Ok(());
         };

@@ -69,8 +69,7 @@ impl Attachments {
     /// Every slot that is attached.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         let attached = self.places.iter().enumerate().filter(|(_, place)| place.vehicle.is_some());
-        #[allow(clippy::cast_possible_truncation, reason = "slots are u32")]
-        attached.map(|(index, _)| Slot(index as u32))
+        attached.map(|(index, _)| Slot::at(index))
     }
 }
 

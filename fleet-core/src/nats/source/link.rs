@@ -1,6 +1,5 @@
 //! What befalls the live connection, and what follows for the vehicles.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -117,14 +116,12 @@ impl NatsSource {
             Event::Disconnected { heard, .. } => {
                 let heard = self.clock.at(heard.into_std());
                 self.link.down_since.get_or_insert(heard);
-                self.counters.connected.store(false, Ordering::Relaxed);
             }
             Event::ConnectFailed { reason } => {
                 tracing::debug!(%cell, %reason, "not connected to NATS again yet")
             }
             Event::Reconnected { .. } => {
                 let since = self.link.down_since.take().unwrap_or_else(|| self.clock.now());
-                self.counters.connected.store(true, Ordering::Relaxed);
                 SourceCounters::add(&self.counters.reconnects, 1);
                 // This machine may have slept.
                 self.watch.soon.notify_one();

@@ -1,5 +1,5 @@
 //! Catch-up in rounds: one sweep of the stream's tail serves every vehicle that waits. Reading each
-//! vehicle by itself would make the server scan the tail once for each (DESIGN section 5).
+//! vehicle by itself would make the server scan the tail once for each.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::super::Names;
 use super::super::fence::Fence;
+use super::super::filter::filter;
 use super::super::reader::ReaderOptions;
 use super::super::reading::{Begin, Entry, LINGER, Order, Reading, StoredMessage, Unreadable};
 use super::super::watch::{Owed, StreamState, Watch};
@@ -52,9 +53,6 @@ pub(super) enum Found {
     /// A message of a vehicle that waited can't be read and was passed over.
     Unreadable(DeadLetter),
 }
-
-/// Below this many vehicles the server filters more cheaply than we sweep.
-const FILTER_UP_TO: usize = 15;
 
 /// How many messages go to the source at once …
 const PIECE: usize = 512;
@@ -118,7 +116,7 @@ impl Sweeper {
         let order = Order {
             stream: self.names.telemetry_stream(),
             begin: Begin::At(from),
-            filter: self.filter(waiting),
+            filter: filter(&self.names, &self.schema, waiting.iter().map(|w| &w.vehicle)),
             to,
             linger: LINGER,
         };
@@ -141,23 +139,6 @@ impl Sweeper {
         // What had a fence's sequence is no fence of ours, or not there.
         round.pass(u64::MAX);
         Ok(())
-    }
-
-    /// A few vehicles are filtered by the server; more are cheaper to sweep unfiltered.
-    fn filter(&self, waiting: &[Wanted]) -> Vec<String> {
-        if waiting.len() > FILTER_UP_TO {
-            return Vec::new();
-        }
-        let mut subjects = vec![self.names.fence()];
-        for wanted in waiting {
-            for signal in self.schema.signals() {
-                let subject = self.names.subject(&wanted.vehicle, &signal.name);
-                if !subjects.contains(&subject) {
-                    subjects.push(subject);
-                }
-            }
-        }
-        subjects
     }
 
     async fn report_gaps(&self, waiting: &[Wanted], state: &StreamState) -> Result<()> {
