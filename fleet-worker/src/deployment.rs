@@ -125,6 +125,16 @@ impl Deployment {
         Ok(())
     }
 
+    /// Starts discovery again, which has ended, and waits until it is ready.
+    ///
+    /// # Errors
+    /// With the end of its log.
+    pub async fn start_discovery(&mut self) -> Result<()> {
+        let log = self.dir.path().join("discover-again.log");
+        self.discovery = Program::start(command(&self.program, "discover", &self.file), log).await?;
+        Ok(())
+    }
+
     /// The state of all cells' bind queues together, where NATS answers for each.
     pub async fn bindings(&self) -> Option<Bindings> {
         let mut all = Bindings { waiting: 0, bound: 0, active: 0 };

@@ -49,7 +49,8 @@ pub struct VehicleState {
 pub struct ClaimRequest {
     /// The vehicle.
     pub vehicle: VehicleId,
-    /// When its `on` was stored (server time).
+    /// From when on samples are wanted (server time): when its `on` was stored, or before that where earlier
+    /// ones may have gone unread.
     pub on_time: Micros,
     /// When the trip began: the `on`'s `since` where it is believed, or else `on_time`.
     pub started_at: Micros,
@@ -93,7 +94,7 @@ pub struct Stored {
 /// Without a clean release that is `resume_at` with the saved horizon; a release younger than
 /// `context` counts as none, so that a stop of twenty seconds gives the same rows whoever holds the
 /// vehicle afterwards. After a clean release, and for a new vehicle, it is the `on` less the context,
-/// but not before the release; then nothing of the neighbourhood of older samples is replayed, so
+/// but not before both the release and the `on`; then nothing of the neighbourhood of older samples is replayed, so
 /// that samples up to the newest known ones are too late.
 ///
 /// A store must make the plan durable, with `released_at` cleared, before it returns the claim:
@@ -102,7 +103,7 @@ pub fn plan(stored: &Stored, on_time: Micros, now: Micros, context: Micros) -> (
     match (stored.resume_at, stored.released_at) {
         (Some(_), Some(release)) if release <= now.saturating_sub(context) => {
             let after_newest = stored.newest.iter().map(|t| t.map(|t| t + 1)).collect();
-            (release.max(on_time - context), after_newest)
+            (release.min(on_time).max(on_time - context), after_newest)
         }
         (Some(resume), _) => (resume, stored.horizon.clone()),
         (None, _) => (on_time - context, Vec::new()),
@@ -176,6 +177,8 @@ mod tests {
         assert_eq!(start(Some(500), Some(1_900), 1_950), (500, resumed), "a short stop");
         let anew = vec![Some(91), None];
         assert_eq!(start(Some(500), Some(1_000), 1_990), (1_830, anew.clone()), "a long stop");
-        assert_eq!(start(Some(500), Some(1_835), 1_990), (1_835, anew), "not before the release");
+        assert_eq!(start(Some(500), Some(1_835), 1_990), (1_835, anew.clone()), "not before the release");
+        let unread = start(Some(500), Some(1_835), 1_830);
+        assert_eq!(unread, (1_830, anew), "where earlier ones may have gone unread, before it");
     }
 }

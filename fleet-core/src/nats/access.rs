@@ -39,7 +39,7 @@ impl Access {
         let mut publish = reads(&names.lifecycle_stream(), Names::DISCOVERY);
         publish.extend(direct_gets(&names.lifecycle_stream()));
         publish.push(format!("$JS.API.CONSUMER.INFO.{}.{}", names.bind_stream(), Names::WORKERS));
-        publish.push(names.all_binds());
+        publish.extend([names.all_binds(), names.checkpoint()]);
         let mut subscribe = vec![inbox(&names.connection("discovery"))];
         subscribe.extend(names.strays());
         Self { publish, subscribe }

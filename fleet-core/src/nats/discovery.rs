@@ -1,5 +1,6 @@
 //! Vehicle Discovery: turns `on` signals into bind requests, one per vehicle.
 
+mod checkpoint;
 mod reading;
 mod signal;
 mod strays;
@@ -15,6 +16,7 @@ use async_nats::jetstream::Context;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use tokio::sync::OnceCell;
 
+use self::checkpoint::{Checkpoint, Progress, Stored};
 use self::reading::Reading;
 use self::strays::watch_strays;
 use super::clock::{ServerClock, ask};
@@ -74,13 +76,14 @@ pub struct Discovery {
     counters: Arc<DiscoveryCounters>,
     reading: Arc<AtomicBool>,
     enqueuing: Arc<AtomicBool>,
+    checkpoint: Arc<Checkpoint>,
     /// Since when it has been reading without a break, server time.
     reading_since: Arc<AtomicI64>,
     /// Observed whenever the reading begins, and every few seconds.
     clock: ServerClock,
 }
 
-/// How often the server's clock is observed.
+/// How often the server is asked for its clock, and how far its consumer is.
 const OBSERVE: Duration = Duration::from_secs(5);
 
 impl Discovery {
@@ -102,6 +105,7 @@ impl Discovery {
             counters: Arc::default(),
             reading: Arc::default(),
             enqueuing: Arc::new(AtomicBool::new(true)),
+            checkpoint: Arc::default(),
             reading_since: Arc::default(),
             clock: ServerClock::default(),
         })
@@ -143,32 +147,76 @@ impl Discovery {
     ) -> Result<()> {
         let mut stop = std::pin::pin!(stop);
         let mut strays = std::pin::pin!(watch_strays(&self.nats, &self.names, &self.counters));
-        let mut clock = std::pin::pin!(self.keep_clock());
+        let mut progress = std::pin::pin!(self.keep_progress());
         let mut reading = std::pin::pin!(Reading::run(self, &beat));
         tokio::select! {
             () = &mut stop => Ok(()),
             error = &mut reading => Err(error),
             () = &mut strays => Ok(()),
-            () = &mut clock => Ok(()),
+            () = &mut progress => Ok(()),
         }
     }
 
-    /// Never ready.
-    async fn keep_clock(&self) {
+    /// Keeps the clock, and stores up to when everything has been dealt with. Never ready.
+    async fn keep_progress(&self) {
+        let (mut stored, mut said) = (None, false);
         loop {
             tokio::time::sleep(OBSERVE).await;
-            if let Err(error) = self.observe_clock().await {
-                tracing::debug!(%error, "the server's clock is not observed");
+            let progress = match self.look().await {
+                Ok(progress) => progress,
+                Err(error) => {
+                    tracing::debug!(%error, "the server's clock is not observed");
+                    continue;
+                }
+            };
+            let checkpoint = self.checkpoint.observe(&progress);
+            if checkpoint == stored {
+                continue;
+            }
+            match self.store(checkpoint).await {
+                Ok(()) => (stored, said) = (checkpoint, false),
+                Err(error) if std::mem::replace(&mut said, true) => tracing::debug!(%error, "no checkpoint"),
+                Err(error) => tracing::warn!(
+                    cell = %self.names.cell(), %error,
+                    "how far the `on` signals are read can't be stored: run `setup`, and may this login publish it? \
+                     Without it, trips that begin and end while no discovery runs may be lost"
+                ),
             }
         }
     }
 
-    async fn observe_clock(&self) -> Result<()> {
+    async fn store(&self, checkpoint: Option<Stored>) -> Result<()> {
+        let failed = || Error::unavailable(format!("nothing keeps {}", self.names.checkpoint()));
+        let payload = serde_json::to_vec(&checkpoint).map_err(|e| failed().caused_by(e))?;
+        let storing = async { self.js.publish(self.names.checkpoint(), payload.into()).await?.await };
+        match tokio::time::timeout(OBSERVE, storing).await {
+            Ok(stored) => stored.map(drop).map_err(|e| failed().caused_by(e)),
+            Err(_) => Err(failed()),
+        }
+    }
+
+    /// What was stored of it last, by any discovery of the cell.
+    async fn stored(&self) -> Result<Option<Stored>> {
+        let found =
+            self.gets().await?.last(&self.names.lifecycle_stream(), vec![self.names.checkpoint()]).await?;
+        let message = found.into_iter().next().flatten();
+        Ok(message.and_then(|message| serde_json::from_slice(&message.payload).ok()))
+    }
+
+    async fn gets(&self) -> Result<&Gets> {
+        let name = self.names.connection("discovery");
+        self.gets.get_or_try_init(|| Gets::connect(&self.nats, &name)).await
+    }
+
+    /// Asks the server how far its consumer is, and takes note of its clock.
+    async fn look(&self) -> Result<Progress> {
         let (stream, consumer) = (self.names.lifecycle_stream(), Names::DISCOVERY);
         let subject = format!("$JS.API.CONSUMER.INFO.{stream}.{consumer}");
-        let (observed, _) = ask(&self.client, subject, &format!("consumer {consumer} on {stream}")).await?;
+        let what = format!("consumer {consumer} on {stream}");
+        let (observed, answer) = ask(&self.client, subject, &what).await?;
         self.clock.observe(observed);
-        Ok(())
+        Progress::parse(observed.stamp, &answer)
+            .ok_or_else(|| Error::unavailable(format!("the {what} is told oddly")))
     }
 
     /// Whether there is a consumer of `on` signals, and the cell is not somebody else's.

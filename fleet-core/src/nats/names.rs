@@ -78,6 +78,16 @@ impl Names {
         signals.chain([self.fence()]).collect()
     }
 
+    /// The lifecycle stream's subjects.
+    pub fn lifecycle_subjects(&self) -> Vec<String> {
+        vec![self.all("on"), self.all("off"), self.checkpoint()]
+    }
+
+    /// Where discovery says up to when it has dealt with all `on` signals.
+    pub fn checkpoint(&self) -> String {
+        format!("checkpoint.{}", self.cell)
+    }
+
     /// The subject of fences.
     pub fn fence(&self) -> String {
         format!("fence.{}", self.cell)

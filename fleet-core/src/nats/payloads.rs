@@ -88,14 +88,28 @@ pub struct BindRequest {
     pub vehicle: VehicleId,
     /// The sequence of its `on` in the lifecycle stream.
     pub on_sequence: u64,
-    /// When that was stored, microseconds of server time.
+    /// From when on there may be samples, microseconds of server time: when the `on` was stored, or before that
+    /// where earlier ones may have been replaced before anybody read them.
     pub on_time: Micros,
-    /// The `on`'s `since`, microseconds.
+    /// The `on`'s `since`, microseconds. Where samples are wanted from before the `on`, it is when the trip began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Micros>,
 }
 
 impl BindRequest {
+    /// For an `on` that was stored at `stored`, with samples from `begin` on.
+    pub(super) fn new(
+        vehicle: VehicleId,
+        on_sequence: u64,
+        stored: Micros,
+        since: Option<Micros>,
+        begin: Micros,
+    ) -> Self {
+        let earlier = begin < stored;
+        let since = if earlier { Some(believed(since, stored).unwrap_or(stored)) } else { since };
+        Self { vehicle, on_sequence, on_time: begin.min(stored), since }
+    }
+
     /// Parses a request that came on the subject of `vehicle`.
     ///
     /// # Errors
@@ -120,9 +134,10 @@ impl BindRequest {
     /// As the state store wants it; `enqueued` is when the request was stored (server time).
     pub(super) fn claim(&self, enqueued: Micros) -> ClaimRequest {
         let (vehicle, on_time) = (self.vehicle.clone(), self.on_time);
-        let started_at = trip_start(&vehicle, self.since, on_time);
-        // Discovery puts `since` in the place of the `on`'s own time where earlier ones may be lost.
-        let told_at = if self.since == Some(on_time) { enqueued } else { on_time };
+        // Not before the `on` was stored, and told so where `on_time` is before that.
+        let later = believed(self.since, enqueued).filter(|since| *since >= on_time);
+        let started_at = later.unwrap_or_else(|| trip_start(&vehicle, self.since, on_time));
+        let told_at = if later.is_some() { enqueued } else { on_time };
         ClaimRequest { vehicle, on_time, started_at, told_at }
     }
 }
@@ -204,6 +219,15 @@ mod tests {
         assert_eq!((claim.started_at, claim.told_at), (on_time, on_time));
         let from_since = BindRequest { since: Some(on_time), ..request.clone() };
         assert_eq!(from_since.claim(on_time + 5).told_at, on_time + 5);
+        // An hour in which nobody read before it.
+        let begin = on_time - 60 * MINUTE;
+        for (since, started_at) in [(Some(on_time - 7), on_time - 7), (Some(0), on_time), (None, on_time)] {
+            let request = BindRequest::new(request.vehicle.clone(), 7, on_time, since, begin);
+            let claim = request.claim(on_time + 5);
+            assert_eq!((claim.on_time, claim.started_at, claim.told_at), (begin, started_at, on_time + 5));
+        }
+        let read = BindRequest::new(request.vehicle.clone(), 7, on_time, Some(0), on_time);
+        assert_eq!((read.on_time, read.since), (on_time, Some(0)), "nothing is made up");
         assert!(BindRequest::parse("VIN2", &request.to_json()).is_err());
         assert!(BindRequest::parse("VIN1", br#"{"stream":"BINDINGS_0","seq":17}"#).is_err());
         let array = br#"["VIN1",7,1700000000000000]"#;

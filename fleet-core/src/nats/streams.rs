@@ -71,7 +71,7 @@ pub(super) fn streams(names: &Names, schema: &Schema, options: &StreamOptions) -
         },
         Config {
             name: names.lifecycle_stream(),
-            subjects: vec![names.all("on"), names.all("off")],
+            subjects: names.lifecycle_subjects(),
             max_messages_per_subject: 1,
             allow_direct: true,
             ..base.clone()

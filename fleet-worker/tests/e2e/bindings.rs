@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::jetstream;
 use fleet_worker::clock::now;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -179,22 +180,71 @@ async fn a_trip_that_is_over_before_its_on_is_read_is_in_the_table() {
     assert_eq!(count(&deployment, "select count(*) from trip where ended_at is not null").await, 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_vehicle_whose_first_on_nobody_read_is_in_the_table_from_its_beginning() {
-    // The context is 4 s.
+/// Of what was sent so long before an `on`, nothing is read for its own sake.
+const CONTEXT: Duration = Duration::from_secs(4);
+
+/// [`QUICK`] with two signals whose context is that.
+fn short_context() -> String {
     let signals =
         SIGNALS.replace("interpolation = \"pchip\"", "interpolation = \"linear\"\nmax_gap = \"2s\"");
     let (two, _) = signals.split_once("[[signal]]\nname = \"fuel\"").unwrap();
     let two = two.replace("\"great_circle\"", "\"great_circle\"\nmax_gap = \"2s\"");
-    let config = QUICK.replace("\"10s\"", "\"1s\"").replacen("[worker]", &format!("{two}[worker]"), 1);
-    let deployment = deployment_by(&config, 1).await;
+    QUICK.replace("\"10s\"", "\"1s\"").replacen("[worker]", &format!("{two}[worker]"), 1)
+}
+
+/// Several trips while nobody reads, of which the stream keeps the last `on`.
+#[tokio::test(flavor = "multi_thread")]
+async fn trips_that_end_while_neither_discovery_nor_nats_runs_are_in_the_table() {
+    let mut deployment = deployment_by(&short_context(), 1).await;
+    let js = jetstream::new(async_nats::connect(deployment.nats.url()).await.unwrap());
+    let stream = js.get_stream("LIFECYCLE_0").await.unwrap();
+    let stored = async || stream.direct_get_last_for_subject("checkpoint.0").await.is_ok();
+    eventually("it says how far it has read", Duration::from_secs(20), stored).await;
+    deployment.discovery.process.terminate().unwrap();
+    deployment.discovery.process.wait(Duration::from_secs(20)).await.unwrap();
+    let mut hands = [Hand::new(&deployment, "SINCE").await, Hand::new(&deployment, "PLAIN").await];
+    let on = |n: usize| if n == 0 { format!("{{\"since\":{}}}", now() / 1_000) } else { String::new() };
+    for trip in 0..3 {
+        for (n, hand) in hands.iter_mut().enumerate() {
+            hand.send("on", on(n)).await;
+            hand.drive(now() - 2_000_000, 2).await;
+            // The last trip goes on.
+            if trip < 2 {
+                hand.send("off", "").await;
+            }
+        }
+        if trip < 2 {
+            sleep(CONTEXT + Duration::from_secs(2)).await;
+        }
+    }
+    // What its consumer did when is not stored.
+    deployment.nats.stop().await.unwrap();
+    deployment.nats.start_again().await.unwrap();
+    deployment.start_discovery().await.unwrap();
+    until_bound(&deployment, 2, Duration::from_secs(20)).await;
+    for hand in &hands {
+        hand.send("off", "").await;
+    }
+    deployment.until_released(Duration::from_secs(40)).await.unwrap();
+    for hand in &hands {
+        hand.assert_exact(&deployment).await;
+    }
+    let open = "select count(*) from trip where ended_at is null or ended_at < started_at";
+    assert_eq!(count(&deployment, open).await, 0);
+    let trips = "select count(distinct vehicle_id) from trip where started_at > now() - interval '1 minute'";
+    assert_eq!(count(&deployment, trips).await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vehicle_whose_first_on_nobody_read_is_in_the_table_from_its_beginning() {
+    let deployment = deployment_by(&short_context(), 1).await;
     deployment.discovery.process.pause().unwrap();
     let mut hand = Hand::new(&deployment, "LONG").await;
     let begun = now();
     let on = format!("{{\"since\":{}}}", begun / 1_000);
     hand.send("on", on.clone()).await;
     hand.drive(begun - 10_000_000, 10).await;
-    sleep(Duration::from_secs(7)).await;
+    sleep(CONTEXT + Duration::from_secs(3)).await;
     hand.send("on", on).await;
     deployment.discovery.process.resume().unwrap();
     until_bound(&deployment, 1, Duration::from_secs(10)).await;

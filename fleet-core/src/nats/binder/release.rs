@@ -273,12 +273,8 @@ async fn finish<S: StateStore>(shared: &Shared<S>, state: VehicleState, ended_at
         }
     }
     if let Some(on) = read_lifecycle(shared, &vehicle).await.on_after(ended_at) {
-        let request = BindRequest {
-            vehicle: vehicle.clone(),
-            on_sequence: on.sequence,
-            on_time: on.stored,
-            since: on.since,
-        };
+        // It may have replaced one that came after the end, too.
+        let request = BindRequest::new(vehicle.clone(), on.sequence, on.stored, on.since, ended_at);
         // Not for ever: all others' releases wait behind it, and the vehicle says again that it is on.
         for _ in 0..ENQUEUE {
             match enqueue(&shared.client, &shared.names, &request).await {

@@ -68,6 +68,7 @@ struct Group {
 impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
     /// Reads for ever; ready with an error that only a person can help with.
     pub(super) async fn run(discovery: &'a Discovery, beat: &'a B) -> Error {
+        discovery.checkpoint.clear();
         let mut reading = loop {
             match Self::connect(discovery, beat).await {
                 Ok(reading) => break reading,
@@ -125,11 +126,12 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
         self.intake.broken = None;
         let begun = async {
             discovery.require_own_consumer().await?;
-            discovery.observe_clock().await
+            discovery.look().await?;
+            discovery.stored().await
         };
         match self.serve(begun).await {
-            Ok(()) if self.reader.is_connected() => {}
-            Ok(()) => return Error::unavailable("there is no connection to NATS at the moment"),
+            Ok(stored) if self.reader.is_connected() => discovery.checkpoint.begin(stored),
+            Ok(_) => return Error::unavailable("there is no connection to NATS at the moment"),
             Err(error) => return error,
         }
         discovery.reading_since.store(discovery.clock.now(), Ordering::Relaxed);
@@ -254,9 +256,15 @@ impl<'a> Intake<'a> {
             DiscoveryCounters::add(&discovery.counters.refused);
             return self.useless.push(reply.to_owned());
         };
-        let (reply, deliveries) = (reply.to_owned(), delivered.deliveries);
+        let Delivered { sequence, time: stored, deliveries, .. } = *delivered;
+        discovery.checkpoint.came(sequence, stored);
+        let reply = reply.to_owned();
         self.handled.push(Box::pin(async move {
-            let ack = discovery.deal(&request, deliveries).await;
+            let ack = discovery.deal(&request, stored, deliveries).await;
+            match ack {
+                Ack::Again(_) => discovery.checkpoint.failed(sequence, discovery.clock.now()),
+                Ack::Done | Ack::Never => discovery.checkpoint.done(sequence),
+            }
             (reply, ack)
         }));
     }

@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use super::{Discovery, DiscoveryCounters};
 use crate::error::Result;
 use crate::ids::VehicleId;
+use crate::nats::lifecycle;
 use crate::nats::payloads::{BindRequest, OnPayload, believed};
 use crate::nats::queue::{Enqueued, enqueue, pause_after};
 use crate::nats::reader::Delivered;
-use crate::nats::{Gets, lifecycle};
 use crate::time::{MINUTE, Micros, SECOND};
 
 /// An `on` that was stored so long before it is read may have replaced one that nobody read.
@@ -57,14 +57,16 @@ impl Discovery {
         if payload.since.is_some() && believed(payload.since, stored).is_none() {
             DiscoveryCounters::add(&self.counters.since_refused);
         }
-        let on_time = begin(stored, payload.since, self.gap(stored), self.max_age);
-        Some(BindRequest { vehicle, on_sequence: delivered.sequence, on_time, since: payload.since })
+        let kept = stored.saturating_sub(self.max_age);
+        let unread_since = self.checkpoint.unread_since(stored).max(kept);
+        let begin = begin(stored, payload.since, self.gap(stored), self.max_age).min(unread_since);
+        Some(BindRequest::new(vehicle, delivered.sequence, stored, payload.since, begin))
     }
 
     /// Makes the request, where it is still wanted. What can't be dealt with now is delivered again, the later the
     /// more often it was.
-    pub(super) async fn deal(&self, request: &BindRequest, deliveries: u64) -> Ack {
-        match self.enqueue(request).await {
+    pub(super) async fn deal(&self, request: &BindRequest, stored: Micros, deliveries: u64) -> Ack {
+        match self.enqueue(request, stored).await {
             Ok(()) => Ack::Done,
             Err(error) => {
                 DiscoveryCounters::add(&self.counters.failed);
@@ -75,10 +77,10 @@ impl Discovery {
         }
     }
 
-    async fn enqueue(&self, request: &BindRequest) -> Result<()> {
+    async fn enqueue(&self, request: &BindRequest, stored: Micros) -> Result<()> {
         // A trip that ended before we came to read of it is still to be recorded, unless nothing is left of it.
         let gone = self.clock.now().saturating_sub(self.max_age);
-        if request.on_time < gone && self.is_over(request).await? {
+        if stored < gone && self.is_over(request).await? {
             DiscoveryCounters::add(&self.counters.off);
             return Ok(());
         }
@@ -96,9 +98,7 @@ impl Discovery {
 
     /// An `off` that a replica does not have yet costs a binding that ends at once.
     async fn is_over(&self, request: &BindRequest) -> Result<bool> {
-        let name = self.names.connection("discovery");
-        let gets = self.gets.get_or_try_init(|| Gets::connect(&self.nats, &name)).await?;
-        let off = lifecycle::read(gets, &self.names, &request.vehicle).await?.off;
+        let off = lifecycle::read(self.gets().await?, &self.names, &request.vehicle).await?.off;
         Ok(off.is_some_and(|off| off.sequence > request.on_sequence))
     }
 
