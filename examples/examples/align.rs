@@ -7,6 +7,8 @@
 //! Ends with 0, with 65 if lines were wrong (they are told, the rest is used), with 1 if nothing could be
 //! done.
 
+use std::fmt::Display;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -38,17 +40,22 @@ fn run(config: Option<&str>, input: &str, output: &str) -> Result<Report, Error>
     align_file::write(&schema, &table, Path::new(output))?;
     let records: usize = table.values().map(|rows| rows.len()).sum();
     let Report { samples, duplicates, late, refused, ref problems } = report;
-    problems.iter().for_each(|problem| eprintln!("{problem}"));
+    problems.iter().for_each(|problem| tell(problem));
     let untold = (late + refused).saturating_sub(problems.len() as u64);
     if untold > 0 {
-        eprintln!("and {untold} more lines");
+        tell(&format_args!("and {untold} more lines"));
     }
     let vehicles = table.len();
-    eprintln!(
+    tell(&format_args!(
         "{samples} samples of {vehicles} vehicles became {records} records in {output}; {duplicates} were \
          there twice, {late} too late, {refused} lines wrong"
-    );
+    ));
     Ok(report)
+}
+
+/// On standard error, if anybody reads it.
+fn tell(line: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn main() -> ExitCode {
@@ -66,7 +73,7 @@ fn main() -> ExitCode {
         Ok(report) if report.refused == 0 => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(REFUSED),
         Err(error) => {
-            eprintln!("{error}");
+            tell(&error);
             ExitCode::FAILURE
         }
     }

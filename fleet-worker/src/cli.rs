@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use fleet_core::{Micros, VehicleId};
 
 use crate::config::without_passwords;
 use crate::exit;
+use crate::terminal::complain;
 
 /// The release and the commit that it was built from; a `+` says that something was changed since.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("FLEET_COMMIT"), ")");
@@ -25,6 +27,7 @@ pub struct Cli {
 
 /// Flags of every subcommand; they win over the environment and the file.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of every command")]
 pub struct GlobalArgs {
     /// The configuration, a TOML file; without it the defaults hold
     #[arg(long, global = true, value_name = "FILE")]
@@ -77,6 +80,16 @@ pub enum Command {
     Replay(ReplayArgs),
     /// All of it on this machine, with local servers; a --config of it has neither [nats] nor [sink]
     Demo(DemoArgs),
+    /// Print a shell's completions, to be put where it looks for them
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual's pages, one for each command, to a folder
+    Man {
+        /// The folder, such as ~/.local/share/man/man1
+        folder: PathBuf,
+    },
 }
 
 /// Flags of `setup`.
@@ -257,8 +270,13 @@ pub fn refuse(error: &clap::Error) -> u8 {
         let _ = error.print();
         return exit::OK;
     }
-    // clap quotes what it does not understand, which may be a URL.
-    eprint!("{}", without_passwords(&error.render().to_string()));
+    let said = error.render().to_string();
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        complain(said.trim_end());
+    } else {
+        // clap quotes what it does not understand, which may be a URL.
+        complain(without_passwords(said.trim_end()));
+    }
     exit::USAGE
 }
 

@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod discover;
 pub mod erase;
+pub mod manual;
 pub mod replay;
 pub mod run;
 pub mod setup;

@@ -14,4 +14,5 @@ pub mod local;
 pub mod logging;
 pub mod metrics;
 pub mod simulate;
+pub mod terminal;
 pub mod verify;

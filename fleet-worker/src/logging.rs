@@ -11,17 +11,19 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogConfig, LogFormat};
+use crate::terminal::has_colors;
 use limit::{Limited, Note};
 
 /// Logs from now on; only the first call of a process does anything.
 pub fn init(config: LogConfig) {
     let terminal = std::io::stderr().is_terminal();
+    // A log that nobody reads any more stops nothing.
     let json = match config.format {
         LogFormat::Auto => !terminal,
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let layer = if json {
         // A lane's lines are those of its thread.
         let format = Format::default().json().flatten_event(true).with_thread_names(true);
@@ -34,7 +36,7 @@ pub fn init(config: LogConfig) {
             .boxed()
     } else {
         let format = Limited::new(Format::default(), Note::Text);
-        layer.event_format(format).with_ansi(terminal).with_filter(targets(config.level)).boxed()
+        layer.event_format(format).with_ansi(has_colors()).with_filter(targets(config.level)).boxed()
     };
     // A test or the demo may have set one already.
     let _ = tracing_subscriber::registry().with(layer).try_init();

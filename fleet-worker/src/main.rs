@@ -8,12 +8,13 @@ use fleet_core::error::Result;
 use fleet_worker::cli::{Cli, Command};
 use fleet_worker::commands::{Stop, unless_stopped};
 use fleet_worker::config::Config;
+use fleet_worker::terminal::complain;
 use fleet_worker::{cli, commands, exit, logging};
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     let code = main_code().unwrap_or_else(|error| {
-        eprintln!("fleet-worker: {}", error.to_string().replace('\n', " "));
+        complain(format_args!("fleet-worker: {}", error.to_string().replace('\n', " ")));
         exit::code(error.kind())
     });
     ExitCode::from(code)
@@ -37,13 +38,18 @@ fn main_code() -> Result<u8> {
 }
 
 fn start(cli: Cli, runtime: &Runtime, stop: Stop) -> Result<u8> {
+    match &cli.command {
+        Command::Completions { shell } => return commands::manual::completions(*shell).map(|()| exit::OK),
+        Command::Man { folder } => return commands::manual::pages(folder).map(|()| exit::OK),
+        _ => {}
+    }
     // A variable that is no UTF-8 can't be one of ours; `vars` would panic on it.
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     let config = match Config::load(cli.global.config.as_deref(), env, &cli.global.overrides()) {
         Ok(config) => config,
         Err(problems) => {
             for problem in problems {
-                eprintln!("fleet-worker: {problem}");
+                complain(format_args!("fleet-worker: {problem}"));
             }
             return Ok(exit::USAGE);
         }
@@ -66,6 +72,7 @@ async fn run(cli: Cli, config: Config, stop: Stop) -> Result<()> {
         Command::Setup(args) => unless_stopped(stop, Box::pin(commands::setup::run(&config, &args))).await,
         Command::Check(args) => unless_stopped(stop, Box::pin(commands::check::check(&config, &args))).await,
         Command::Erase(args) => unless_stopped(stop, Box::pin(commands::erase::run(&config, &args))).await,
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
         Command::Replay(args) => {
             unless_stopped(stop, Box::pin(commands::replay::replay(&config, &args))).await
         }

@@ -8,6 +8,7 @@ use fleet_core::error::Result;
 use super::attack::attack;
 use crate::cli::CheckArgs;
 use crate::config::Config;
+use crate::terminal::written;
 
 /// Prints the effective configuration without secrets, and `ok`. Problems were found by
 /// [`Config::load`]. With a vehicle's login it tries first what that vehicle must not be able to do.
@@ -23,7 +24,5 @@ pub async fn check(config: &Config, args: &CheckArgs) -> Result<()> {
         }
     }
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", config.shown())
-        .and_then(|()| writeln!(out, "ok"))
-        .map_err(|e| Error::internal("could not write to stdout").caused_by(e))
+    written(writeln!(out, "{}", config.shown()).and_then(|()| writeln!(out, "ok")))
 }

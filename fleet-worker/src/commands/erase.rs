@@ -1,6 +1,5 @@
 //! `erase`: removes one vehicle, whose positions are personal data, from all that keeps them.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use fleet_core::VehicleId;
@@ -10,6 +9,7 @@ use fleet_sinks::timescale::{Connector, ErasedRows, disown, erase};
 
 use crate::cli::EraseArgs;
 use crate::config::Config;
+use crate::terminal::say;
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,9 +36,8 @@ const TRIES: usize = 3;
 /// As [`erase_vehicle`]; [`Unavailable`](fleet_core::ErrorKind::Unavailable) too if the vehicle still sends.
 pub async fn run(config: &Config, args: &EraseArgs) -> Result<()> {
     let erased = erase_vehicle(config, &args.vehicle).await?;
-    let mut out = std::io::stdout().lock();
     for (what, count) in erased.counts() {
-        writeln!(out, "{what:<24}{count:>12}").map_err(|e| Error::internal("stdout").caused_by(e))?;
+        say(format_args!("{what:<24}{count:>12}"));
     }
     if erased.still_sends {
         let text = format!(

@@ -19,6 +19,7 @@ use self::gather::Spans;
 use self::stores::Stores;
 use crate::cli::ReplayArgs;
 use crate::config::Config;
+use crate::terminal::say;
 
 /// Replays what the arguments say. It may be repeated, and ended anywhere.
 ///
@@ -44,7 +45,7 @@ async fn cells(config: &Config, args: &ReplayArgs) -> Result<()> {
     let (several, mut all) = (config.cells.len() > 1, Ok(()));
     for cell in &config.cells {
         if several {
-            say(&format!("cell {cell}:"));
+            say(format_args!("cell {cell}:"));
         }
         let config = config.of_cell(cell);
         let replayed = match args.dead_letters {
@@ -121,10 +122,4 @@ fn bar() -> ProgressBar {
         bar.set_style(style);
     }
     bar
-}
-
-/// What came of it is for people and goes to standard output.
-#[allow(clippy::print_stdout, reason = "a command's answer")]
-fn say(text: &str) {
-    println!("{text}");
 }

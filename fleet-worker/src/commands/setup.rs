@@ -1,7 +1,5 @@
 //! `setup`: create streams, consumers and schema, idempotently; all of it or nothing.
 
-use std::io::Write as _;
-
 use async_nats::Client;
 use fleet_core::error::{Error, Result};
 use fleet_core::nats::{Names, Owner, Plan, StreamOptions, connect, plan, set_up};
@@ -10,6 +8,7 @@ use fleet_sinks::timescale::{self, DatabasePlan, Edition};
 use super::attack::{NOT_STRICT, is_strict};
 use crate::cli::SetupArgs;
 use crate::config::Config;
+use crate::terminal::say;
 
 /// Does it, or says what would be done.
 ///
@@ -20,10 +19,7 @@ pub async fn run(config: &Config, args: &SetupArgs) -> Result<()> {
         return setup(config, args).await.map(drop);
     }
     let planned = Planned::find(config, args).await?;
-    let mut out = std::io::stdout().lock();
-    for line in planned.lines() {
-        writeln!(out, "{line}").map_err(|e| Error::internal("could not write to stdout").caused_by(e))?;
-    }
+    planned.lines().iter().for_each(say);
     planned.require()
 }
 

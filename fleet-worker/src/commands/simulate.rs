@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use super::started;
@@ -41,12 +41,14 @@ pub async fn simulate(
     let nats = config.nats.options();
     let Some(simulation) = started(&mut stop, Simulation::new(&nats, options)).await? else { return Ok(()) };
     let progress = simulation.progress();
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let bar = bar(args.seconds);
+    let begun = Instant::now();
     let running = tokio::spawn(simulation.run(stop));
     let (mut seen, mut said) = (0, None::<Instant>);
     while !running.is_finished() {
         let (published, acknowledged) = (progress.published(), progress.acknowledged());
         bar.set_message(format!("{published} published, {acknowledged} acknowledged"));
+        bar.set_position(begun.elapsed().as_secs());
         bar.tick();
         let missed = progress.missed();
         if missed > seen && said.is_none_or(|said| said.elapsed() > AGAIN) {
@@ -70,6 +72,17 @@ pub async fn simulate(
     }
     tracing::info!(vehicles, acknowledged, retried, "the simulation is over");
     Ok(())
+}
+
+/// On a terminal only; without an end, where the simulation has none.
+fn bar(seconds: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(seconds, ProgressDrawTarget::stderr());
+    let template =
+        if seconds.is_some() { "{bar:40} {pos}/{len} s  {msg}" } else { "{spinner} {pos} s  {msg}" };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
 }
 
 /// How often a line says that acks are missing.

@@ -143,3 +143,42 @@ fn no_password_is_in_any_output() {
         }
     }
 }
+
+#[test]
+fn what_nobody_reads_is_no_error() {
+    for (arguments, code) in [
+        (&["check"][..], 0),
+        (&["--help"], 0),
+        (&["check", "--cell", "a b"], 64),
+        (&["nonsense"], 64),
+        (&[], 64),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fleet-worker"));
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child =
+            command.args(arguments).stdout(writer.try_clone().unwrap()).stderr(writer).spawn().unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[test]
+fn without_arguments_the_help_has_its_examples_whole() {
+    let said = err(&fleet(&[], &[]));
+    assert!(said.contains("postgres://user@host/database"), "{said}");
+}
+
+#[test]
+fn shells_and_the_manual_know_every_command() {
+    let bash = out(&fleet(&["completions", "bash"], &[]));
+    let folder = tempfile::tempdir().unwrap();
+    // Not even a configuration that is wrong is read.
+    let output = fleet(&["man", folder.path().to_str().unwrap()], &[("FLEET_CELL", "a b")]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    for command in ["run", "discover", "setup", "check", "simulate", "erase", "replay", "demo"] {
+        assert!(bash.contains(command), "{command}");
+        let page = folder.path().join(format!("fleet-worker-{command}.1"));
+        assert!(std::fs::read_to_string(page).unwrap().contains("database\\-url"), "{command}");
+    }
+    assert_eq!(fleet(&["man", "/dev/null/x"], &[]).status.code(), Some(64));
+}

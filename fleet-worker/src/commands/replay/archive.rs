@@ -9,10 +9,11 @@ use fleet_core::time::{MINUTE, parse};
 use fleet_core::{Micros, Schema, VehicleId};
 use fleet_sinks::parquet::{Archive, Records};
 
+use super::bar;
 use super::stores::Stores;
-use super::{bar, say};
 use crate::cli::ReplayArgs;
 use crate::config::{ArchivePlace, Config, archive_place};
+use crate::terminal::say;
 
 /// Records in memory at most: about half a gigabyte.
 const MOST: usize = 2_000_000;
@@ -47,13 +48,13 @@ pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str
     load.bar.finish_and_clear();
     let refused = load.stores.finish().await?;
     for row in refused.iter().take(10) {
-        say(&format!("refused: {}  {}", row.vehicle, row.reason));
+        say(format_args!("refused: {}  {}", row.vehicle, row.reason));
     }
     let (rows, changed, days) = (load.stores.rows(), load.stores.changed(), dates.len());
     if args.dry_run {
-        say(&format!("dry run: {days} days, {rows} rows"));
+        say(format_args!("dry run: {days} days, {rows} rows"));
     } else {
-        say(&format!(
+        say(format_args!(
             "{days} days, {rows} rows, {changed} of them new or changed; {} refused",
             refused.len()
         ));

@@ -12,13 +12,14 @@ use fleet_core::time::{grid_at_or_after, grid_at_or_before, parse};
 use fleet_core::{Micros, Schema, VehicleId};
 use fleet_sinks::timescale::known_since;
 
+use super::bar;
 use super::derive::{Deriver, Extra, ROOM};
 use super::gather::{self, Spans};
 use super::lines::{self, Letter};
 use super::stores::{self, Stores};
-use super::{bar, say};
 use crate::cli::ReplayArgs;
 use crate::config::Config;
+use crate::terminal::{say, written};
 
 /// Carries the command out.
 ///
@@ -57,18 +58,12 @@ async fn list(letters: &Letters, args: &ReplayArgs) -> Result<()> {
     let mut found = Vec::new();
     letters.read(&args.vehicle, |letter| found.push(letter)).await?;
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut written = Ok(());
+    let mut lines = Ok(());
     for letter in found.iter().filter(|letter| is_chosen(args, &letter.reason)) {
         let line = if args.json { lines::for_programs(letter) } else { lines::for_people(letter) };
-        written = written.and_then(|()| writeln!(out, "{line}"));
+        lines = lines.and_then(|()| writeln!(out, "{line}"));
     }
-    match written.and_then(|()| out.flush()) {
-        // Who reads us has seen enough.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::internal("could not write to stdout").caused_by(error))
-        }
-        _ => Ok(()),
-    }
+    written(lines.and_then(|()| out.flush()))
 }
 
 fn is_chosen(args: &ReplayArgs, reason: &str) -> bool {
@@ -113,7 +108,7 @@ async fn discard(letters: &Letters, chosen: &[Letter], dry: bool) -> Result<()> 
         let Some(place) = place else { continue };
         removed += usize::from(dry || letters.remove(vehicle, *place, *stored).await?);
     }
-    say(&format!("{removed} letters {}discarded", if dry { "would be " } else { "" }));
+    say(format_args!("{removed} letters {}discarded", if dry { "would be " } else { "" }));
     Ok(())
 }
 
@@ -133,13 +128,15 @@ impl Outcome {
         let kept = self.kept.len();
         for (letter, why) in &self.kept {
             let place = letter.place.map_or_else(String::new, |place| format!("{place}  "));
-            say(&format!("kept: {place}{}  {}: {why}", letter.vehicle, letter.signal));
+            say(format_args!("kept: {place}{}  {}: {why}", letter.vehicle, letter.signal));
         }
         let (used, rows, changed) = (self.used.len(), stores.rows(), stores.changed());
         if stores.is_dry() {
-            say(&format!("dry run: {used} letters would be used and give {rows} rows, {kept} be kept"));
+            say(format_args!("dry run: {used} letters would be used and give {rows} rows, {kept} be kept"));
         } else {
-            say(&format!("{used} letters used: {rows} rows, {changed} of them new or changed; {kept} kept"));
+            say(format_args!(
+                "{used} letters used: {rows} rows, {changed} of them new or changed; {kept} kept"
+            ));
         }
         match kept {
             0 => Ok(()),
