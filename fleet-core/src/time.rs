@@ -39,10 +39,10 @@ pub fn grid_at_or_after(t: Micros, interval: Micros) -> Micros {
 /// Parses `"10s"`, `"1 min 30s"`, `"250ms"`, `"PT10S"` or `"400d"` to microseconds; a day has 24 hours.
 ///
 /// # Errors
-/// The parser's words when the text is no duration, is negative, or is finer than a microsecond.
+/// Why it is none, in words: no unit, no duration at all, negative, or finer than a microsecond.
 pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
     let span: jiff::SignedDuration =
-        text.parse().or_else(|e: jiff::Error| in_days(text).ok_or(e)).map_err(|e| e.to_string())?;
+        text.parse().or_else(|_: jiff::Error| in_days(text).ok_or_else(|| no_duration(text)))?;
     let micros = i64::try_from(span.as_micros()).map_err(|_| "too long".to_owned())?;
     if micros < 0 {
         return Err("negative".to_owned());
@@ -51,6 +51,22 @@ pub fn parse_duration(text: &str) -> std::result::Result<Micros, String> {
         return Err("finer than a microsecond".to_owned());
     }
     Ok(micros)
+}
+
+fn no_duration(text: &str) -> String {
+    let number = !text.trim().is_empty() && text.trim().bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    let why = if number { "it has no unit" } else { "it must be numbers with the units d h m s ms us" };
+    why.to_owned()
+}
+
+/// A duration as people write it, which [`parse_duration`] reads: in the largest unit of which it is a whole number.
+pub fn display_duration(duration: Micros) -> String {
+    let units = [("d", 24 * 60 * MINUTE), ("h", 60 * MINUTE), ("m", MINUTE), ("s", SECOND), ("ms", 1_000)];
+    match units.into_iter().find(|(_, unit)| duration != 0 && duration % unit == 0) {
+        Some((name, unit)) => format!("{}{name}", duration / unit),
+        None if duration == 0 => "0s".to_owned(),
+        None => format!("{duration}us"),
+    }
 }
 
 /// Parses RFC 3339, such as `2026-11-25T08:00:00Z`, to microseconds; what is finer is cut off.
@@ -94,8 +110,16 @@ mod tests {
         assert_eq!(parse_duration("400d"), Ok(400 * 24 * 60 * MINUTE));
         assert_eq!(parse_duration("1d 12h"), Ok(36 * 60 * MINUTE));
         assert!(parse_duration("1mo").is_err());
-        assert!(parse_duration("10").is_err());
+        assert_eq!(parse_duration("10"), Err("it has no unit".to_owned()));
         assert!(parse_duration("-3s").is_err());
         assert!(parse_duration("5ns").is_err());
+    }
+
+    #[test]
+    fn durations_are_written_as_people_write_them() {
+        for text in ["0s", "1us", "1500us", "250ms", "90s", "7m", "36h", "400d"] {
+            assert_eq!(display_duration(parse_duration(text).unwrap()), text);
+        }
+        assert_eq!(display_duration(parse_duration("3600s").unwrap()), "1h");
     }
 }

@@ -6,7 +6,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use fleet_core::{Micros, VehicleId};
 
-use crate::config::without_passwords;
+use crate::config::{Needs, without_passwords};
 use crate::exit;
 use crate::terminal::complain;
 
@@ -90,6 +90,17 @@ pub enum Command {
         /// The folder, such as ~/.local/share/man/man1
         folder: PathBuf,
     },
+}
+
+impl Command {
+    /// What it can't do without.
+    pub fn needs(&self) -> Needs {
+        match self {
+            Self::Run | Self::Setup(_) | Self::Erase(_) => Needs::Database,
+            Self::Replay(args) if args.from.is_some() => Needs::Database,
+            _ => Needs::Nothing,
+        }
+    }
 }
 
 /// Flags of `setup`.

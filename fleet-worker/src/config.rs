@@ -32,6 +32,18 @@ pub use timescale::TimescaleConfig;
 use crate::lanes::{Share, shares};
 use values::{Layer, Values};
 
+/// What a command can't do without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Any configuration will do.
+    Nothing,
+    /// `sink.timescale.url`.
+    Database,
+}
+
+const NO_DATABASE: (&str, &str) =
+    ("sink.timescale.url", "is missing: set it, FLEET_SINK__TIMESCALE__URL or --database-url");
+
 /// Everything that a program of fleet can be told, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -121,11 +133,24 @@ impl Config {
         env: impl Iterator<Item = (String, String)>,
         overrides: &[(String, String)],
     ) -> Result<Self, Vec<Problem>> {
-        let Some(file) = file else { return Self::parse("", "", env, overrides) };
+        Self::load_for(Needs::Nothing, file, env, overrides)
+    }
+
+    /// The same for a command that can't do without something.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), what is needed and missing included.
+    pub fn load_for(
+        needs: Needs,
+        file: Option<&Path>,
+        env: impl Iterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, Vec<Problem>> {
+        let Some(file) = file else { return Self::read(needs, "", "", env, overrides) };
         let name = file.display().to_string();
         let text = std::fs::read_to_string(file)
             .map_err(|e| vec![Problem { path: name.clone(), message: format!("can't be read: {e}") }])?;
-        Self::parse(&name, &text, env, overrides)
+        Self::read(needs, &name, &text, env, overrides)
     }
 
     /// The same of a file's text; `name` is what problems call it.
@@ -133,6 +158,16 @@ impl Config {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn parse(
+        name: &str,
+        text: &str,
+        env: impl Iterator<Item = (String, String)>,
+        overrides: &[(String, String)],
+    ) -> Result<Self, Vec<Problem>> {
+        Self::read(Needs::Nothing, name, text, env, overrides)
+    }
+
+    fn read(
+        needs: Needs,
         name: &str,
         text: &str,
         env: impl Iterator<Item = (String, String)>,
@@ -151,6 +186,9 @@ impl Config {
         let cells = cells::read(&mut values);
         let worker = worker(&mut values, cells.len());
         let timescale = timescale::read(&mut values);
+        if needs == Needs::Database && values.optional("sink.timescale.url").is_none() {
+            values.say(NO_DATABASE.0, NO_DATABASE.1);
+        }
         let parquet = archive::read(&mut values);
         let (admin, page) = admin(&mut values);
         let log = log(&mut values);
@@ -203,10 +241,9 @@ impl Config {
     /// # Errors
     /// The problem that it is not there.
     pub fn need_timescale(&self) -> Result<&TimescaleConfig, Problem> {
-        self.timescale.as_ref().ok_or_else(|| Problem {
-            path: "sink.timescale.url".to_owned(),
-            message: "is missing: set it, FLEET_SINK__TIMESCALE__URL or --database-url".to_owned(),
-        })
+        let (path, message) = NO_DATABASE;
+        let problem = || Problem { path: path.to_owned(), message: message.to_owned() };
+        self.timescale.as_ref().ok_or_else(problem)
     }
 
     /// How the streams are made.

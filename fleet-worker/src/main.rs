@@ -45,7 +45,8 @@ fn start(cli: Cli, runtime: &Runtime, stop: Stop) -> Result<u8> {
     }
     // A variable that is no UTF-8 can't be one of ours; `vars` would panic on it.
     let env = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    let config = match Config::load(cli.global.config.as_deref(), env, &cli.global.overrides()) {
+    let needs = cli.command.needs();
+    let config = match Config::load_for(needs, cli.global.config.as_deref(), env, &cli.global.overrides()) {
         Ok(config) => config,
         Err(problems) => {
             for problem in problems {

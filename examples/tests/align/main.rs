@@ -205,9 +205,9 @@ fn the_workers_configuration_serves_too_and_a_wrong_one_is_refused() {
         ("intervall = \"5s\"", "intervall"),
         ("[signal]\nname = \"a\"", "signal"),
         (
-            "[[signal]]\nname = \"a\"\ninterpolation = \"linear\"\nmax_gap = \"1s\"\n\
+            "[[signal]]\nname = \"a\"\ninterpolation = \"linear\"\nmax_gap = \"2d\"\n\
              columns = [{ name = \"a\", unit = \"1\", min = 0, max = 1 }]",
-            "signal[0].max_gap: 1 s is shorter than the interval of 10 s",
+            "signal[0].max_gap: \"2d\" is not between 1ms and 1d",
         ),
     ] {
         write(text);

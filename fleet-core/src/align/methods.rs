@@ -11,7 +11,7 @@ use super::pchip::Pchip;
 use super::previous::Previous;
 use super::room;
 use super::time_weighted_mean::TimeWeightedMean;
-use crate::schema::{Problem, Schema};
+use crate::schema::{Problem, RecordsConfig, Schema, SignalConfig};
 
 /// The methods that a schema can name; the built-in ones by default.
 #[derive(Debug, Clone)]
@@ -51,6 +51,25 @@ impl Methods {
         self.0.keys().map(String::as_str)
     }
 
+    /// What [`resolve`](Self::resolve) says of methods that are unknown, of a configuration that is wrong otherwise.
+    pub fn unknown_of(&self, config: &RecordsConfig) -> Vec<Problem> {
+        let signals = config.signal.iter().enumerate();
+        let unknown = signals.filter(|(_, signal)| {
+            // An empty name was said already.
+            !signal.interpolation.is_empty() && self.get(&signal.interpolation).is_none()
+        });
+        let problem = |(i, signal): (usize, &SignalConfig)| Problem {
+            path: format!("signal[{i}].interpolation"),
+            message: self.unknown(&signal.name, &signal.interpolation),
+        };
+        unknown.map(problem).collect()
+    }
+
+    fn unknown(&self, signal: &str, method: &str) -> String {
+        let known = self.names().collect::<Vec<_>>().join(", ");
+        format!("{method:?} of signal {signal:?} is none of {known}")
+    }
+
     /// The method of each signal of the schema.
     ///
     /// # Errors
@@ -62,10 +81,7 @@ impl Methods {
         for (i, signal) in schema.signals().iter().enumerate() {
             let (name, method) = (&signal.name, &signal.interpolation);
             let problem = match self.get(method) {
-                None => {
-                    let known = self.names().collect::<Vec<_>>().join(", ");
-                    format!("{method:?} of signal {name:?} is none of {known}")
-                }
+                None => self.unknown(name, method),
                 Some(known) => match known.check_columns(signal.columns.len()) {
                     Ok(()) => {
                         found.push(Arc::clone(known));
@@ -88,7 +104,6 @@ impl Methods {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schema::RecordsConfig;
 
     #[test]
     fn unknown_methods_and_wrong_columns_are_named_all_at_once() {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{
     Column, ColumnType, Inner, MAX_COLUMNS, MAX_SIGNALS, Schema, Signal, Wire, WireInteger, parse_size,
 };
-use crate::time::{MINUTE, Micros, SECOND, parse_duration};
+use crate::time::{MINUTE, Micros, display_duration, parse_duration};
 
 /// One thing that is wrong with a configuration: the key, the value and the rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,8 +193,8 @@ impl RecordsConfig {
         if let (Some(past), Some(window)) = (max_past, window)
             && past < window
         {
-            let (past, window) = (seconds(past), seconds(window));
-            check.say("max_past", format!("{past} s is shorter than the window of {window} s"));
+            let (past, window) = (display_duration(past), display_duration(window));
+            check.say("max_past", format!("{past} is shorter than the window of {window}"));
         }
         if !(8..=65_536).contains(&self.max_samples) {
             check.say("max_samples", format!("{} is not between 8 and 65536", self.max_samples));
@@ -206,7 +206,7 @@ impl RecordsConfig {
         let mut signals = Vec::with_capacity(self.signal.len());
         let mut first_column = 0;
         for (i, config) in self.signal.iter().enumerate() {
-            let signal = check.signal(&format!("signal[{i}]"), config, interval, first_column);
+            let signal = check.signal(&format!("signal[{i}]"), config, first_column);
             first_column = signal.column_range().end;
             signals.push(signal);
         }
@@ -274,8 +274,8 @@ impl Check {
         match parse_duration(text) {
             Ok(micros) if range.contains(&micros) => return Some(micros),
             Ok(_) => {
-                let (low, high) = (seconds(*range.start()), seconds(*range.end()));
-                self.say(path, format!("{text:?} is not between {low} s and {high} s"));
+                let (low, high) = (display_duration(*range.start()), display_duration(*range.end()));
+                self.say(path, format!("{text:?} is not between {low} and {high}"));
             }
             Err(why) => self.say(path, format!("{text:?} is not a duration such as \"10s\": {why}")),
         }
@@ -307,25 +307,13 @@ impl Check {
         }
     }
 
-    fn signal(
-        &mut self,
-        path: &str,
-        config: &SignalConfig,
-        interval: Option<Micros>,
-        first_column: usize,
-    ) -> Signal {
+    fn signal(&mut self, path: &str, config: &SignalConfig, first_column: usize) -> Signal {
         self.name(&format!("{path}.name"), &config.name, &TAKEN_SIGNALS);
         if config.interpolation.is_empty() {
             self.say(&format!("{path}.interpolation"), "\"\" names no method");
         }
         let gap_path = format!("{path}.max_gap");
         let max_gap = self.duration(&gap_path, &config.max_gap, 1_000..=24 * 60 * MINUTE);
-        if let (Some(gap), Some(interval)) = (max_gap, interval)
-            && gap < interval
-        {
-            let (gap, interval) = (seconds(gap), seconds(interval));
-            self.say(&gap_path, format!("{gap} s is shorter than the interval of {interval} s"));
-        }
         if config.columns.is_empty() || config.columns.len() > MAX_COLUMNS {
             let count = config.columns.len();
             self.say(
@@ -425,11 +413,6 @@ fn wire_by_unit(unit: &str) -> Option<Wire> {
         _ => return None,
     };
     Some(Wire::new(integer, scale))
-}
-
-#[allow(clippy::cast_precision_loss, reason = "for people")]
-fn seconds(micros: Micros) -> f64 {
-    micros as f64 / SECOND as f64
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ const WIRE: [&str; 2] = ["integer", "scale"];
 /// Reads the records' part; `signals` is what stands at `signal`.
 pub(super) fn read(values: &mut Values, signals: Option<Value>) -> (RecordsConfig, Option<Schema>) {
     let before = values.problems.len();
+    // Where in the file the signals are that could be read.
+    let mut places = Vec::new();
     let max_samples = values.count("max_samples", 8..=65_536);
     let mut config = RecordsConfig {
         interval: values.text("interval").to_owned(),
@@ -29,32 +31,43 @@ pub(super) fn read(values: &mut Values, signals: Option<Value>) -> (RecordsConfi
     match signals {
         None => {}
         Some(Value::Array(list)) => {
-            let taken = list.into_iter().enumerate().filter_map(|(i, value)| signal(values, i, value));
-            config.signal = taken.collect();
+            let taken = list.into_iter().enumerate();
+            let taken = taken.filter_map(|(i, value)| Some((i, signal(values, i, value)?)));
+            (places, config.signal) = taken.unzip();
         }
         Some(_) => values.say("signal", "must be tables: [[signal]]"),
     }
-    if values.problems.len() > read {
-        // The positions of the signals that remain are not those of the file: check the rest only.
-        let rest = RecordsConfig { signal: RecordsConfig::default().signal, ..config.clone() };
-        for problem in rest.build().err().unwrap_or_default() {
-            if !problem.path.starts_with("signal") {
-                values.say(&problem.path, problem.message);
-            }
+    let methods = Methods::default();
+    let built = match config.build() {
+        Ok(schema) => methods.resolve(&schema).map(|_| schema),
+        Err(mut problems) => {
+            problems.extend(methods.unknown_of(&config));
+            Err(problems)
         }
-        return (config, None);
-    }
-    let built = config.build().and_then(|schema| Methods::default().resolve(&schema).map(|_| schema));
+    };
     match built {
         Ok(schema) if values.problems.len() == before => (config, Some(schema)),
         Ok(_) => (config, None),
         Err(problems) => {
+            let some_unread = values.problems.len() > read;
             for problem in problems {
-                values.say(&problem.path, problem.message);
+                // How many there are is not known then.
+                if !(some_unread && problem.path == "signal") {
+                    values.say(&in_file(&problem.path, &places), problem.message);
+                }
             }
             (config, None)
         }
     }
+}
+
+/// The path of a problem with the signal's place in the file.
+fn in_file(path: &str, places: &[usize]) -> String {
+    let found = || {
+        let (place, rest) = path.strip_prefix("signal[")?.split_once(']')?;
+        Some(format!("signal[{}]{rest}", places.get(place.parse::<usize>().ok()?)?))
+    };
+    found().unwrap_or_else(|| path.to_owned())
 }
 
 fn signal(values: &mut Values, i: usize, value: Value) -> Option<SignalConfig> {

@@ -194,7 +194,7 @@ fn all_problems_come_at_once_with_path_and_value() {
             "nats.passwort: is no key",
             "nats.ca_file: /nowhere.pem can't be read",
             "worker.max_waiting_rows: 10 is less than worker.batch_rows, 100",
-            "worker.ack_wait: \"0s\" is not between 1s and 3600s",
+            "worker.ack_wait: \"0s\" is not between 1s and 1h",
             "worker.max_vehicles: \"10\" is not a whole number",
             "worker.more: is no key",
             "admin.listen: \"9600\" is not an address",
@@ -244,6 +244,7 @@ fn signals_are_checked_to_the_last_key() {
             "signal[1].name: is missing",
             "signal[1].interpolation: is missing",
             "signal[1].columns[0].max: is missing",
+            "signal[0].interpolation: \"cubic\" of signal \"speed\" is none of",
         ],
     );
     refused(
@@ -420,4 +421,36 @@ fn a_bucket_needs_its_keys_and_shows_none() {
         &["sink.parquet.endpoint: \"http://***@h/x\" is not"],
     );
     refused(&format!("{bucket}path = \"archive\"\n"), &keys, &["sink.parquet.path: only one of"]);
+}
+
+#[test]
+fn what_is_wrong_with_a_signal_is_said_whatever_else_is() {
+    let text = r#"
+        interval = "10"
+        [[signal]]
+        name = "speed"
+        unit = "km/h"
+        interpolation = "linear"
+        [[signal]]
+        name = "fuel"
+        interpolation = "cubic"
+        max_gap = "2d"
+        columns = [{ name = "fuel_l", unit = "l", min = 0, max = 100 }]
+        [worker]
+        ack_wait = "2h"
+    "#;
+    let expected = [
+        "interval: \"10\" is not a duration such as \"10s\": it has no unit",
+        "signal[0].unit: is no key",
+        "signal[0].columns: is missing",
+        "signal[1].interpolation: \"cubic\" of signal \"fuel\" is none of great_circle, linear,",
+        "signal[1].max_gap: \"2d\" is not between 1ms and 1d",
+        "worker.ack_wait: \"2h\" is not between 1s and 1h",
+    ];
+    refused(text, &[], &expected);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let said = Config::load_for(Needs::Database, Some(file.path()), std::iter::empty(), &[]).unwrap_err();
+    assert_eq!(said.len(), expected.len() + 1, "{said:#?}");
+    assert!(said.iter().any(|problem| problem.path == "sink.timescale.url"), "{said:#?}");
 }

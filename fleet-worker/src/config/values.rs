@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fleet_core::schema::{Problem, parse_size};
+use fleet_core::time::{display_duration, micros};
 use toml::{Table, Value};
 
 use super::keys::{self, KEYS, Key, Kind};
@@ -175,15 +176,15 @@ impl Values {
     /// A duration within a range of milliseconds; the range's smallest where there is a problem.
     pub(super) fn duration(&mut self, path: &str, millis: RangeInclusive<u64>) -> Duration {
         let text = self.text(path).to_owned();
-        let least = Duration::from_millis(*millis.start());
-        let most = Duration::from_millis(*millis.end());
+        let (least, most) = (Duration::from_millis(*millis.start()), Duration::from_millis(*millis.end()));
         match fleet_core::time::parse_duration(&text) {
-            Ok(micros) => {
-                let duration = Duration::from_micros(micros.unsigned_abs());
+            Ok(found) => {
+                let duration = Duration::from_micros(found.unsigned_abs());
                 if (least..=most).contains(&duration) {
                     return duration;
                 }
-                self.say(path, format!("{text:?} is not between {least:?} and {most:?}"));
+                let bounds = [least, most].map(|bound| display_duration(micros(bound)));
+                self.say(path, format!("{text:?} is not between {} and {}", bounds[0], bounds[1]));
             }
             Err(e) => self.say(path, format!("{text:?} is not a duration such as \"30s\": {e}")),
         }

@@ -39,7 +39,7 @@ impl Default for Rules {
 pub(super) const ANY_COLUMNS: [&str; 5] = ["linear", "previous", "nearest", "pchip", "time_weighted_mean"];
 
 pub(super) fn rules() -> impl Strategy<Value = Rules> {
-    let gap = || prop::sample::select(vec![10, 20, 60]);
+    let gap = || prop::sample::select(vec![2, 10, 20, 60]);
     let of_two = prop_oneof![Just("great_circle"), prop::sample::select(&ANY_COLUMNS[..])];
     let of_one = || prop::sample::select(&ANY_COLUMNS[..]);
     (
