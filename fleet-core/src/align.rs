@@ -7,6 +7,7 @@
 //! alone.
 
 mod aligner;
+pub mod carry;
 mod changed;
 mod great_circle;
 mod interpolator;
@@ -27,6 +28,7 @@ mod view;
 mod tests;
 
 pub use aligner::Aligner;
+pub use carry::MAX_CARRY;
 pub use great_circle::GreatCircle;
 pub use interpolator::{At, Interpolator, Reach};
 pub use linear::Linear;

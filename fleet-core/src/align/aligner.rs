@@ -4,6 +4,7 @@ mod room;
 mod rows;
 mod samples;
 
+use super::carry;
 use super::methods::Methods;
 use super::ring::Ring;
 use super::rules::Rules;
@@ -35,6 +36,8 @@ pub struct Aligner {
     context: Micros,
     /// How many a row has.
     columns: usize,
+    /// Of all that a track's samples and rows hang on.
+    fingerprint: u64,
 }
 
 impl Aligner {
@@ -50,7 +53,8 @@ impl Aligner {
         let rules: Box<[Rules]> =
             rules.map(|(method, signal)| Rules::new(method, signal, interval, window)).collect();
         let context = rules.iter().map(|rules| rules.span).max().unwrap_or(0);
-        Ok(Self { schema: schema.clone(), rules, context, columns: schema.column_count() })
+        let fingerprint = fingerprint(schema, &rules);
+        Ok(Self { schema: schema.clone(), rules, context, columns: schema.column_count(), fingerprint })
     }
 
     /// The schema.
@@ -93,7 +97,22 @@ impl Aligner {
             waits_for: None,
             given_up: 0,
             catching_up: false,
+            carried: false,
         }
+    }
+
+    /// The track for the next holder, [`MAX_CARRY`] bytes at most; see [`carry`](super::carry) for their format.
+    /// `None` where it takes more: the next holder replays.
+    pub fn carry(&self, track: &Track) -> Option<Vec<u8>> {
+        carry::write(self.fingerprint, track)
+    }
+
+    /// The track that [`carry`](Self::carry) was given, of an aligner with the same grid, signals and methods. `None`
+    /// for any other bytes.
+    ///
+    /// Every message that came after that must be inserted, in the order of arrival; those from before may be, too.
+    pub fn resume(&self, carry: &[u8]) -> Option<Track> {
+        carry::read(carry, self.fingerprint, &self.schema)
     }
 
     /// Emits the rows that wait only for signals from which nothing has arrived for `patience`,
@@ -175,4 +194,15 @@ impl Aligner {
             && self.rules[s].is_past(newest, track.newest)
             && self.rules[s].last_row(newest) <= track.frontier
     }
+}
+
+/// FNV-1a of what must be the same for a track to be of use to another aligner.
+fn fingerprint(schema: &Schema, rules: &[Rules]) -> u64 {
+    let mut all = format!("{} {}", schema.interval(), schema.window());
+    for rules in rules {
+        all.push_str(&rules.to_string());
+    }
+    all.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }

@@ -6,7 +6,7 @@ use prefetch_index::prefetch_index;
 
 use super::sequence::Sequence;
 use super::track::NEVER;
-use super::view::{View, WIDE, wide};
+use super::view::{Sample, View, WIDE, wide};
 use crate::time::{Micros, SECOND};
 
 /// What became of a sample whose instant is in the ring already.
@@ -49,6 +49,9 @@ pub(super) struct Ring {
 
 const _: () = assert!(size_of::<Ring>() == 64);
 
+/// Room for so many samples is not worth giving back.
+const MUCH: usize = 32;
+
 impl Ring {
     pub(super) fn new(columns: usize, horizon: Option<Micros>) -> Self {
         Self {
@@ -65,6 +68,24 @@ impl Ring {
         }
     }
 
+    /// One with room for so many samples, the oldest of which will lie at that place.
+    pub(super) fn with_room(columns: usize, horizon: Option<Micros>, room: usize, first: usize) -> Self {
+        let mut ring = Self::new(columns, horizon);
+        ring.resize(room);
+        ring.start = u32::try_from(first * ring.stride()).unwrap_or(0);
+        ring
+    }
+
+    /// How many samples there is room for, and at which place the oldest lies: when samples are pruned hangs on it.
+    pub(super) fn room(&self) -> (usize, usize) {
+        (self.words.len() / self.stride(), self.start as usize / self.stride())
+    }
+
+    /// The most room that is left for so many samples once the ring is pruned.
+    pub(super) fn most_room(samples: usize) -> usize {
+        (2 * samples).max(MUCH)
+    }
+
     fn stride(&self) -> usize {
         usize::from(self.stride)
     }
@@ -76,6 +97,11 @@ impl Ring {
     /// The words of the sample at a position: its time, its values and its arrival.
     pub(super) fn sample(&self, position: usize) -> Option<&[u32]> {
         if position < self.len() { self.words.get(self.place(position)) } else { None }
+    }
+
+    /// Every sample, the oldest first, with its earliest arrival in whole seconds of server time.
+    pub(super) fn samples(&self) -> impl Iterator<Item = (Sample<'_>, u32)> {
+        (0..self.len()).filter_map(|i| Some((self.view().get(i)?, *self.sample(i)?.last()?)))
     }
 
     /// Where the words of the sample at a position are; the position may be the one after the newest.
@@ -211,7 +237,7 @@ impl Ring {
         // After a burst the memory goes back, with room left so that it is not asked for again.
         let len = self.len();
         let room = self.words.len() / self.stride();
-        if room > 32 && 2 * len < room {
+        if room > MUCH && 2 * len < room {
             self.resize(len + len / 4 + 4);
         }
     }

@@ -1,5 +1,6 @@
 //! One signal's part in rows: when it is complete, what its value is, which rows a sample changes.
 
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -216,6 +217,15 @@ impl Rules {
             Some(following) => Some(following),
             None => Some(soon.max(forced.saturating_add(1))).filter(|&t| t <= end),
         }
+    }
+}
+
+/// What rows hang on beside the samples.
+impl fmt::Display for Rules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Signal { name, interpolation, max_gap, columns, .. } = &self.signal;
+        write!(f, "; {name} {interpolation} {max_gap} {:?} {}", self.reach, self.keeps_hits)?;
+        columns.iter().try_for_each(|c| write!(f, ", {} {} {} {}", c.name, c.min, c.max, c.wraps))
     }
 }
 

@@ -14,6 +14,16 @@ pub(super) struct Sequence {
 const MOST_LOST: u16 = 4096;
 
 impl Sequence {
+    /// That of a signal whose last frame had this counter, and came then.
+    pub(super) fn after(counter: u16, arrival: u32) -> Self {
+        Self { counter: Some(counter), arrival }
+    }
+
+    /// The last frame's counter and arrival, if it had one.
+    pub(super) fn last(self) -> Option<(u16, u32)> {
+        self.counter.map(|counter| (counter, self.arrival))
+    }
+
     /// Follows a frame's counter; gives the time from which something may be missing if it jumped.
     pub(super) fn follow(&mut self, counter: u16, arrival: Micros) -> Option<Micros> {
         let ahead = counter.wrapping_sub(self.counter.unwrap_or(counter));

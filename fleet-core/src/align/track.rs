@@ -31,6 +31,8 @@ pub struct Track {
     pub(super) waits_for: Option<u8>,
     /// Set by who replays the vehicle's messages. Here since this memory is near.
     pub(crate) catching_up: bool,
+    /// Goes on where an earlier holder stopped, and is not caught up from there yet.
+    pub(crate) carried: bool,
     /// A bit for each signal that is silent while others went on, and has been waited for long enough.
     pub(super) given_up: u32,
     /// Rows up to it were emitted by an earlier holder, or [`NEVER`].

@@ -1,5 +1,6 @@
 //! Rows of samples: the invariant and the laws.
 
+mod carry;
 mod fingerprint;
 mod harness;
 mod invariant;

@@ -235,6 +235,8 @@ pub(super) struct Vehicle {
     /// The instants that this track has emitted.
     emitted: BTreeSet<i64>,
     pub(super) needless: Vec<i64>,
+    /// Every row in the order in which they were emitted, to the bit: instant, values, quality, correction.
+    pub(super) rows: Vec<(i64, Vec<u64>, i64, bool)>,
 }
 
 impl Vehicle {
@@ -246,16 +248,18 @@ impl Vehicle {
         let aligner = Aligner::new(&schema(rules), &known).unwrap();
         let track = aligner.track(None, &[]);
         let (table, emitted) = (Table::new(), BTreeSet::new());
-        Self { aligner, track, floor: None, table, emitted, needless: Vec::new() }
+        Self { aligner, track, floor: None, table, emitted, needless: Vec::new(), rows: Vec::new() }
     }
 
     /// Does it and gives the instants of the rows that it emitted.
     pub(super) fn apply(&mut self, op: &Op) -> Vec<i64> {
         let (columns, floor) = (self.aligner.schema().clone(), self.floor);
         let (table, emitted, needless) = (&mut self.table, &mut self.emitted, &mut self.needless);
-        let mut call: Vec<i64> = Vec::new();
+        let (mut call, rows): (Vec<i64>, _) = (Vec::new(), &mut self.rows);
         let mut emit = |row: Row<'_>| {
             call.push(row.ts);
+            let bits = row.values.iter().map(|value| value.to_bits()).collect();
+            rows.push((row.ts, bits, row.quality, row.correction));
             if !row.correction {
                 assert!(!emitted.contains(&row.ts), "{} is not new", row.ts);
                 assert!(floor.is_none_or(|floor| row.ts > floor), "{} is not above the floor", row.ts);
@@ -292,6 +296,12 @@ impl Vehicle {
         self.track = self.aligner.track(from.floor, &from.horizon);
         self.floor = from.floor;
         self.emitted.clear();
+    }
+
+    /// Goes on as the next holder that has nothing but what this one leaves it.
+    pub(super) fn carry_over(&mut self) {
+        let carry = self.aligner.carry(&self.track).unwrap();
+        self.track = self.aligner.resume(&carry).unwrap();
     }
 
     pub(super) fn all(mut self, ops: &[Op]) -> Self {
