@@ -1,11 +1,13 @@
 //! Which vehicles are this worker's, and from where to replay.
 
+mod carry;
 pub mod memory;
 mod state;
 
 use std::future::Future;
 use std::time::Duration;
 
+pub use carry::Carry;
 pub use state::{Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan};
 
 use crate::error::Result;
@@ -27,6 +29,8 @@ pub struct Binding {
     pub floor: Option<Micros>,
     /// Per signal of the schema: samples before this event time are not wanted again.
     pub horizon: Vec<Option<Micros>>,
+    /// What the last holder left. Whoever can use it replays from where it ends, and not from `start`.
+    pub carry: Option<Carry>,
 }
 
 /// What happened to the bindings.

@@ -23,7 +23,7 @@ use self::output::Output;
 use self::vehicle::Vehicle;
 use crate::align::{Aligner, Methods};
 use crate::batch::Batch;
-use crate::bind::{Binding, VehicleState};
+use crate::bind::{Binding, Carry, VehicleState};
 use crate::decode::{DecodeError, Decoder, check};
 use crate::error::Result;
 use crate::ids::{SignalIndex, Slot, VehicleId};
@@ -125,7 +125,8 @@ impl Lane {
         self.vehicles.get(slot.index()).and_then(Option::as_ref)
     }
 
-    /// Takes a vehicle in. It is catching up until [`caught_up`](Self::caught_up). One that is bound
+    /// Takes a vehicle in. It is catching up until [`caught_up`](Self::caught_up): from where its carry ends if
+    /// that is of use here ([`is_carried`](Self::is_carried)), from the binding's start otherwise. One that is bound
     /// already is dropped first, with its rows.
     pub fn bind(&mut self, binding: &Binding) -> Slot {
         if let Some(old) = self.find(&binding.vehicle) {
@@ -138,12 +139,23 @@ impl Lane {
             extend(&mut self.dirty, slot.index() + 1, || false);
             slot
         });
-        let track = self.aligner.track(binding.floor, &binding.horizon);
+        let carried = binding.carry.as_ref().and_then(|carry| self.aligner.resume(&carry.track));
+        let track = carried.unwrap_or_else(|| self.aligner.track(binding.floor, &binding.horizon));
         self.bindings = self.bindings.wrapping_add(1);
         self.vehicles[slot.index()] = Some(Vehicle::new(binding, self.bindings, track));
         self.output.latest.reset(slot);
         self.names.insert(&self.vehicles, slot);
         slot
+    }
+
+    /// Whether a vehicle that is not caught up yet goes on where its last holder stopped.
+    pub fn is_carried(&self, slot: Slot) -> bool {
+        self.vehicle(slot).is_some_and(|vehicle| vehicle.track.carried)
+    }
+
+    /// How many samples of a vehicle are held.
+    pub fn samples_held(&self, slot: Slot) -> usize {
+        self.vehicle(slot).map_or(0, |vehicle| vehicle.track.samples())
     }
 
     /// Lets a vehicle go. Its slot may be given to the next one at once.
@@ -172,7 +184,7 @@ impl Lane {
         };
         let spec = self.schema.signal(signal);
         self.output.counters.messages += 1;
-        if message.live
+        if (message.live || vehicle.track.carried)
             && let Some(counter) = self.decoder.sequence(&message.payload)
             && let Some(from) = vehicle.track.follow(signal, counter, message.arrival)
         {
@@ -230,13 +242,16 @@ impl Lane {
         });
     }
 
-    /// The vehicle's catch-up is complete: patience begins now.
+    /// The vehicle's catch-up is complete: patience begins now. Of one that is carried nothing was missed: its
+    /// patience and its frames' counters go on.
     pub fn caught_up(&mut self, slot: Slot, now: Micros) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
             vehicle.track.catching_up = false;
-            vehicle.track.forget_counters();
             self.dues.set(slot, Micros::MIN);
-            self.aligner.touch(&mut vehicle.track, now);
+            if !std::mem::take(&mut vehicle.track.carried) {
+                vehicle.track.forget_counters();
+                self.aligner.touch(&mut vehicle.track, now);
+            }
         }
     }
 
@@ -244,6 +259,7 @@ impl Lane {
     pub fn catching_up(&mut self, slot: Slot) {
         if let Some(vehicle) = self.vehicles.get_mut(slot.index()).and_then(Option::as_mut) {
             vehicle.track.catching_up = true;
+            vehicle.track.carried = false;
             vehicle.track.wait_for_all();
         }
     }
@@ -312,7 +328,21 @@ impl Lane {
             newest: snapshot.newest,
             released_at: None,
             latest: self.output.latest.get(slot),
+            carry: None,
         })
+    }
+
+    /// The state with which a vehicle is handed over, with all that the next holder needs to go on from here, unless
+    /// that is too long. Everything that was stored before `until` (server time) must have come, and the rows emitted
+    /// so far must be durable before it is saved. `None` while the vehicle is caught up.
+    pub fn hand_over(&mut self, slot: Slot, margin: Micros, until: Micros) -> Option<VehicleState> {
+        if self.vehicle(slot)?.track.catching_up {
+            return None;
+        }
+        let mut state = self.snapshot(slot, margin)?;
+        let carry = self.aligner.carry(&self.vehicle(slot)?.track);
+        state.carry = carry.map(|track| Carry { until, track });
+        Some(state)
     }
 
     /// The states of all vehicles of which something came since their last snapshot.

@@ -3,6 +3,7 @@
 mod counters;
 mod durable;
 mod held;
+mod leaving;
 mod phase;
 mod sinking;
 
@@ -151,8 +152,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         Arc::clone(&self.counters)
     }
 
-    /// Runs until `stop` is ready, then makes durable what is at hand, gives all vehicles back and
-    /// returns. Dropping the future instead is safe for what is stored, and others get the vehicles
+    /// Runs until `stop` is ready, then makes durable what is complete, gives all vehicles back, with the samples
+    /// whose rows are still to come, and returns. Dropping the future instead is safe for what is stored, and others get the vehicles
     /// after `ack_wait`.
     ///
     /// # Errors
@@ -160,7 +161,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// [`Internal`](crate::ErrorKind::Internal) of an edge; what can be tried again is, inside.
     pub async fn run(mut self, stop: impl Future<Output = ()> + Send) -> Result<()> {
         let ended = match self.serve(stop).await {
-            Ok(()) => self.finish().await,
+            Ok(()) => self.leave().await,
             Err(error) => Err(error),
         };
         // Also after an error: what we hold would wait for `ack_wait`.
@@ -204,20 +205,20 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         while let Some(event) = next.take() {
             let is_message = matches!(event, SourceEvent::Message(_));
             if !is_message {
-                self.hand_over();
+                self.flush_group();
             }
             self.on_source(event, elapsed);
             if is_message && self.group.len() < MAX_GROUP {
                 next = self.source.next().now_or_never().transpose()?;
             }
         }
-        self.hand_over();
+        self.flush_group();
         Ok(())
     }
 
     /// Gives the group to the lane, and takes what it made of it: however much a vehicle sends, no more
     /// than a group's letters and jumps are ever at hand.
-    fn hand_over(&mut self) {
+    fn flush_group(&mut self) {
         self.lane.messages(&self.group);
         self.group.clear();
         for letter in self.lane.take_letters() {
@@ -282,7 +283,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
 
     fn on_bind(&mut self, event: BindEvent) {
         match event {
-            BindEvent::Bound(bindings) => self.on_bound(&bindings),
+            BindEvent::Bound(bindings) => self.on_bound(bindings),
             BindEvent::Lost(vehicles) => {
                 Counters::add(&self.counters.lost, vehicles.len() as u64);
                 for vehicle in vehicles {
@@ -320,22 +321,34 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         Counters::set(&self.counters.bound, self.lane.vehicles() as u64);
     }
 
-    fn on_bound(&mut self, bindings: &[Binding]) {
+    fn on_bound(&mut self, bindings: Vec<Binding>) {
         let (now, heard) = (self.source.now(), self.elapsed());
         let margin = micros(self.binder.lease());
         Counters::add(&self.counters.bindings, bindings.len() as u64);
         let mut group = Vec::with_capacity(bindings.len());
-        for binding in bindings {
+        for mut binding in bindings {
             if let Some(old) = self.lane.find(&binding.vehicle) {
                 self.let_go(old, Rows::Drop);
             }
-            let slot = self.lane.bind(binding);
-            self.held.take_in(slot, now, heard, binding);
-            let (vehicle, on_time) = (binding.vehicle.clone(), binding.on_time);
-            // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
-            let resumes = binding.start != on_time - self.lane.context();
-            let stored_at = resumes.then_some(binding.start.saturating_add(margin));
-            group.push(Attach { slot, vehicle, from: binding.start, on_time, stored_at });
+            // What is yet to be stored can't be in it.
+            binding.carry.take_if(|carry| carry.until > now);
+            let slot = self.lane.bind(&binding);
+            let Binding { vehicle, start, on_time, floor, horizon, carry, .. } = binding;
+            let known =
+                floor.is_some() || horizon.iter().any(Option::is_some) || self.lane.samples_held(slot) > 0;
+            self.held.take_in(slot, now, heard, known);
+            group.push(match carry.filter(|_| self.lane.is_carried(slot)) {
+                Some(carry) => {
+                    Counters::add(&self.counters.carried, 1);
+                    Attach { slot, vehicle, from: carry.until.max(start), on_time, stored_at: None }
+                }
+                None => {
+                    // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
+                    let resumes = start != on_time - self.lane.context();
+                    let stored_at = resumes.then_some(start.saturating_add(margin));
+                    Attach { slot, vehicle, from: start, on_time, stored_at }
+                }
+            });
         }
         self.source.attach(group);
     }
@@ -377,37 +390,6 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             let DeadLetter { vehicle, signal, detail, .. } = letter;
             tracing::warn!(%vehicle, signal, detail, "samples are refused for their time, is the device's clock set?");
         }
-    }
-
-    /// Makes durable what is at hand, as far as the deadline allows.
-    async fn finish(&mut self) -> Result<()> {
-        tracing::info!(vehicles = self.lane.vehicles(), "shutting down");
-        let deadline = Instant::now() + self.options.shutdown_deadline;
-        let (mut sealed, mut flushed) = (false, false);
-        while self.binder.holds() {
-            if !self.sinking.is_busy() {
-                if !sealed {
-                    self.seal(true)?;
-                    sealed = true;
-                } else if !flushed {
-                    // Also where nothing lags: a tee's optional sinks are not in what it says.
-                    self.sinking.flush()?;
-                    flushed = true;
-                } else {
-                    break;
-                }
-            }
-            match tokio::time::timeout_at(deadline, self.sinking.done()).await {
-                Ok(sunk) => self.on_sunk(sunk?)?,
-                Err(_) => {
-                    tracing::warn!(
-                        "the sink did not finish in time; the vehicles' next holder repeats what is missing"
-                    );
-                    break;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Gives all vehicles back, and keeps the last dead letters meanwhile.

@@ -64,6 +64,15 @@ pub enum SourceEvent {
     },
 }
 
+/// What was delivered when a source was [drained](Source::drain).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// All that was stored before this server time, of every vehicle but those that are …
+    pub until: Micros,
+    /// … being caught up, or may lack something. Sorted.
+    pub behind: Vec<Slot>,
+}
+
 /// Delivers the messages of attached vehicles: each at least once, those of one vehicle and subject
 /// in the order in which they were stored, by one feed at a time (catch-up first, then live).
 ///
@@ -92,6 +101,13 @@ pub trait Source: Send {
 
     /// Keeps what could not be used where an operator finds it; rate-limited per vehicle.
     fn refuse(&mut self, letter: DeadLetter);
+
+    /// On shutdown: takes in what has come, so that others can go on from there. What [`next`](Self::next) gives
+    /// without waiting, until it would wait, is the rest; after that it never gives anything. `None` where it can't
+    /// be said what has come: nothing changes then, as with a source that doesn't know how. Cancel-safe.
+    fn drain(&mut self) -> impl Future<Output = Option<Drained>> + Send {
+        async { None }
+    }
 
     /// On shutdown: takes nothing more to keep and waits until what [`refuse`](Self::refuse) was given is kept
     /// or given up. Cancel-safe; a source that keeps things at once has nothing to wait for.

@@ -94,8 +94,15 @@ pub(crate) fn lane(schema: &Schema, vehicles: u32) -> Lane {
     let mut lane = Lane::with_built_ins(schema).unwrap();
     for v in 0..vehicles {
         let vehicle = VehicleId::new(&format!("WVWZZZ1KZ8W{v:06}")).unwrap();
-        let binding =
-            Binding { vehicle, epoch: 1, start: START, on_time: START, floor: None, horizon: Vec::new() };
+        let binding = Binding {
+            vehicle,
+            epoch: 1,
+            start: START,
+            on_time: START,
+            floor: None,
+            horizon: Vec::new(),
+            carry: None,
+        };
         let slot = lane.bind(&binding);
         lane.caught_up(slot, START);
     }

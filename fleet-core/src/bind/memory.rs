@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    BindEvent, Binder, Binding, Claim, ClaimRequest, StateStore, Stored, TRIP_AHEAD, VehicleState, plan,
+    BindEvent, Binder, Binding, Carry, Claim, ClaimRequest, StateStore, Stored, TRIP_AHEAD, VehicleState,
+    plan,
 };
 use crate::error::Result;
 use crate::ids::VehicleId;
@@ -21,6 +22,7 @@ struct Row {
     epoch: i32,
     stored: Stored,
     floor: Option<Micros>,
+    carry: Option<Carry>,
     trips: BTreeMap<Micros, Option<Micros>>,
 }
 
@@ -70,7 +72,8 @@ impl StateStore for MemoryStates {
             row.stored.released_at = None;
             row.stored.horizon.clone_from(&horizon);
             row.begin_trip(request.started_at, request.told_at);
-            Claim { vehicle: request.vehicle.clone(), epoch: row.epoch, start, floor: row.floor, horizon }
+            let (vehicle, carry) = (request.vehicle.clone(), row.carry.take());
+            Claim { vehicle, epoch: row.epoch, start, floor: row.floor, horizon, carry }
         });
         Ok(claims.collect())
     }
@@ -91,6 +94,7 @@ impl StateStore for MemoryStates {
                 newest: state.newest.clone(),
             };
             row.floor = state.floor;
+            row.carry.clone_from(&state.carry);
         }
         Ok(superseded)
     }
@@ -297,6 +301,7 @@ impl<S: StateStore> MemoryBinder<S> {
             on_time: request.on_time,
             floor: claim.floor,
             horizon: claim.horizon,
+            carry: claim.carry,
         });
         self.ready.push_back(BindEvent::Bound(bound.collect()));
         Ok(())

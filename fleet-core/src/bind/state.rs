@@ -2,6 +2,7 @@
 
 use std::future::Future;
 
+use super::Carry;
 use crate::error::Result;
 use crate::ids::VehicleId;
 use crate::time::{MINUTE, Micros};
@@ -42,6 +43,9 @@ pub struct VehicleState {
     pub released_at: Option<Micros>,
     /// The newest record, if there is one since the last save.
     pub latest: Option<LatestRow>,
+    /// What is left to the next holder. Only with the last state of a holder that ends; a state without it makes
+    /// void what was saved before.
+    pub carry: Option<Carry>,
 }
 
 /// A bind request that is about to be claimed.
@@ -73,6 +77,8 @@ pub struct Claim {
     /// Per signal of the schema, event time: samples before it are not wanted; see [`plan`]. Shorter
     /// than the schema, or empty, where signals are new.
     pub horizon: Vec<Option<Micros>>,
+    /// As saved under the last claim, if that holder left any.
+    pub carry: Option<Carry>,
 }
 
 /// What a store holds of a vehicle when it is claimed.
@@ -99,6 +105,9 @@ pub struct Stored {
 ///
 /// A store must make the plan durable, with `released_at` cleared, before it returns the claim:
 /// otherwise a second claim after a crash could find the same release older than the context.
+///
+/// A [`Carry`] has no part in it: it is for this claim alone, and after a crash of the one that makes it the plan
+/// holds.
 pub fn plan(stored: &Stored, on_time: Micros, now: Micros, context: Micros) -> (Micros, Vec<Option<Micros>>) {
     match (stored.resume_at, stored.released_at) {
         (Some(_), Some(release)) if release <= now.saturating_sub(context) => {
@@ -115,7 +124,7 @@ pub fn plan(stored: &Stored, on_time: Micros, now: Micros, context: Micros) -> (
 /// Every method may be repeated; a repeated claim only raises the epoch once more.
 pub trait StateStore: Send + Sync + 'static {
     /// Claims vehicles in one step: raises each epoch by one, makes what [`plan`] says the stored
-    /// `resume_at` and `horizon`, clears `released_at`, and begins the trip as
+    /// `resume_at` and `horizon`, clears `released_at`, takes the [`Carry`] out, and begins the trip as
     /// [`begin_trip`](Self::begin_trip) does. One claim per request, in any order.
     ///
     /// # Errors

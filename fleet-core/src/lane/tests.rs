@@ -1,5 +1,7 @@
 //! What a lane says of a vehicle's state, its patience and what it refuses; speeds on a 10 s grid.
 
+mod carry;
+
 use super::*;
 use crate::decode::frame::encode;
 use crate::schema::RecordsConfig;
@@ -22,7 +24,7 @@ fn car_of(schema: &Schema, horizon: &[Option<Micros>]) -> Car {
     let vehicle = VehicleId::new("V1").unwrap();
     let (start, on_time) = (NOW - 100 * SECOND, NOW);
     let horizon = horizon.to_vec();
-    let slot = lane.bind(&Binding { vehicle, epoch: 3, start, on_time, floor: None, horizon });
+    let slot = lane.bind(&Binding { vehicle, epoch: 3, start, on_time, floor: None, horizon, carry: None });
     Car { lane, slot }
 }
 
@@ -42,13 +44,17 @@ impl Car {
 
     /// Takes a frame of speed with one sample, which arrives at once.
     fn frame(&mut self, counter: u16, second: i64) {
+        self.frame_as(counter, second, true);
+    }
+
+    fn frame_as(&mut self, counter: u16, second: i64, live: bool) {
         let (speed, arrival) = (self.lane.schema.find("speed").unwrap(), NOW + second * SECOND);
         let mut samples = Samples::new(1);
         samples.push(arrival, &[50.0]);
         let mut payload = Vec::new();
         encode(self.lane.schema.signal(speed), counter, &samples, &mut payload).unwrap();
         let (topic, payload) = (Topic::Signal(speed), payload.into());
-        self.lane.messages(&[Message { slot: self.slot, topic, payload, arrival, live: true }]);
+        self.lane.messages(&[Message { slot: self.slot, topic, payload, arrival, live }]);
     }
 
     /// How many rows there are once it is so many seconds after `NOW`.
@@ -189,7 +195,8 @@ fn a_vehicle_that_is_bound_anew_within_a_batch_is_in_it_once() {
         car.lane.unbind(car.slot, rows);
         let vehicle = VehicleId::new("V1").unwrap();
         let (start, on_time) = (NOW - 100 * SECOND, NOW);
-        let binding = Binding { vehicle, epoch: 4, start, on_time, floor: None, horizon: Vec::new() };
+        let binding =
+            Binding { vehicle, epoch: 4, start, on_time, floor: None, horizon: Vec::new(), carry: None };
         car.slot = car.lane.bind(&binding);
         car.message("speed", 25, 27);
         car.message("speed", 35, 37);
@@ -214,8 +221,15 @@ fn in_steady_state_only_a_sealed_batch_allocates() {
     let mut slots = Vec::new();
     for v in 0..50 {
         let vehicle = VehicleId::new(&format!("V{v}")).unwrap();
-        let binding =
-            Binding { vehicle, epoch: 1, start: NOW, on_time: NOW, floor: None, horizon: Vec::new() };
+        let binding = Binding {
+            vehicle,
+            epoch: 1,
+            start: NOW,
+            on_time: NOW,
+            floor: None,
+            horizon: Vec::new(),
+            carry: None,
+        };
         let slot = lane.bind(&binding);
         lane.caught_up(slot, NOW);
         slots.push(slot);
@@ -277,7 +291,15 @@ fn no_jump_of_an_earlier_vehicle_is_taken_for_one_of_a_later_one() {
             car.lane.unbind(car.slot, Rows::Keep);
             let (vehicle, start) = (VehicleId::new("V2").unwrap(), NOW);
             let (floor, horizon) = (None, Vec::new());
-            let slot = car.lane.bind(&Binding { vehicle, epoch: 1, start, on_time: NOW, floor, horizon });
+            let slot = car.lane.bind(&Binding {
+                vehicle,
+                epoch: 1,
+                start,
+                on_time: NOW,
+                floor,
+                horizon,
+                carry: None,
+            });
             assert_eq!(slot, car.slot, "it has the same slot");
         }
         assert_eq!(car.lane.take_gaps().len(), usize::from(!again));
@@ -290,7 +312,7 @@ fn vehicles_are_found_by_their_names_for_as_long_as_they_are_bound() {
     let id = |n: i32| VehicleId::new(&format!("V{n}")).unwrap();
     let bind = |lane: &mut Lane, n: i32| {
         let (start, floor, horizon) = (NOW, None, Vec::new());
-        lane.bind(&Binding { vehicle: id(n), epoch: 1, start, on_time: NOW, floor, horizon })
+        lane.bind(&Binding { vehicle: id(n), epoch: 1, start, on_time: NOW, floor, horizon, carry: None })
     };
     let slots: Vec<_> = (0..1_000).map(|n| bind(&mut lane, n)).collect();
     (0..1_000).step_by(3).for_each(|n| lane.unbind(slots[n], Rows::Keep));

@@ -2,6 +2,7 @@
 
 mod attachments;
 mod catch_ups;
+mod draining;
 mod feed;
 mod link;
 mod live;
@@ -44,7 +45,7 @@ use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::message::{DeadLetter, Message};
 use crate::schema::Schema;
-use crate::source::{Attach, Source, SourceEvent};
+use crate::source::{Attach, Drained, Source, SourceEvent};
 use crate::time::{Micros, display, micros};
 
 /// Choices of a source.
@@ -124,6 +125,8 @@ pub struct NatsSource {
     ready: Ready,
     letters: DeadLetters,
     link: Link,
+    /// Nothing is read any more, see [`Source::drain`].
+    drained: bool,
     ticker: tokio::time::Interval,
     /// The sweepers, the watch, and who asks whether messages are stored.
     behind: [tokio::task::AbortHandle; 4],
@@ -202,6 +205,7 @@ impl NatsSource {
             watch,
             ready: Ready::default(),
             link: Link::new(now),
+            drained: false,
             ticker: tokio::time::interval(Duration::from_millis(250)),
             behind: [all, alone, watching, probing],
             clock,
@@ -370,6 +374,9 @@ impl Source for NatsSource {
             if let Some(event) = self.ready.next(&self.vehicles) {
                 return Ok(event);
             }
+            if self.drained {
+                return std::future::pending().await;
+            }
             tokio::select! {
                 Some(done) = self.tasks.join_next(), if !self.tasks.is_empty() => {
                     let done = done.map_err(|e| Error::internal("a task of the source ended").caused_by(e))?;
@@ -416,6 +423,10 @@ impl Source for NatsSource {
 
     fn refuse(&mut self, letter: DeadLetter) {
         self.letters.keep(&letter);
+    }
+
+    async fn drain(&mut self) -> Option<Drained> {
+        self.take_all().await
     }
 
     async fn shut_down(&mut self) {

@@ -14,8 +14,12 @@ pub struct Counters {
     pub bound: AtomicU64,
     /// Bindings made.
     pub bindings: AtomicU64,
+    /// Of these the ones that went on where the last holder stopped, without a replay.
+    pub carried: AtomicU64,
     /// Bindings that another worker took or that could not be held.
     pub lost: AtomicU64,
+    /// Vehicles left to the next holder with all that it needs to go on, on shutdown.
+    pub handed_over: AtomicU64,
     /// Vehicles given back for good.
     pub released: AtomicU64,
     /// Vehicles that gave way because no sample of theirs was ever heard of.

@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use crate::bind::Binding;
 use crate::ids::Slot;
 use crate::lane::{Dues, NEVER_DUE, extend};
 use crate::time::Micros;
@@ -122,13 +121,12 @@ impl HeldVehicles {
         }
     }
 
-    /// Takes in a vehicle that is on, at this server time.
-    pub(super) fn take_in(&mut self, slot: Slot, now: Micros, heard: Elapsed, binding: &Binding) {
+    /// Takes in a vehicle that is on, at this server time; a `known` one has sent samples to a holder before.
+    pub(super) fn take_in(&mut self, slot: Slot, now: Micros, heard: Elapsed, known: bool) {
         extend(&mut self.places, slot.index() + 1, || None);
         self.ends.extend(slot);
         self.numbers = self.numbers.wrapping_add(1);
         let number = self.numbers;
-        let known = binding.floor.is_some() || binding.horizon.iter().any(Option::is_some);
         let first_sample = if known { FirstSample::Seen } else { FirstSample::CatchingUp };
         self.places[slot.index()] = Some(Held {
             phase: Phase::On,

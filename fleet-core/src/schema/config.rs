@@ -238,7 +238,7 @@ const OLDEST: Micros = 100 * 366 * 24 * 60 * MINUTE;
 
 /// Words that a subject, or a column of the tables, already has.
 const TAKEN_SIGNALS: [&str; 2] = ["on", "off"];
-const TAKEN_COLUMNS: [&str; 18] = [
+const TAKEN_COLUMNS: [&str; 19] = [
     "ts",
     "vehicle",
     "vehicle_id",
@@ -250,6 +250,7 @@ const TAKEN_COLUMNS: [&str; 18] = [
     "floor",
     "horizon",
     "newest",
+    "carry",
     "is_on", // and PostgreSQL's own:
     "tableoid",
     "xmin",

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::sync::Notify;
 
-use super::{Attach, Source, SourceEvent};
+use super::{Attach, Drained, Source, SourceEvent};
 use crate::error::Result;
 use crate::ids::{SignalIndex, Slot, VehicleId};
 use crate::message::{DeadLetter, Message, Topic};
@@ -111,6 +111,7 @@ pub struct MemorySource {
     slots: HashMap<VehicleId, Slot>,
     /// With the slot that each is of, and the number of its reader, which may be gone.
     ready: VecDeque<(Slot, u64, SourceEvent)>,
+    drained: bool,
 }
 
 impl MemorySource {
@@ -124,6 +125,7 @@ impl MemorySource {
             numbers: 0,
             slots: HashMap::new(),
             ready: VecDeque::new(),
+            drained: false,
         }
     }
 
@@ -195,6 +197,9 @@ impl Source for MemorySource {
                     return Ok(event);
                 }
             }
+            if self.drained {
+                return std::future::pending().await;
+            }
             self.read_on();
             if self.ready.is_empty() {
                 notified.await;
@@ -229,6 +234,14 @@ impl Source for MemorySource {
         if let Some(reader) = self.readers.get(&slot) {
             self.ready.push_back((slot, reader.number, SourceEvent::Settled(slot)));
         }
+    }
+
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn drain(&mut self) -> Option<Drained> {
+        // Every catch-up is ready, too.
+        self.read_on();
+        self.drained = true;
+        Some(Drained { until: self.now(), behind: Vec::new() })
     }
 
     fn refuse(&mut self, letter: DeadLetter) {

@@ -40,6 +40,8 @@ fn the_runs_see_what_they_are_made_for() {
         (all.failures, "lost response"),
         (all.lost, "claim behind a holder's back"),
         (all.past, "dead sensor that holds nothing back"),
+        (all.handed_over, "vehicle left to the next holder"),
+        (all.carried, "vehicle that goes on from there"),
         (all.counters.corrections, "correction"),
         (all.counters.duplicates, "duplicate"),
     ] {
@@ -85,5 +87,11 @@ fn letting_go_of_a_signal_after_a_long_time_offline_is_caught() {
 #[test]
 fn not_replaying_the_window_is_caught() {
     let complaints = complaints(0..40, Fault::NoReplay);
+    assert!(complaints.len() > 10, "{complaints:#?}");
+}
+
+#[test]
+fn leaving_more_to_the_next_holder_than_came_is_caught() {
+    let complaints = complaints(0..200, Fault::CarriesTooMuch(2 * SECOND));
     assert!(complaints.len() > 10, "{complaints:#?}");
 }

@@ -34,6 +34,7 @@ pub(crate) async fn claims_and_saves(bench: &Bench) {
         newest: vec![Some(MIDNIGHT); 4],
         released_at: None,
         latest: Some(LatestRow { ts: MIDNIGHT, values: vec![1.0; 5], quality: 0b01_01_01_01 }),
+        carry: None,
     };
     let saved: Vec<_> = (0..VEHICLES).map(state).collect();
     for what in ["first save", "save"] {

@@ -105,14 +105,20 @@ fn merged_quality(old: &str) -> String {
 
 /// Stores states with their newest records. `$1` vehicle ids, `$2` epochs, `$3` resume_at, `$4`
 /// released_at, `$5` floors, `$6` and `$7` horizons and newests end to end, `$8` how many of them each
-/// vehicle has, `$9` ts, `$10` quality, then the columns.
-pub(super) fn save(schema: &Schema) -> String {
+/// vehicle has, `$9` ts, `$10` quality, then the columns, and the carries where the table keeps them. Most states have
+/// none, and it stays null.
+pub(super) fn save(schema: &Schema, keeps_carries: bool) -> String {
     let newer = "(excluded.ts >= coalesce(old.ts, '-infinity'))";
     let (mut names, mut parameters, mut set) = (String::new(), String::new(), String::new());
     for (n, column) in schema.columns().enumerate() {
         let c = quote(&column.name);
         let _ = write!(names, ", {c}");
         let _ = write!(parameters, ", ${}::{}[]", n + 11, array_type(column.kind));
+    }
+    if keeps_carries {
+        names.push_str(", carry");
+        let _ = write!(parameters, ", ${}::bytea[]", schema.column_count() + 11);
+        set.push_str(", carry = excluded.carry");
     }
     for (i, signal) in schema.signals().iter().enumerate() {
         let has = has(i);

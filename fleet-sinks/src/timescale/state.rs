@@ -1,6 +1,9 @@
 //! The states of the vehicles, in `vehicle_latest`, and their trips.
 
-use fleet_core::bind::{Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan};
+use fleet_core::align::MAX_CARRY;
+use fleet_core::bind::{
+    Carry, Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan,
+};
 use fleet_core::error::Result;
 use fleet_core::schema::ColumnType;
 use fleet_core::time::{Micros, YEAR_2000, YEAR_2200};
@@ -38,6 +41,8 @@ impl std::fmt::Debug for TimescaleStates {
 
 struct Link {
     connection: Connection,
+    /// Whether the table has a place for them: an older program may have set it up.
+    keeps_carries: bool,
     ids: VehicleIds,
     raise: Statement,
     plan: Statement,
@@ -46,16 +51,35 @@ struct Link {
     end: Statement,
 }
 
-/// Gives the state as it was; its row lock holds off other claims, and merges, until the plan is stored.
-const RAISE: &str = "insert into vehicle_latest as old (vehicle_id, epoch) \
-    select id, 1 from unnest($1::int[]) id order by id \
-    on conflict (vehicle_id) do update set epoch = old.epoch + 1 \
-    returning vehicle_id, epoch, resume_at, released_at, floor, horizon, newest";
+/// Gives the state as it was; its row lock holds off other claims, and merges, until the plan is stored. What is too
+/// long for a carry is none, and stays where it is.
+fn raise(keeps_carries: bool) -> String {
+    let most = MAX_CARRY + 128;
+    let carry = if keeps_carries {
+        format!("case when octet_length(carry) <= {most} then carry end")
+    } else {
+        "null::bytea".to_owned()
+    };
+    format!(
+        "insert into vehicle_latest as old (vehicle_id, epoch) \
+         select id, 1 from unnest($1::int[]) id order by id \
+         on conflict (vehicle_id) do update set epoch = old.epoch + 1 \
+         returning vehicle_id, epoch, resume_at, released_at, floor, horizon, newest, {carry}"
+    )
+}
 
-const PLAN: &str = "update vehicle_latest as l set resume_at = u.resume_at, released_at = null, \
-      horizon = ($3::timestamptz[])[u.first : u.first + u.many - 1] \
-    from unnest($1::int[], $2::timestamptz[], $4::int[], $5::int[]) u(id, resume_at, first, many) \
-    where l.vehicle_id = u.id";
+fn store_plan(keeps_carries: bool) -> String {
+    let carry = if keeps_carries { ", carry = null" } else { "" };
+    format!(
+        "update vehicle_latest as l set resume_at = u.resume_at, released_at = null, \
+           horizon = ($3::timestamptz[])[u.first : u.first + u.many - 1]{carry} \
+         from unnest($1::int[], $2::timestamptz[], $4::int[], $5::int[]) u(id, resume_at, first, many) \
+         where l.vehicle_id = u.id"
+    )
+}
+
+const KEEPS_CARRIES: &str = "select exists (select from pg_attribute \
+    where attrelid = to_regclass('vehicle_latest') and attname = 'carry' and atttypid = 'bytea'::regtype)";
 
 /// The trip that began then (`$2`), or the newest if that began later, is there, and open unless it ended
 /// after it was told of (`$3`). What ended when it began may have been told of by a clock that is ahead.
@@ -88,11 +112,14 @@ impl Link {
         let connection = connector.connect().await?;
         layout::require(&connection, schema, Later::Ignored).await?;
         let client = connection.client();
-        let save = sql::save(schema);
+        let keeps_carries = client.query_one(KEEPS_CARRIES, &[]).await;
+        let keeps_carries = keeps_carries.map_err(connection.failed("read the columns"))?.get(0);
+        let (raise, plan) = (raise(keeps_carries), store_plan(keeps_carries));
+        let save = sql::save(schema, keeps_carries);
         let prepared = async {
             tokio::try_join!(
-                client.prepare(RAISE),
-                client.prepare(PLAN),
+                client.prepare(&raise),
+                client.prepare(&plan),
                 client.prepare(BEGIN),
                 client.prepare(&save),
                 client.prepare(END)
@@ -101,7 +128,8 @@ impl Link {
         let prepared = Box::pin(prepared).await;
         let (raise, plan, begin, save, end) =
             prepared.map_err(connection.failed("prepare the statements of the states"))?;
-        Ok(Self { connection, ids: VehicleIds::default(), raise, plan, begin, save, end })
+        let ids = VehicleIds::default();
+        Ok(Self { connection, keeps_carries, ids, raise, plan, begin, save, end })
     }
 
     async fn claim(&mut self, group: &[&ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
@@ -114,15 +142,17 @@ impl Link {
         let claimed = async {
             client.batch_execute("begin").await?;
             let raised = client.query(&self.raise, &[&ids]).await?;
-            let raised: HashMap<i32, Raised> = raised.iter().map(|r| (r.get(0), Raised::of(r))).collect();
+            let mut raised: HashMap<i32, Raised> = raised.iter().map(|r| (r.get(0), Raised::of(r))).collect();
             let mut claims = Vec::with_capacity(group.len());
             let mut plans = Plans::default();
             for (request, id) in group.iter().zip(&ids) {
-                let Some(Raised { epoch, floor, stored }) = raised.get(id) else { continue };
-                let (start, horizon) = plan(stored, request.on_time, now, context);
+                let Some(Raised { epoch, floor, stored, carry }) = raised.remove(id) else { continue };
+                let last = epoch.wrapping_sub(1);
+                let carry = carry.and_then(|bytes| Carry::from_bytes(&bytes, &request.vehicle, last));
+                let (start, horizon) = plan(&stored, request.on_time, now, context);
                 plans.push(*id, start, &horizon);
                 let vehicle = request.vehicle.clone();
-                claims.push(Claim { vehicle, epoch: *epoch, start, floor: *floor, horizon });
+                claims.push(Claim { vehicle, epoch, start, floor, horizon, carry });
             }
             let Plans { ids: planned, resume_at, horizons, first, many } = &plans;
             client.execute(&self.plan, &[planned, resume_at, horizons, first, many]).await?;
@@ -151,7 +181,7 @@ impl Link {
         states.sort_unstable_by_key(|(id, _)| *id);
         let mut superseded = Vec::new();
         for group in states.chunks(GROUP) {
-            let rows = saved(schema, group);
+            let rows = saved(schema, group, self.keeps_carries);
             let rows: Vec<&(dyn ToSql + Sync)> = rows.iter().map(|p| &**p as _).collect();
             let saved = self.connection.client().query(&self.save, &rows).await;
             let saved = saved.map_err(self.connection.failed("save states"))?;
@@ -173,11 +203,12 @@ fn trip_start(request: &ClaimRequest) -> Micros {
     if believed { request.started_at } else { request.on_time }
 }
 
-/// A row that [`RAISE`] returned.
+/// A row that [`raise`] returned.
 struct Raised {
     epoch: i32,
     floor: Option<Micros>,
     stored: Stored,
+    carry: Option<Vec<u8>>,
 }
 
 impl Raised {
@@ -185,11 +216,11 @@ impl Raised {
         let time = |column: usize| row.get::<_, Option<Time>>(column).map(|t| t.0);
         let list = |column: usize| micros(row.get::<_, Option<Vec<_>>>(column).unwrap_or_default());
         let stored = Stored { resume_at: time(2), released_at: time(3), horizon: list(5), newest: list(6) };
-        Self { epoch: row.get(1), floor: time(4), stored }
+        Self { epoch: row.get(1), floor: time(4), stored, carry: row.get(7) }
     }
 }
 
-/// The parameters of [`PLAN`], column by column: the horizons end to end, with where each begins.
+/// The parameters of [`store_plan`], column by column: the horizons end to end, with where each begins.
 #[derive(Default)]
 struct Plans {
     ids: Vec<i32>,
@@ -213,7 +244,7 @@ impl Plans {
 type Parameter = Box<dyn ToSql + Sync + Send>;
 
 /// The parameters of [`sql::save`], column by column.
-fn saved(schema: &Schema, group: &[(i32, &VehicleState)]) -> Vec<Parameter> {
+fn saved(schema: &Schema, group: &[(i32, &VehicleState)], keeps_carries: bool) -> Vec<Parameter> {
     let states = || group.iter().map(|(_, state)| *state);
     let signals = schema.signals().len();
     let per_signal = |of: fn(&VehicleState) -> &Vec<Option<Micros>>| {
@@ -250,6 +281,10 @@ fn saved(schema: &Schema, group: &[(i32, &VehicleState)]) -> Vec<Parameter> {
             ColumnType::Double => Box::new(values.collect::<Vec<Option<f64>>>()),
             ColumnType::Real => Box::new(values.map(|v| v.map(|v| v as f32)).collect::<Vec<_>>()),
         });
+    }
+    if keeps_carries {
+        let carry = |s: &VehicleState| s.carry.as_ref().map(|carry| carry.to_bytes(&s.vehicle, s.epoch));
+        parameters.push(Box::new(states().map(carry).collect::<Vec<Option<Vec<u8>>>>()));
     }
     parameters
 }

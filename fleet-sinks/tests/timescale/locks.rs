@@ -104,6 +104,7 @@ async fn many_setups_beside_writers_claims_and_readers_deadlock_with_none() {
                         newest: Vec::new(),
                         released_at: None,
                         latest: None,
+                        carry: None,
                     })
                     .collect();
                 states.save(&saved).await.expect("a save");

@@ -1,7 +1,8 @@
 //! The states and trips of the vehicles.
 
+use fleet_core::align::MAX_CARRY;
 use fleet_core::batch::Quality;
-use fleet_core::bind::{ClaimRequest, LatestRow, StateStore, TRIP_AHEAD, VehicleState};
+use fleet_core::bind::{Carry, ClaimRequest, LatestRow, StateStore, TRIP_AHEAD, VehicleState};
 use fleet_core::time::{MINUTE, Micros, SECOND};
 use fleet_sinks::timescale::TimescaleStates;
 
@@ -24,6 +25,7 @@ fn state(vehicle: usize, epoch: i32) -> VehicleState {
         newest: vec![Some(NOON + SECOND), None, None, Some(NOON + 3)],
         released_at: None,
         latest: None,
+        carry: None,
     }
 }
 
@@ -46,6 +48,12 @@ async fn scenarios(server: Server) {
     a_vehicle_goes_from_holder_to_holder(&f).await;
     f.empty().await;
     an_old_holder_changes_nothing(&f).await;
+    f.empty().await;
+    what_a_holder_leaves_is_for_the_next_claim_alone(&f).await;
+    f.empty().await;
+    what_nobody_left_is_nothing(&f).await;
+    f.empty().await;
+    a_table_without_a_place_for_them_keeps_no_carries(&f).await;
     f.empty().await;
     the_latest_record_is_kept_column_by_column(&f).await;
     f.empty().await;
@@ -112,6 +120,83 @@ async fn an_old_holder_changes_nothing(f: &Fixture) {
     let superseded = old.save(&[state(2, 1), stale]).await.unwrap();
     assert_eq!(superseded, [vin(1)], "and it is told");
     assert_eq!(seen().await, before);
+}
+
+fn carry(until: Micros, length: usize) -> Carry {
+    Carry { until, track: (0..length).map(|n| (n * 31) as u8).collect() }
+}
+
+async fn stored_carries(f: &Fixture) -> i64 {
+    let select = "select count(carry) from vehicle_latest";
+    f.client.query_one(select, &[]).await.unwrap().get(0)
+}
+
+async fn what_a_holder_leaves_is_for_the_next_claim_alone(f: &Fixture) {
+    let (a, b) = (states(f), states(f));
+    let claim = async |store: &TimescaleStates| {
+        let requests = [request(1, NOON), request(2, NOON), request(3, NOON)];
+        let claims = store.claim(&requests, NOON + MINUTE, CONTEXT).await.unwrap();
+        assert!(claims.iter().zip(&requests).all(|(claim, request)| claim.vehicle == request.vehicle));
+        claims.into_iter().map(|claim| (claim.start, claim.carry)).collect::<Vec<_>>()
+    };
+    claim(&a).await;
+    // One as long as they may be, and a vehicle that has none.
+    let carries = [Some(carry(NOON + 3, 700)), None, Some(carry(NOON + 4, MAX_CARRY))];
+    let with_carries: Vec<_> =
+        (1..).zip(&carries).map(|(v, carry)| VehicleState { carry: carry.clone(), ..state(v, 1) }).collect();
+    assert!(a.save(&with_carries).await.unwrap().is_empty());
+    assert_eq!(stored_carries(f).await, 2);
+    // Where it begins without them is the same.
+    let start = state(1, 1).resume_at;
+    assert_eq!(claim(&b).await, carries.map(|carry| (start, carry)));
+    assert_eq!(stored_carries(f).await, 0);
+    assert_eq!(claim(&a).await, [const { None }; 3].map(|none| (start, none)), "taken");
+
+    // A state without one makes void what was left before, and an old holder leaves nothing.
+    let leaves = |epoch| [VehicleState { carry: Some(carry(NOON, 5)), ..state(1, epoch) }];
+    a.save(&leaves(3)).await.unwrap();
+    a.save(&[state(1, 3)]).await.unwrap();
+    assert_eq!(b.save(&leaves(2)).await.unwrap(), [vin(1)]);
+    assert_eq!(stored_carries(f).await, 0);
+    // A program that knows nothing of them claims the vehicle, and dies.
+    a.save(&leaves(3)).await.unwrap();
+    f.client.batch_execute("update vehicle_latest set epoch = epoch + 1").await.unwrap();
+    assert_eq!((stored_carries(f).await, claim(&b).await[0].1.clone()), (1, None));
+    assert_eq!(stored_carries(f).await, 0);
+}
+
+async fn what_nobody_left_is_nothing(f: &Fixture) {
+    let store = states(f);
+    let vehicles = || (0..6).map(|v| request(v, NOON)).collect::<Vec<_>>();
+    store.claim(&vehicles(), NOON, CONTEXT).await.unwrap();
+    let left: Vec<_> =
+        (0..6).map(|v| VehicleState { carry: Some(carry(NOON, 600)), ..state(v, 1) }).collect();
+    store.save(&left).await.unwrap();
+    let garbage = format!(
+        "update vehicle_latest l set carry = case right(vin, 1) when '1' then '\\x00'::bytea when '2' then '' \
+           when '3' then decode(repeat('01', {}), 'hex') when '4' then substring(carry for 12) \
+           when '5' then (select carry from vehicle_latest join vehicle using (vehicle_id) \
+             where right(vin, 1) = '0') else carry end \
+         from vehicle v where v.vehicle_id = l.vehicle_id",
+        64 << 20
+    );
+    f.client.batch_execute(&garbage).await.unwrap();
+    let claims = store.claim(&vehicles(), NOON, CONTEXT).await.unwrap();
+    let found: Vec<_> = claims.iter().map(|claim| claim.carry.is_some()).collect();
+    assert_eq!(found, [true, false, false, false, false, false]);
+    assert_eq!(stored_carries(f).await, 0, "nor is it kept");
+}
+
+/// An older program has set it up.
+async fn a_table_without_a_place_for_them_keeps_no_carries(f: &Fixture) {
+    f.client.batch_execute("alter table vehicle_latest rename carry to later").await.unwrap();
+    let store = states(f);
+    store.claim(&[request(1, NOON)], NOON, CONTEXT).await.unwrap();
+    let leaves = VehicleState { carry: Some(carry(NOON, 600)), ..state(1, 1) };
+    assert!(store.save(std::slice::from_ref(&leaves)).await.unwrap().is_empty());
+    let claim = store.claim(&[request(1, NOON)], NOON, CONTEXT).await.unwrap().remove(0);
+    assert_eq!((claim.start, claim.carry), (leaves.resume_at, None));
+    f.client.batch_execute("alter table vehicle_latest rename later to carry").await.unwrap();
 }
 
 async fn the_latest_record_is_kept_column_by_column(f: &Fixture) {

@@ -79,6 +79,7 @@ async fn trips(f: &Fixture) {
         newest: vec![None; 4],
         released_at: None,
         latest: Some(latest(v)),
+        carry: None,
     };
     // The fourth has a trip but no record yet.
     states.save(&[state(1), state(2), state(3)]).await.unwrap();

@@ -61,6 +61,11 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
     vec![
         Metric::gauge("fleet_bound", "Vehicles held now.", number(c.bound.load(Ordering::Relaxed))),
         counter("fleet_bindings_total", "Bindings made.", &c.bindings),
+        counter(
+            "fleet_bindings_carried_total",
+            "Bindings that went on where the last holder stopped.",
+            &c.carried,
+        ),
         counter("fleet_bindings_lost_total", "Bindings that were taken or could not be held.", &c.lost),
         counter("fleet_released_total", "Vehicles given back for good.", &c.released),
         counter(

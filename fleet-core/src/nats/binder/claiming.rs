@@ -112,6 +112,7 @@ async fn bind<S: StateStore>(
                 on_time: pulled.request.on_time,
                 floor: claim.floor,
                 horizon: claim.horizon,
+                carry: claim.carry,
             });
         }
         // Under the lock, or a loss could be told before.

@@ -66,6 +66,11 @@ impl Attachments {
         place.vehicle.as_mut().filter(|_| place.generation == ticket.generation)
     }
 
+    /// Every vehicle that is attached, by slot.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Slot, &Attached)> {
+        self.slots().zip(self.places.iter().filter_map(|place| place.vehicle.as_ref()))
+    }
+
     /// Every slot that is attached.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         let attached = self.places.iter().enumerate().filter(|(_, place)| place.vehicle.is_some());

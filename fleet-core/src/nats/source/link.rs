@@ -29,6 +29,11 @@ impl Link {
     pub(super) fn new(now: Micros) -> Self {
         Self { down_since: None, audited: now }
     }
+
+    /// Whether there is no connection.
+    pub(super) fn is_down(&self) -> bool {
+        self.down_since.is_some()
+    }
 }
 
 /// Events that are dealt with in one go; the next ones have to wait for their turn.

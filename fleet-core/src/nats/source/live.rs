@@ -114,6 +114,16 @@ impl Live {
         joining.pop_front_if(|(barrier, _)| reader.has_passed(*barrier)).map(|(_, joining)| joining)
     }
 
+    /// Asks the server to say when it has sent everything that it accepted before.
+    pub(super) fn barrier(&mut self) -> Barrier {
+        self.reader.barrier()
+    }
+
+    /// Whether it has said so, and what it sent before was staged.
+    pub(super) fn has_passed(&self, barrier: Barrier) -> bool {
+        self.reader.has_passed(barrier)
+    }
+
     /// Waits until there is something to [`stage`](Self::stage). Cancel-safe.
     pub(super) async fn readable(&mut self) {
         self.reader.readable().await;

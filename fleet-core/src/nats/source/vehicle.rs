@@ -53,7 +53,7 @@ impl Attached {
         Self {
             id,
             from,
-            owed: stored_at.map_or(Owed::Perhaps(on_time), Owed::Known),
+            owed: stored_at.map_or(Owed::Perhaps(on_time.max(from)), Owed::Known),
             gap_told: false,
             feed: Feed::catching_up(),
             behind_since: None,

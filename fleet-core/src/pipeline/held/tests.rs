@@ -1,6 +1,7 @@
 //! When the phases of held vehicles end; a patience of 30 s, an idle timeout of 900 s, 120 s for the first sample.
 
 use super::*;
+use crate::bind::Binding;
 use crate::ids::VehicleId;
 use crate::time::SECOND;
 
@@ -15,15 +16,10 @@ fn held() -> HeldVehicles {
     HeldVehicles::new(PATIENCE, IDLE)
 }
 
-fn binding(known: bool) -> Binding {
-    let (vehicle, floor) = (VehicleId::new("V1").unwrap(), known.then_some(NOW));
-    Binding { vehicle, epoch: 1, start: NOW, on_time: NOW, floor, horizon: Vec::new() }
-}
-
 impl HeldVehicles {
     /// Takes in a vehicle at so many seconds.
     fn take(&mut self, slot: u32, second: i64, known: bool) -> Ticket {
-        self.take_in(Slot(slot), NOW + second * SECOND, second * SECOND, &binding(known));
+        self.take_in(Slot(slot), NOW + second * SECOND, second * SECOND, known);
         self.ticket(Slot(slot)).unwrap()
     }
 
@@ -141,15 +137,25 @@ fn what_is_kept_of_a_vehicle_without_samples_is_small() {
     let mut lane = crate::lane::Lane::with_built_ins(&crate::schema::Schema::default()).unwrap();
     let mut held = held();
     let ids = (0..VEHICLES).map(|n| VehicleId::new(&format!("WVWZZZ1KZ8W{n:06}")).unwrap());
-    let bindings: Vec<_> = ids.map(|vehicle| Binding { vehicle, ..binding(true) }).collect();
+    let (start, on_time, horizon) = (NOW, NOW, Vec::new());
+    let binding = Binding {
+        vehicle: VehicleId::new("V1").unwrap(),
+        epoch: 1,
+        start,
+        on_time,
+        floor: Some(NOW),
+        horizon,
+        carry: None,
+    };
+    let bindings: Vec<_> = ids.map(|vehicle| Binding { vehicle, ..binding.clone() }).collect();
     let taken = |work: &mut dyn FnMut(&Binding)| {
         let measured = allocation_counter::measure(|| bindings.iter().for_each(work));
         measured.bytes_current / i64::from(VEHICLES)
     };
     let of_lane = taken(&mut |binding| _ = lane.bind(binding));
     let mut slot = 0;
-    let of_held = taken(&mut |binding| {
-        held.take_in(Slot(slot), NOW, 0, binding);
+    let of_held = taken(&mut |_| {
+        held.take_in(Slot(slot), NOW, 0, true);
         slot += 1;
     });
     assert!(of_lane <= 520 && of_held <= 100, "{of_lane} and {of_held} bytes");

@@ -168,6 +168,9 @@ impl StateStore for Remote {
         if let Fault::PastTooEarly(behind) = self.fault {
             states.iter_mut().for_each(|state| let_go_of_the_silent(state, behind));
         }
+        if let Fault::CarriesTooMuch(later) = self.fault {
+            states.iter_mut().filter_map(|state| state.carry.as_mut()).for_each(|carry| carry.until += later);
+        }
         let superseded = self.inner.save(&states).await?;
         travel().await;
         Ok(if self.fault == Fault::Unnoticed { Vec::new() } else { superseded })

@@ -38,6 +38,8 @@ pub(super) enum Fault {
     /// A signal that is behind another by more than so much event time holds nothing back, though its next sample
     /// may still be joined to its last one.
     PastTooEarly(Micros),
+    /// A holder that ends says that all came that was stored so much later.
+    CarriesTooMuch(Micros),
 }
 
 /// What a run came to.
@@ -57,6 +59,10 @@ pub(super) struct Seen {
     pub(super) lost: u64,
     /// Times that a silent signal no longer held anything back.
     pub(super) past: u64,
+    /// Vehicles that a holder left to the next one on purpose.
+    pub(super) handed_over: u64,
+    /// And those that went on from there.
+    pub(super) carried: u64,
     pub(super) counters: LaneCounters,
     /// Every row of every batch in the order in which the sinks got them.
     pub(super) batches: Vec<u8>,
@@ -81,6 +87,8 @@ impl std::ops::AddAssign for Seen {
         self.catch_ups += other.catch_ups;
         self.lost += other.lost;
         self.past += other.past;
+        self.handed_over += other.handed_over;
+        self.carried += other.carried;
         *self += other.counters;
     }
 }
@@ -160,7 +168,7 @@ async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
     Ok(seen)
 }
 
-/// Workers that die, one after the other, until nothing is left to do: some of their own, and whoever there is at a
+/// Workers that die or are asked to end, one after the other, until nothing is left to do: some of their own, and whoever there is at a
 /// strike.
 async fn work(
     world: &World,
@@ -177,13 +185,17 @@ async fn work(
         world.queue.redeliver();
         let pipeline = world.pipeline(dice, failures);
         let counters = pipeline.counters();
+        let is_done = || publisher.is_finished() && world.queue.active() == 0;
+        lives -= 1;
+        let leaves = (lives >= 0 && dice.one_in(3)).then(|| dice.below(40_000).unsigned_abs());
+        let leaves = leaves.map(|after| Instant::now() + Duration::from_millis(after));
         let done = async {
-            while !(publisher.is_finished() && world.queue.active() == 0) {
+            while !is_done() && leaves.is_none_or(|leaves| Instant::now() < leaves) {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        lives -= 1;
-        let polls = if lives < 0 { i64::MAX } else { 1 << dice.below(14) };
+        let polls =
+            if lives < 0 { i64::MAX } else { 1 << dice.below(if leaves.is_some() { 30 } else { 14 }) };
         let passed = |strike: Micros| begin + Duration::from_micros((strike - START).unsigned_abs() / SPEED);
         strikes.retain(|strike| passed(*strike) > Instant::now());
         let strike = strikes.front().map(|strike| passed(*strike));
@@ -199,6 +211,8 @@ async fn work(
         *seen += counters.lane();
         seen.catch_ups += counters.catch_ups.load(Ordering::Relaxed);
         seen.lost += counters.lost.load(Ordering::Relaxed);
+        seen.handed_over += counters.handed_over.load(Ordering::Relaxed);
+        seen.carried += counters.carried.load(Ordering::Relaxed);
         match end {
             None => {
                 seen.deaths += 1;
@@ -208,7 +222,10 @@ async fn work(
                     tokio::spawn(late.arrive(after, world.states()));
                 }
             }
-            Some(result) => return result.map_err(|error| error.to_string()),
+            Some(result) if result.is_err() || is_done() => {
+                return result.map_err(|error| error.to_string());
+            }
+            Some(_) => {}
         }
         tokio::time::sleep(Duration::from_millis(dice.below(3_000).unsigned_abs())).await;
     }
