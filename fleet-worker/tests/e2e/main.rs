@@ -14,6 +14,7 @@ mod failures;
 mod floods;
 mod gets;
 mod ghosts;
+mod handing_over;
 mod lanes;
 mod letters;
 mod live;
