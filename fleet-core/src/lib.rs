@@ -17,6 +17,7 @@
 //! Times are UTC microseconds since 1970 in an `i64` ([`Micros`]), durations the same unit.
 
 pub mod error;
+mod hash;
 pub mod ids;
 pub mod time;
 

@@ -10,6 +10,7 @@ use super::ring::Ring;
 use super::rules::Rules;
 use super::track::{NEVER, Snapshot, Track};
 use crate::batch::Row;
+use crate::hash::Fnv;
 use crate::schema::{Problem, Schema};
 use crate::time::Micros;
 
@@ -196,13 +197,11 @@ impl Aligner {
     }
 }
 
-/// FNV-1a of what must be the same for a track to be of use to another aligner.
+/// A hash of what must be the same for a track to be of use to another aligner.
 fn fingerprint(schema: &Schema, rules: &[Rules]) -> u64 {
     let mut all = format!("{} {}", schema.interval(), schema.window());
     for rules in rules {
         all.push_str(&rules.to_string());
     }
-    all.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    Fnv::of(all.as_bytes())
 }

@@ -1,5 +1,6 @@
 //! What a holder that ends leaves to the next one, so that nothing has to be replayed.
 
+use crate::hash::Fnv;
 use crate::ids::VehicleId;
 use crate::time::Micros;
 
@@ -20,28 +21,32 @@ pub struct Carry {
 
 impl Carry {
     /// As a store keeps it: a version, the epoch of the claim that it was saved under, `until` (all little-endian),
-    /// the vehicle's name with its length before it, and the track.
+    /// the vehicle's name with its length before it, the track, and FNV-1a of all that.
     pub fn to_bytes(&self, vehicle: &VehicleId, epoch: i32) -> Vec<u8> {
         let name = vehicle.as_str().as_bytes();
-        let mut bytes = Vec::with_capacity(14 + name.len() + self.track.len());
+        let mut bytes = Vec::with_capacity(22 + name.len() + self.track.len());
         bytes.push(VERSION);
         bytes.extend(epoch.to_le_bytes());
         bytes.extend(self.until.to_le_bytes());
         bytes.extend(u8::try_from(name.len()));
         bytes.extend(name);
         bytes.extend(&self.track);
+        bytes.extend(Fnv::of(&bytes).to_le_bytes());
         bytes
     }
 
     /// What [`to_bytes`](Self::to_bytes) has made for this vehicle, if it was saved under the last claim, of this epoch:
     /// a program that knows nothing of carries may have claimed the vehicle since, and leaves them where they are.
     pub fn from_bytes(bytes: &[u8], vehicle: &VehicleId, epoch: i32) -> Option<Self> {
+        let (bytes, hash) = bytes.split_last_chunk()?;
+        let is_whole = Fnv::of(bytes) == u64::from_le_bytes(*hash);
         let (&version, bytes) = bytes.split_first()?;
         let (saved_under, bytes) = bytes.split_first_chunk()?;
         let (until, bytes) = bytes.split_first_chunk()?;
         let (&length, bytes) = bytes.split_first()?;
         let (name, track) = bytes.split_at_checked(usize::from(length))?;
-        let is_last = version == VERSION
+        let is_last = is_whole
+            && version == VERSION
             && i32::from_le_bytes(*saved_under) == epoch
             && name == vehicle.as_str().as_bytes();
         is_last.then(|| Self { until: Micros::from_le_bytes(*until), track: track.to_vec() })
@@ -60,8 +65,20 @@ mod tests {
         assert_eq!(Carry::from_bytes(&bytes, &vehicle, 7), Some(carry));
         assert_eq!(Carry::from_bytes(&bytes, &vehicle, 8), None);
         assert_eq!(Carry::from_bytes(&bytes, &other, 7), None);
-        let later = [&[VERSION + 1], &bytes[1..]].concat();
+        let mut later = [&[VERSION + 1], &bytes[1..bytes.len() - 8]].concat();
+        later.extend(Fnv::of(&later).to_le_bytes());
         assert_eq!(Carry::from_bytes(&later, &vehicle, 7), None, "of a newer program");
-        assert!((0..16).all(|len| Carry::from_bytes(&bytes[..len], &vehicle, 7).is_none()));
+    }
+
+    #[test]
+    fn one_that_has_come_to_harm_is_none() {
+        let vehicle = VehicleId::new("V1").unwrap();
+        let bytes = Carry { until: 1, track: vec![1, 2, 3] }.to_bytes(&vehicle, 7);
+        assert!((0..bytes.len()).all(|len| Carry::from_bytes(&bytes[..len], &vehicle, 7).is_none()));
+        for bit in 0..8 * bytes.len() {
+            let mut bytes = bytes.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(Carry::from_bytes(&bytes, &vehicle, 7), None, "bit {bit}");
+        }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::Names;
+use crate::hash::Fnv;
 use crate::ids::VehicleId;
 use crate::message::DeadLetter;
 
@@ -307,32 +308,6 @@ fn identity(letter: &DeadLetter) -> String {
         hash.add(part);
     }
     format!("{}-{:016x}", letter.vehicle, hash.0)
-}
-
-/// FNV-1a, 64 bits: stable between processes, unlike the standard library's hasher.
-/// <http://www.isthe.com/chongo/tech/comp/fnv/>
-#[derive(Debug)]
-pub(super) struct Fnv(pub(super) u64);
-
-impl Default for Fnv {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Fnv {
-    pub(super) fn add(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-    }
-
-    /// The hash of one piece.
-    pub(super) fn of(bytes: &[u8]) -> u64 {
-        let mut hash = Self::default();
-        hash.add(bytes);
-        hash.0
-    }
 }
 
 /// Header values are one line of printable ASCII.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Top to bottom; modules of one row are siblings that do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["error", "ids", "time"],
+    &["error", "hash", "ids", "time"],
     &["message", "sample", "schema", "batch"],
     &["source", "decode", "bind", "align", "sink", "reference"],
     &["lane"],

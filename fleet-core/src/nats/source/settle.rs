@@ -1,13 +1,13 @@
 //! Settling: before a vehicle is given back, its last stored messages are compared with the last
 //! ones seen.
 
-use super::super::dead_letters::Fnv;
 use super::super::{Gets, Names, StoredMessage};
 use super::NatsSource;
 use super::attachments::Ticket;
 use super::looks::Kind;
 use super::vehicle::Settling;
 use crate::error::Result;
+use crate::hash::Fnv;
 use crate::ids::{Slot, VehicleId};
 use crate::schema::Schema;
 use crate::source::SourceEvent;

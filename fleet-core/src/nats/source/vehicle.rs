@@ -2,11 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::super::dead_letters::Fnv;
 use super::super::reader::Sid;
 use super::super::watch::Owed;
 use super::feed::Feed;
 use super::looks::LifeLook;
+use crate::hash::Fnv;
 use crate::ids::VehicleId;
 use crate::message::{Message, Topic};
 use crate::source::Attach;
