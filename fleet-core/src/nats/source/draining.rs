@@ -7,6 +7,10 @@ use super::vehicle::Attached;
 use crate::source::Drained;
 use crate::time::{Micros, micros};
 
+/// On a cluster what was stored may still be on its way to us over a route that is slow; a dead one is closed and
+/// noticed later.
+const ROUTES: Duration = Duration::from_secs(30);
+
 /// On a cluster, where a route may lose a vehicle's messages without a word, one that was not heard of for longer than
 /// this may lack something: a vehicle that is on repeats that every minute.
 const SUSPECT: Duration = Duration::from_secs(90);
@@ -31,7 +35,8 @@ impl NatsSource {
         let behind = self.vehicles.all().filter(|(_, v)| !v.feed.is_live() || suspect(v));
         let behind = behind.map(|(slot, _)| slot).collect();
         // The stream's leader may have another clock than the server that was asked for its time.
-        Some(Drained { until: asked - self.margin(), behind })
+        let margin = if cluster { micros(ROUTES) } else { self.margin() };
+        Some(Drained { until: asked - margin, behind })
     }
 }
 
