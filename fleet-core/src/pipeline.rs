@@ -337,18 +337,12 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             let known =
                 floor.is_some() || horizon.iter().any(Option::is_some) || self.lane.samples_held(slot) > 0;
             self.held.take_in(slot, now, heard, known);
-            group.push(match carry.filter(|_| self.lane.is_carried(slot)) {
-                Some(carry) => {
-                    Counters::add(&self.counters.carried, 1);
-                    Attach { slot, vehicle, from: carry.until.max(start), on_time, stored_at: None }
-                }
-                None => {
-                    // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
-                    let resumes = start != on_time - self.lane.context();
-                    let stored_at = resumes.then_some(start.saturating_add(margin));
-                    Attach { slot, vehicle, from: start, on_time, stored_at }
-                }
-            });
+            let taken = carry.filter(|_| self.lane.is_carried(slot)).map(|carry| carry.until);
+            Counters::add(&self.counters.carried, u64::from(taken.is_some()));
+            // Otherwise it is the plan for a vehicle of which nothing is known, see `bind::plan`.
+            let resumes = start != on_time - self.lane.context();
+            let stored_at = (resumes && taken.is_none()).then_some(start.saturating_add(margin));
+            group.push(Attach { slot, vehicle, from: start, taken, on_time, stored_at });
         }
         self.source.attach(group);
     }

@@ -16,8 +16,11 @@ pub struct Attach {
     pub slot: Slot,
     /// The vehicle.
     pub vehicle: VehicleId,
-    /// Deliver what was stored from this server time on.
+    /// Deliver what was stored from this server time on …
     pub from: Micros,
+    /// … but of what was stored before this one only what is missed later: the holder that has handed the vehicle over
+    /// has taken it.
+    pub taken: Option<Micros>,
     /// When the `on` of its trip was stored (server time): an `off` stored later ends the trip, even
     /// if a newer `on` has followed it already.
     pub on_time: Micros,
@@ -25,6 +28,13 @@ pub struct Attach {
     /// (server time): where messages are kept only from a later time on, some are gone. `None` without
     /// such a state.
     pub stored_at: Option<Micros>,
+}
+
+impl Attach {
+    /// From when on what was stored is delivered at first, server time.
+    pub fn begin(&self) -> Micros {
+        self.taken.map_or(self.from, |taken| taken.max(self.from))
+    }
 }
 
 /// What a source has to say.

@@ -118,8 +118,8 @@ pub struct NatsSource {
     catch_ups: CatchUps,
     tasks: JoinSet<TaskDone>,
     looks: Looks,
-    rounds: mpsc::UnboundedSender<Vec<Wanted>>,
-    rounds_alone: mpsc::UnboundedSender<Vec<Wanted>>,
+    /// By the number of [`Rounds`].
+    rounds: [mpsc::UnboundedSender<Vec<Wanted>>; Rounds::EACH.len()],
     found: mpsc::Receiver<(Rounds, Found)>,
     watch: Arc<Watch>,
     ready: Ready,
@@ -129,7 +129,7 @@ pub struct NatsSource {
     drained: bool,
     ticker: tokio::time::Interval,
     /// The sweepers, the watch, and who asks whether messages are stored.
-    behind: [tokio::task::AbortHandle; 4],
+    behind: Vec<tokio::task::AbortHandle>,
 }
 
 impl std::fmt::Debug for NatsSource {
@@ -166,8 +166,13 @@ impl NatsSource {
         let gets = Gets::connect(nats, &names.connection("catch-up")).await?;
         let watch = Arc::new(Watch::begin(side_client, names, Arc::clone(&counters)).await?);
         let (found_sender, found) = mpsc::channel(FOUND);
-        let sweeper = |rounds: Rounds| {
+        let mut behind = Vec::new();
+        let rounds = Rounds::EACH.map(|rounds| {
             let (wanted, requests) = mpsc::unbounded_channel();
+            let round_interval = match rounds {
+                Rounds::All | Rounds::Alone => options.round_interval,
+                Rounds::HandedOver => options.round_interval.min(HANDED_OVER),
+            };
             let sweeper = Sweeper {
                 connection: ReaderOptions::new(nats.clone(), names.connection("catch-up")),
                 names: names.clone(),
@@ -175,15 +180,15 @@ impl NatsSource {
                 watch: Arc::clone(&watch),
                 rounds,
                 counters: Arc::clone(&counters),
-                round_interval: options.round_interval,
+                round_interval,
                 requests,
                 found: found_sender.clone(),
             };
-            (wanted, tokio::spawn(sweeper.run()).abort_handle())
-        };
-        let ((rounds, all), (rounds_alone, alone)) = (sweeper(Rounds::All), sweeper(Rounds::Alone));
-        let watching = tokio::spawn(Arc::clone(&watch).keep()).abort_handle();
-        let probing = tokio::spawn(storing::watch(side.clone(), names.clone(), storing)).abort_handle();
+            behind.push(tokio::spawn(sweeper.run()).abort_handle());
+            wanted
+        });
+        behind.push(tokio::spawn(Arc::clone(&watch).keep()).abort_handle());
+        behind.push(tokio::spawn(storing::watch(side.clone(), names.clone(), storing)).abort_handle());
         let clock = watch.clock.clone();
         let now = clock.now();
         Ok(Self {
@@ -200,14 +205,13 @@ impl NatsSource {
             tasks: JoinSet::new(),
             looks: Looks::default(),
             rounds,
-            rounds_alone,
             found,
             watch,
             ready: Ready::default(),
             link: Link::new(now),
             drained: false,
             ticker: tokio::time::interval(Duration::from_millis(250)),
-            behind: [all, alone, watching, probing],
+            behind,
             clock,
             counters,
         })
@@ -329,13 +333,16 @@ impl NatsSource {
 
     /// Subscribes for vehicles, and catches them up from there.
     fn subscribe(&mut self, tickets: Vec<Ticket>) {
-        let mut wanted = Vec::with_capacity(tickets.len());
+        let (mut wanted, mut handed_over) = (Vec::with_capacity(tickets.len()), Vec::new());
+        let now = self.clock.now();
         for ticket in tickets {
             let Some(vehicle) = self.vehicles.get_mut(ticket) else { continue };
             match self.live.join(ticket, &self.names.vehicle(&vehicle.id)) {
                 Ok(subscription) => {
                     vehicle.subscription = Some(subscription);
-                    wanted.push((ticket, vehicle.from, vehicle.owed));
+                    let is_handed_over = vehicle.rounds(now) == Rounds::HandedOver;
+                    let wanted = if is_handed_over { &mut handed_over } else { &mut wanted };
+                    wanted.push((ticket, vehicle.begin, vehicle.owed));
                 }
                 Err(error) => {
                     tracing::warn!(vehicle = %vehicle.id, %error, "no subscription yet");
@@ -344,6 +351,7 @@ impl NatsSource {
             }
         }
         self.fence_for(Rounds::All, wanted);
+        self.fence_for(Rounds::HandedOver, handed_over);
     }
 
     fn on_tick(&mut self) {
@@ -364,6 +372,9 @@ impl SourceCounters {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 }
+
+/// Rounds of vehicles that were handed over start at most this often.
+const HANDED_OVER: Duration = Duration::from_millis(500);
 
 /// Pieces of what sweeps find that wait.
 const FOUND: usize = 8;

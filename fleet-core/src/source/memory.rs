@@ -208,11 +208,13 @@ impl Source for MemorySource {
     }
 
     fn attach(&mut self, group: Vec<Attach>) {
-        for Attach { slot, vehicle, from, on_time, .. } in group {
+        for attach in group {
+            let begin = attach.begin();
+            let Attach { slot, vehicle, on_time, .. } = attach;
             self.slots.insert(vehicle.clone(), slot);
             self.numbers += 1;
             self.readers.insert(slot, Reader { vehicle, number: self.numbers, off: false, told: on_time });
-            self.read_again(slot, from);
+            self.read_again(slot, begin);
         }
     }
 

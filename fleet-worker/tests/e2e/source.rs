@@ -8,6 +8,7 @@ use std::time::Duration;
 use fleet_core::ids::Slot;
 use fleet_core::nats::{Names, NatsOptions, NatsSource, SourceOptions, StreamOptions, set_up};
 use fleet_core::source::{Attach, Source, SourceEvent};
+use fleet_core::time::{Micros, SECOND};
 use fleet_core::{CellId, Schema, VehicleId};
 use fleet_worker::clock::now;
 use fleet_worker::local::NatsServer;
@@ -38,16 +39,37 @@ impl World {
     }
 
     fn attach(&mut self, slot: Slot, name: &str) -> VehicleId {
-        let (vehicle, from) = (VehicleId::new(name).unwrap(), now() - 10_000_000);
-        let attach = Attach { slot, vehicle: vehicle.clone(), from, on_time: from, stored_at: None };
+        self.take_over(slot, name, None)
+    }
+
+    /// One whose holder has taken what was stored before then.
+    fn take_over(&mut self, slot: Slot, name: &str, taken: Option<Micros>) -> VehicleId {
+        let (vehicle, from) = (VehicleId::new(name).unwrap(), now() - 10 * SECOND);
+        let attach = Attach { slot, vehicle: vehicle.clone(), from, taken, on_time: from, stored_at: None };
         self.source.attach(vec![attach]);
         vehicle
     }
 
     async fn until_caught_up(&mut self) {
-        let caught_up =
-            async { while !matches!(self.source.next().await.unwrap(), SourceEvent::CaughtUp(_)) {} };
-        assert!(timeout(Duration::from_secs(20), caught_up).await.is_ok(), "the catch-up did not end");
+        self.until(|event| matches!(event, SourceEvent::CaughtUp(_))).await;
+    }
+
+    /// What comes before an event.
+    async fn until(&mut self, is_end: fn(&SourceEvent) -> bool) -> Vec<u32> {
+        let mut found = Vec::new();
+        let all = async {
+            loop {
+                let event = self.source.next().await.unwrap();
+                if is_end(&event) {
+                    return;
+                }
+                if let SourceEvent::Message(message) = event {
+                    found.push(u32::from_le_bytes(*message.payload.first_chunk().unwrap()));
+                }
+            }
+        };
+        assert!(timeout(Duration::from_secs(20), all).await.is_ok(), "it did not come, only {found:?}");
+        found
     }
 
     async fn last_sequence(&self) -> u64 {
@@ -63,8 +85,15 @@ impl World {
         counts.collect::<Vec<_>>().await.into_iter().sum()
     }
 
-    async fn publish(&self, vehicle: &VehicleId, n: u32) {
-        let subject = self.names.subject(vehicle, "speed");
+    /// When the last message was stored.
+    async fn last_stored(&self) -> Micros {
+        let stream = self.js.get_stream(self.names.telemetry_stream()).await.unwrap();
+        let last = stream.get_raw_message(self.last_sequence().await).await.unwrap().time;
+        i64::try_from(last.unix_timestamp_nanos() / 1_000).unwrap()
+    }
+
+    async fn publish(&self, vehicle: &VehicleId, signal: &str, n: u32) {
+        let subject = self.names.subject(vehicle, signal);
         self.js.publish(subject, n.to_le_bytes().to_vec().into()).await.unwrap().await.unwrap();
     }
 }
@@ -130,7 +159,7 @@ async fn what_waited_for_the_end_of_a_catch_up_follows_it_in_order() {
         while live.last() != Some(&published) || published < 10 || !caught_up {
             if !caught_up || published < 10 {
                 published += 1;
-                world.publish(&vehicle, published).await;
+                world.publish(&vehicle, "speed", published).await;
             }
             while let Ok(event) = timeout(Duration::from_millis(100), world.source.next()).await {
                 match event.unwrap() {
@@ -152,13 +181,46 @@ async fn what_waited_for_the_end_of_a_catch_up_follows_it_in_order() {
     assert_eq!(found, (1..=published).collect());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_handed_over_does_not_wait_for_the_others_round() {
+    let mut world = World::new(Duration::from_secs(3_600)).await;
+    world.attach(Slot(0), "FIRST");
+    world.until_caught_up().await;
+    // Its round begins in an hour.
+    world.attach(Slot(1), "SECOND");
+    world.take_over(Slot(2), "THIRD", Some(now() - SECOND));
+    world.until_caught_up().await;
+    world.take_over(Slot(3), "FOURTH", Some(now() - SECOND));
+    world.until_caught_up().await;
+    assert_eq!(world.source.counters().catching_up.vehicles(), 1, "the second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_was_taken_before_only_that_which_is_missed_is_read() {
+    let mut world = World::new(Duration::from_millis(200)).await;
+    let vehicle = VehicleId::new("MOVED").unwrap();
+    world.publish(&vehicle, "fuel", 0).await;
+    world.publish(&vehicle, "speed", 1).await;
+    let taken = world.last_stored().await + 1;
+    world.publish(&vehicle, "speed", 2).await;
+    world.take_over(Slot(0), "MOVED", Some(taken));
+    let is_end: fn(&SourceEvent) -> bool = |event| matches!(event, SourceEvent::CaughtUp(_));
+    assert_eq!(world.until(is_end).await, [2]);
+    // Its last fuel is not missing.
+    world.source.settle(Slot(0));
+    assert_eq!(world.until(|event| matches!(event, SourceEvent::Settled(_))).await, [0; 0]);
+    // The counter of a frame says that one is missing.
+    world.source.catch_up(&[(Slot(0), taken)]);
+    assert_eq!(world.until(is_end).await, [0, 1, 2]);
+}
+
 /// The stream is lost between a catch-up's fence and its round.
 async fn a_lost_fence(grown_again: bool) {
     let mut world = World::new(Duration::from_secs(2)).await;
     let first = world.attach(Slot(0), "FIRST");
     world.until_caught_up().await;
     for n in 0..20 {
-        world.publish(&first, n).await;
+        world.publish(&first, "speed", n).await;
     }
     world.attach(Slot(1), "SECOND");
     // Its fence stands; its round begins two seconds after the other's.
@@ -173,7 +235,7 @@ async fn a_lost_fence(grown_again: bool) {
     if grown_again {
         // Another message has the fence's sequence now, and more follow.
         for n in 0..40 {
-            world.publish(&first, n).await;
+            world.publish(&first, "speed", n).await;
         }
     }
     let caught_up = async {

@@ -88,7 +88,10 @@ mod tests {
     fn nothing_of_an_earlier_vehicle_is_taken_for_a_later_one() {
         let attached = |id: &str| {
             let vehicle = VehicleId::new(id).unwrap();
-            Attached::new(Attach { slot: Slot(2), vehicle, from: 0, on_time: 0, stored_at: None }, 1)
+            Attached::new(
+                Attach { slot: Slot(2), vehicle, from: 0, taken: None, on_time: 0, stored_at: None },
+                1,
+            )
         };
         let mut all = Attachments::default();
         let first = all.attach(Slot(2), attached("A"));

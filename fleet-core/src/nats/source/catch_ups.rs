@@ -91,7 +91,7 @@ mod tests {
         let mut all = Attachments::default();
         [0, 1, 2].map(|slot| {
             let (slot, vehicle) = (Slot(slot), VehicleId::new("V").unwrap());
-            let attach = Attach { slot, vehicle, from: 0, on_time: 0, stored_at: None };
+            let attach = Attach { slot, vehicle, from: 0, taken: None, on_time: 0, stored_at: None };
             all.attach(slot, Attached::new(attach, 1))
         })
     }

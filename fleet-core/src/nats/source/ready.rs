@@ -55,7 +55,7 @@ mod tests {
             let vehicle = VehicleId::new("V").unwrap();
             vehicles.attach(
                 slot,
-                Attached::new(Attach { slot, vehicle, from: 0, on_time: 0, stored_at: None }, 1),
+                Attached::new(Attach { slot, vehicle, from: 0, taken: None, on_time: 0, stored_at: None }, 1),
             )
         };
         let (gone, stays) = (attach(&mut vehicles, Slot(0)), attach(&mut vehicles, Slot(1)));

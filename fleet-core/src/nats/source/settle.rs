@@ -66,11 +66,11 @@ impl NatsSource {
         vehicle.settling = Settling::CatchingUp;
         let vehicle = &*vehicle;
         let missing = stored.iter().zip(vehicle.seen.iter()).filter_map(|(stored, seen)| {
-            let stored = stored.filter(|s| s.at >= vehicle.from)?;
+            let stored = stored.filter(|s| s.at >= vehicle.begin)?;
             match seen {
                 Some((hash, _)) if *hash == stored.hash => None,
                 Some((_, arrival)) => Some(*arrival),
-                None => Some(vehicle.from),
+                None => Some(vehicle.begin),
             }
         });
         match missing.min() {

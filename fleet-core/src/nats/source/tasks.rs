@@ -25,13 +25,21 @@ pub(super) enum TaskDone {
 }
 
 /// Whose rounds a vehicle is caught up in. They run side by side, so that a vehicle which has to be caught
-/// up again and again, because it sends more than it may, does not make others wait.
+/// up again and again, because it sends more than it may, does not make others wait, and that a short catch-up does
+/// not wait for long ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rounds {
     /// Those of vehicles that are new here, and of all after a connection was lost.
     All,
+    /// Those of vehicles that another worker has just handed over, which read some seconds.
+    HandedOver,
     /// Those of single vehicles with losses of their own.
     Alone,
+}
+
+impl Rounds {
+    /// In the order of their numbers.
+    pub(super) const EACH: [Self; 3] = [Self::All, Self::HandedOver, Self::Alone];
 }
 
 impl NatsSource {
@@ -60,12 +68,8 @@ impl NatsSource {
                 let wanted = wanted.into_iter();
                 let wanted = wanted.filter_map(|(ticket, from, owed)| self.wanted(ticket, from, owed, fence));
                 let wanted: Vec<_> = wanted.collect();
-                let rounds = match rounds {
-                    Rounds::All => &self.rounds,
-                    Rounds::Alone => &self.rounds_alone,
-                };
                 // The receiver lives as long as the source.
-                let _ = rounds.send(wanted);
+                let _ = self.rounds[rounds as usize].send(wanted);
             }
             TaskDone::Lifecycles(found) => {
                 found.into_iter().for_each(|(ticket, found)| self.on_lifecycle_read(ticket, found));

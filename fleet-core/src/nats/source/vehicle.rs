@@ -6,11 +6,12 @@ use super::super::reader::Sid;
 use super::super::watch::Owed;
 use super::feed::Feed;
 use super::looks::LifeLook;
+use super::tasks::Rounds;
 use crate::hash::Fnv;
 use crate::ids::VehicleId;
 use crate::message::{Message, Topic};
 use crate::source::Attach;
-use crate::time::Micros;
+use crate::time::{MINUTE, Micros};
 
 /// How far the comparison with what is stored has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +25,17 @@ pub(super) enum Settling {
     CatchingUp,
 }
 
+/// What nobody has held for longer than this is caught up with the others: rounds of those that were handed over are
+/// short.
+const SHORT: Micros = MINUTE;
+
 #[derive(Debug)]
 pub(super) struct Attached {
     pub id: VehicleId,
-    /// Nothing stored before this server time is wanted.
+    /// Nothing stored before this server time is wanted …
     pub from: Micros,
+    /// … and of what was stored before this one only what is missed later.
+    pub begin: Micros,
     /// What the stream must hold of it for the first catch-up.
     pub owed: Owed,
     pub gap_told: bool,
@@ -49,11 +56,13 @@ pub(super) struct Attached {
 
 impl Attached {
     pub(super) fn new(attach: Attach, signals: usize) -> Self {
+        let begin = attach.begin();
         let Attach { vehicle: id, from, on_time, stored_at, .. } = attach;
         Self {
             id,
             from,
-            owed: stored_at.map_or(Owed::Perhaps(on_time.max(from)), Owed::Known),
+            begin,
+            owed: stored_at.map_or(Owed::Perhaps(on_time.max(begin)), Owed::Known),
             gap_told: false,
             feed: Feed::catching_up(),
             behind_since: None,
@@ -64,6 +73,12 @@ impl Attached {
             seen: vec![None; signals].into(),
             settling: Settling::No,
         }
+    }
+
+    /// Whose rounds its first catch-up is in.
+    pub(super) fn rounds(&self, now: Micros) -> Rounds {
+        let is_short = self.begin > self.from && self.begin > now.saturating_sub(SHORT);
+        if is_short { Rounds::HandedOver } else { Rounds::All }
     }
 
     /// Takes note of a message that goes to the heart.

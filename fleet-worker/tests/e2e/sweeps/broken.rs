@@ -60,6 +60,7 @@ async fn caught_up(
         slot: Slot(slot),
         vehicle: vehicle.clone(),
         from,
+        taken: None,
         on_time: from,
         stored_at: None,
     };
