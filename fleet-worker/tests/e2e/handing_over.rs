@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use fleet_core::VehicleId;
+use fleet_core::bind::Carry;
 use fleet_core::time::SECOND;
 use fleet_worker::clock::now;
 use fleet_worker::deployment::{Deployment, Program};
@@ -12,9 +14,12 @@ use crate::world::{
     ACK_WAIT, QUICK, assert_exact, count, deployment_by, endless_fleet, eventually, finish, until_bound,
 };
 
+/// The signals' windows are half a minute.
+const LONG: (&str, &str) = ("window = \"10s\"", "window = \"30s\"");
+
 /// What lies before a vehicle's newest sample and is needed for late ones: half a minute, which a replay reads.
 async fn long_window(workers: usize) -> Deployment {
-    deployment_by(&QUICK.replace("window = \"10s\"", "window = \"30s\""), workers).await
+    deployment_by(&QUICK.replace(LONG.0, LONG.1), workers).await
 }
 
 /// Asks a deployment's only worker to end, and waits for it.
@@ -104,17 +109,110 @@ async fn what_can_not_be_used_is_replayed_instead() {
     sleep(Duration::from_secs(15)).await;
     end(&mut deployment).await;
     assert_eq!(count(&deployment, "select count(carry) from vehicle_latest").await, 70);
-    // A seventh each: as it was; nothing; no carry; cut off; another vehicle's; one that ends in a thousand years; and
-    // one that is too long.
+    // A seventh each: as it was; nothing; no carry; cut off; another vehicle's; another value in it; and one that is
+    // too long. Of those that stay one ends in an hour.
     let spoil = "update vehicle_latest l set carry = case l.vehicle_id % 7 \
           when 0 then carry when 1 then null when 2 then '\\xdeadbeef' when 3 then substring(carry for 100) \
           when 4 then (select other.carry from vehicle_latest other where other.vehicle_id <> l.vehicle_id limit 1) \
-          when 5 then set_byte(carry, 11, 127) \
+          when 5 then set_byte(carry, octet_length(carry) / 2, 77 # get_byte(carry, octet_length(carry) / 2)) \
           else carry || decode(repeat('00', 1000000), 'hex') end";
-    assert_eq!(deployment.client().await.unwrap().execute(spoil, &[]).await.unwrap(), 70);
+    let client = deployment.client().await.unwrap();
+    assert_eq!(client.execute(spoil, &[]).await.unwrap(), 70);
+    let select = "select vehicle_id, vin, epoch, carry from vehicle_latest join vehicle using (vehicle_id) \
+                  where vehicle_id % 7 = 0 limit 1";
+    let row = client.query_one(select, &[]).await.unwrap();
+    let vehicle = VehicleId::new(row.get(1)).unwrap();
+    let mut left = Carry::from_bytes(row.get(3), &vehicle, row.get(2)).unwrap();
+    left.until += 3_600 * SECOND;
+    let update = "update vehicle_latest set carry = $2 where vehicle_id = $1";
+    let (id, bytes): (i32, _) = (row.get(0), left.to_bytes(&vehicle, row.get(2)));
+    assert_eq!(client.execute(update, &[&id, &bytes]).await.unwrap(), 1);
     deployment.add_worker().await.unwrap();
     until_bound(&deployment, 70, Duration::from_secs(10)).await;
-    assert_eq!(carried(&deployment.workers[0]).await, 10);
+    assert_eq!(carried(&deployment.workers[0]).await, 9);
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+async fn metric(deployment: &Deployment, name: &str) -> u64 {
+    let mut sum = 0;
+    for worker in &deployment.workers {
+        sum += worker.metric(name).await.unwrap();
+    }
+    sum
+}
+
+async fn until_live(deployment: &Deployment, vehicles: u64) {
+    until_bound(deployment, vehicles, Duration::from_secs(30)).await;
+    let live = async || metric(deployment, "fleet_source_catching_up").await == 0;
+    eventually("all are caught up", Duration::from_secs(30), live).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_workers_are_replaced_one_after_the_other() {
+    let mut deployment = long_window(2).await;
+    let (fleet, on) = endless_fleet(&deployment, 200).await;
+    until_live(&deployment, 200).await;
+    sleep(Duration::from_secs(10)).await;
+    for _ in 0..2 {
+        deployment.add_worker().await.unwrap();
+        let held = deployment.workers[0].metric("fleet_bound").await.unwrap();
+        assert!(held > 0, "there is nothing to hand over");
+        let all = metric(&deployment, "fleet_bindings_carried_total").await;
+        let before = all - carried(&deployment.workers[0]).await;
+        end(&mut deployment).await;
+        until_live(&deployment, 200).await;
+        assert_eq!(metric(&deployment, "fleet_bindings_carried_total").await - before, held);
+    }
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    println!("from publish to visible row: {:?}", verdict.latency);
+    assert_exact(&deployment, &verdict);
+}
+
+/// One that can't do what it should in time gives its vehicles back all the same.
+async fn in_a_hurry() -> Deployment {
+    let config = QUICK.replace(LONG.0, LONG.1);
+    deployment_by(&format!("{config}shutdown_deadline = \"2s\"\n"), 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_save_that_comes_too_late_harms_nothing() {
+    let mut deployment = in_a_hurry().await;
+    let (fleet, on) = endless_fleet(&deployment, 60).await;
+    until_live(&deployment, 60).await;
+    sleep(Duration::from_secs(5)).await;
+    let client = deployment.client().await.unwrap();
+    client.batch_execute("begin; lock table vehicle_latest in exclusive mode").await.unwrap();
+    end(&mut deployment).await;
+    deployment.add_worker().await.unwrap();
+    // What the server was told before is done when the lock is gone: that save, and the next claims.
+    sleep(Duration::from_secs(2)).await;
+    client.batch_execute("commit").await.unwrap();
+    until_live(&deployment, 60).await;
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_nothing_is_handed_over_and_nothing_lost() {
+    let mut deployment = in_a_hurry().await;
+    let (fleet, on) = endless_fleet(&deployment, 60).await;
+    until_live(&deployment, 60).await;
+    sleep(Duration::from_secs(5)).await;
+    deployment.nats.process().pause().unwrap();
+    let mut leaving = deployment.workers.remove(0);
+    leaving.process.terminate().unwrap();
+    leaving.process.wait(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(count(&deployment, "select count(carry) from vehicle_latest").await, 0);
+    deployment.nats.process().resume().unwrap();
+    deployment.add_worker().await.unwrap();
+    until_live(&deployment, 60).await;
     sleep(Duration::from_secs(5)).await;
     drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
