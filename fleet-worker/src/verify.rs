@@ -1,6 +1,7 @@
 //! Compares the stored table with the independent reference.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use fleet_core::batch::Record;
 use fleet_core::error::{Error, Result};
@@ -94,12 +95,25 @@ const AT_ONCE: usize = 200;
 /// # Errors
 /// [`Unavailable`](fleet_core::ErrorKind::Unavailable) with what the database says.
 pub async fn verify(client: &Client, schema: &Schema, ledger: &Ledger) -> Result<Verdict> {
+    Ok(verify_in(client, schema, ledger, &[]).await?.0)
+}
+
+/// The same, with how late the rows of each of these spans were, by when the last sample was published that a row needed.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_in(
+    client: &Client,
+    schema: &Schema,
+    ledger: &Ledger,
+    spans: &[Range<Micros>],
+) -> Result<(Verdict, Vec<Option<Latency>>)> {
     let failed = |e: tokio_postgres::Error| Error::unavailable("the table can't be read").caused_by(e);
     let commits = client.query_one("show track_commit_timestamp", &[]).await.map_err(failed)?;
     let commits = commits.try_get::<_, String>(0).is_ok_and(|on| on == "on");
     let query = query(schema, commits);
     let mut verdict = Verdict::default();
-    let mut latencies = Vec::new();
+    let (mut latencies, mut in_spans) = (Vec::new(), vec![Vec::new(); spans.len()]);
     let names: Vec<&VehicleId> = ledger.vehicles().iter().collect();
     for (chunk, names) in names.chunks(AT_ONCE).enumerate() {
         let vins: Vec<&str> = names.iter().map(|v| v.as_str()).collect();
@@ -122,11 +136,15 @@ pub async fn verify(client: &Client, schema: &Schema, ledger: &Ledger) -> Result
             let expected = reference::table(schema, &samples);
             let stored = stored.remove(name.as_str()).unwrap_or_default();
             compare(&mut verdict, schema, name, &expected, &stored);
-            latencies.extend(stored.iter().filter_map(|row| latency(row, &published)));
+            for (last, latency) in stored.iter().filter_map(|row| latency(row, &published)) {
+                latencies.push(latency);
+                let of = spans.iter().zip(&mut in_spans).filter(|(span, _)| span.contains(&last));
+                of.for_each(|(_, latencies)| latencies.push(latency));
+            }
         }
     }
     verdict.latency = percentiles(latencies);
-    Ok(verdict)
+    Ok((verdict, in_spans.into_iter().map(percentiles).collect()))
 }
 
 fn query(schema: &Schema, commits: bool) -> String {
@@ -196,13 +214,13 @@ fn same(schema: &Schema, expected: &Record, stored: &Stored) -> bool {
         })
 }
 
-/// From the publish of the last sample that the row needed, of each signal the first at or after the
-/// instant, to its commit; seconds.
-fn latency(row: &Stored, published: &[BTreeMap<Micros, Micros>]) -> Option<f64> {
+/// When the last sample was published that the row needed, of each signal the first at or after the instant; from
+/// then to its commit, seconds.
+fn latency(row: &Stored, published: &[BTreeMap<Micros, Micros>]) -> Option<(Micros, f64)> {
     let needed = published.iter().enumerate().filter(|(signal, _)| (row.quality >> (2 * signal)) & 3 != 0);
     let last = needed.filter_map(|(_, times)| times.range(row.ts..).next().map(|(_, at)| *at)).max()?;
     #[allow(clippy::cast_precision_loss, reason = "seconds")]
-    Some((row.committed? - last) as f64 / 1e6)
+    Some((last, (row.committed? - last) as f64 / 1e6))
 }
 
 fn percentiles(mut latencies: Vec<f64>) -> Option<Latency> {
@@ -252,7 +270,8 @@ mod tests {
             BTreeMap::from([(9_000_000, 9_500_000), (12_000_000, 12_500_000), (19_000_000, 20_000_000)]);
         let speed = BTreeMap::from([(15_000_000, 16_000_000)]);
         let fuel = BTreeMap::from([(29_000_000, 29_500_000)]);
-        assert_eq!(latency(&stored[0], &[position, speed, fuel, BTreeMap::new()]), Some(14.0));
+        let published = [position, speed, fuel, BTreeMap::new()];
+        assert_eq!(latency(&stored[0], &published), Some((16_000_000, 14.0)));
         assert_eq!(percentiles(Vec::new()), None);
     }
 }
