@@ -24,7 +24,7 @@ use crate::bind::{BindEvent, Binder, Binding};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::lane::{Lane, Rows};
-use crate::message::{DeadLetter, Message, Refusal, Topic};
+use crate::message::{DeadLetter, Message, Refusal};
 use crate::sink::Sink;
 use crate::source::{Attach, Source, SourceEvent};
 use crate::time::{Micros, SECOND, display, micros};
@@ -205,20 +205,27 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         while let Some(event) = next.take() {
             let is_message = matches!(event, SourceEvent::Message(_));
             if !is_message {
-                self.flush_group();
+                self.flush_group(elapsed);
             }
             self.on_source(event, elapsed);
             if is_message && self.group.len() < MAX_GROUP {
                 next = self.source.next().now_or_never().transpose()?;
             }
         }
-        self.flush_group();
+        self.flush_group(elapsed);
         Ok(())
     }
 
     /// Gives the group to the lane, and takes what it made of it: however much a vehicle sends, no more
     /// than a group's letters and jumps are ever at hand.
-    fn flush_group(&mut self) {
+    fn flush_group(&mut self, elapsed: Elapsed) {
+        self.group.retain(|message| self.held.hear(message, elapsed));
+        if self.behind {
+            for message in self.group.drain(..) {
+                self.held.miss(message.slot, message.arrival);
+            }
+            return;
+        }
         self.lane.messages(&self.group);
         self.group.clear();
         for letter in self.lane.take_letters() {
@@ -242,17 +249,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     fn on_source(&mut self, event: SourceEvent, elapsed: Elapsed) {
         match event {
             SourceEvent::Message(message) => {
-                let Some(held) = self.held.at(message.slot) else { return };
-                held.last_sign = held.last_sign.max(message.arrival);
-                held.heard = elapsed;
-                if let Topic::Signal(_) = message.topic {
-                    held.first_sample = FirstSample::Seen;
-                }
-                if self.behind {
-                    self.held.miss(message.slot, message.arrival);
-                } else {
-                    self.group.push(message);
-                }
+                self.held.prefetch(message.slot);
+                self.group.push(message);
             }
             SourceEvent::CaughtUp(slots) => {
                 let now = self.source.now();

@@ -3,8 +3,11 @@
 #[cfg(test)]
 mod tests;
 
+use prefetch_index::prefetch_index;
+
 use crate::ids::Slot;
 use crate::lane::{Dues, NEVER_DUE, extend};
+use crate::message::{Message, Topic};
 use crate::time::Micros;
 
 /// Microseconds since the pipeline began, by the monotonic clock: no clock that is set makes a vehicle silent.
@@ -155,6 +158,22 @@ impl HeldVehicles {
     /// The vehicle that has the slot now.
     pub(super) fn at(&mut self, slot: Slot) -> Option<&mut Held> {
         self.places.get_mut(slot.index()).and_then(Option::as_mut)
+    }
+
+    /// Has a slot's vehicle fetched: those of a group lie far apart in memory.
+    pub(super) fn prefetch(&self, slot: Slot) {
+        prefetch_index(&self.places, slot.index());
+    }
+
+    /// Takes a message for a sign of life; whether its vehicle is held.
+    pub(super) fn hear(&mut self, message: &Message, elapsed: Elapsed) -> bool {
+        let Some(held) = self.at(message.slot) else { return false };
+        held.last_sign = held.last_sign.max(message.arrival);
+        held.heard = elapsed;
+        if let Topic::Signal(_) = message.topic {
+            held.first_sample = FirstSample::Seen;
+        }
+        true
     }
 
     /// The vehicle of a ticket, unless it was let go.

@@ -1,5 +1,7 @@
 //! The attached vehicles, by slot.
 
+use prefetch_index::prefetch_index;
+
 use super::vehicle::Attached;
 use crate::ids::Slot;
 
@@ -64,6 +66,22 @@ impl Attachments {
     pub(super) fn get_mut(&mut self, ticket: Ticket) -> Option<&mut Attached> {
         let place = self.places.get_mut(ticket.slot.index())?;
         place.vehicle.as_mut().filter(|_| place.generation == ticket.generation)
+    }
+
+    /// Has a slot's vehicle fetched: what is kept of vehicles lies far apart in memory. Then, when that has come,
+    /// [`prefetch_seen`](Self::prefetch_seen).
+    pub(super) fn prefetch(&self, slot: Slot) {
+        if let Some(Place { generation, vehicle }) = self.places.get(slot.index()) {
+            prefetch_index(std::slice::from_ref(vehicle), 0);
+            prefetch_index(std::slice::from_ref(generation), 0);
+        }
+    }
+
+    /// The next level: what was seen of its signals.
+    pub(super) fn prefetch_seen(&self, slot: Slot) {
+        if let Some(vehicle) = self.places.get(slot.index()).and_then(|place| place.vehicle.as_ref()) {
+            prefetch_index(&vehicle.seen, 0);
+        }
     }
 
     /// Every vehicle that is attached, by slot.

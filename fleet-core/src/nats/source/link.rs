@@ -49,7 +49,7 @@ impl NatsSource {
     /// [`Configuration`](crate::ErrorKind::Configuration) where the login may not subscribe.
     pub(super) fn on_readable(&mut self) -> Result<()> {
         for _ in 0..EVENTS {
-            let event = self.live.stage(&self.schema);
+            let event = self.live.stage(&self.schema, &self.vehicles);
             self.take_staged();
             match event {
                 Some(event) => self.on_event(event)?,
@@ -65,7 +65,7 @@ impl NatsSource {
         let (arrival, capacity) = (self.clock.now(), self.options.buffer);
         let mut others = Vec::new();
         let Self { live, vehicles, ready, counters, .. } = self;
-        let taken = live.take(|ticket, word, payload| {
+        let taken = live.take(vehicles, |vehicles, ticket, word, payload| {
             let Word::Signal(signal) = word else { return others.push((ticket.slot, word, payload)) };
             let Some(vehicle) = vehicles.get_mut(ticket) else { return };
             let topic = Topic::Signal(signal);

@@ -7,12 +7,15 @@ use bytes::{Bytes, BytesMut};
 
 use super::super::reader::{Barrier, Event, Read, Reader, Sid};
 use super::super::watch::Owed;
-use super::attachments::Ticket;
+use super::attachments::{Attachments, Ticket};
 use super::tasks::Rounds;
 use crate::error::Result;
 use crate::ids::SignalIndex;
 use crate::schema::Schema;
 use crate::time::Micros;
+
+/// How many messages before its turn what a message needs is fetched: enough for memory to answer.
+const AHEAD: usize = 8;
 
 /// The reader, and what its subscriptions stand for.
 #[derive(Debug)]
@@ -130,7 +133,7 @@ impl Live {
     }
 
     /// Sets aside what has come, up to what befell the connection: that is to be dealt with before what follows.
-    pub(super) fn stage(&mut self, schema: &Schema) -> Option<Event> {
+    pub(super) fn stage(&mut self, schema: &Schema, vehicles: &Attachments) -> Option<Event> {
         let Self { reader, tickets, staged, payloads, .. } = self;
         for read in reader.read() {
             let message = match read {
@@ -138,6 +141,7 @@ impl Live {
                 Read::Event(event) => return Some(event),
             };
             let Some(ticket) = tickets.get(message.sid.index()).copied().flatten() else { continue };
+            vehicles.prefetch(ticket.slot);
             let begin = payloads.len();
             payloads.extend_from_slice(message.payload);
             let word = Word::of(message.subject, schema);
@@ -147,12 +151,22 @@ impl Live {
     }
 
     /// Hands over what was set aside, in order; how many messages.
-    pub(super) fn take(&mut self, mut to: impl FnMut(Ticket, Word, Bytes)) -> usize {
+    pub(super) fn take(
+        &mut self,
+        vehicles: &mut Attachments,
+        mut to: impl FnMut(&mut Attachments, Ticket, Word, Bytes),
+    ) -> usize {
         let block = self.payloads.split().freeze();
         let messages = self.staged.len();
-        for Staged { ticket, word, payload } in self.staged.drain(..) {
-            to(ticket, word, block.slice(payload));
+        for n in 0..messages {
+            if let Some(next) = self.staged.get(n + AHEAD) {
+                vehicles.prefetch_seen(next.ticket.slot);
+            }
+            let Staged { ticket, word, payload } = &mut self.staged[n];
+            let word = std::mem::replace(word, Word::On);
+            to(vehicles, *ticket, word, block.slice(payload.clone()));
         }
+        self.staged.clear();
         messages
     }
 

@@ -1,5 +1,7 @@
 //! When the phases of held vehicles end; a patience of 30 s, an idle timeout of 900 s, 120 s for the first sample.
 
+use bytes::Bytes;
+
 use super::*;
 use crate::bind::Binding;
 use crate::ids::VehicleId;
@@ -28,8 +30,11 @@ impl HeldVehicles {
         self.end(second * SECOND, FIRST_SAMPLE).slots.into_iter().map(|slot| slot.0).collect()
     }
 
-    fn hear(&mut self, slot: u32, second: i64) {
-        self.at(Slot(slot)).unwrap().heard = second * SECOND;
+    /// An `on` of it comes at so many seconds.
+    fn on(&mut self, slot: u32, second: i64) {
+        let arrival = NOW + second * SECOND;
+        let on = Message { slot: Slot(slot), topic: Topic::On, payload: Bytes::new(), arrival, live: true };
+        assert!(self.hear(&on, second * SECOND));
     }
 
     fn off(&mut self, slot: u32, second: i64) {
@@ -43,7 +48,7 @@ fn one_that_is_not_heard_of_for_the_idle_timeout_ends_at_its_last_sign() {
     (0..3).for_each(|slot| _ = held.take(slot, i64::from(slot), true));
     assert_eq!([899, 900].map(|second| held.ended(second)), [vec![], vec![0]]);
     assert_eq!(held.at(Slot(0)).unwrap().phase(), Phase::Settling { ended_at: NOW });
-    held.hear(1, 500);
+    held.on(1, 500);
     assert_eq!([901, 902, 1_399, 1_400].map(|second| held.ended(second)), [vec![], vec![2], vec![], vec![1]]);
     assert!(held.ended(10_000).is_empty(), "each once");
 }
@@ -55,10 +60,10 @@ fn one_that_is_off_has_its_patience_and_no_longer_than_that() {
     held.off(0, 100);
     held.off(1, 110);
     // Samples that come after the `off` are what it is patient for.
-    held.hear(0, 129);
+    held.on(0, 129);
     assert_eq!([129, 130, 139].map(|second| held.ended(second)), [vec![], vec![0], vec![]]);
     // On again.
-    held.hear(1, 139);
+    held.on(1, 139);
     held.enter(Slot(1), Phase::On);
     assert_eq!([140, 1_038, 1_039].map(|second| held.ended(second)), [vec![], vec![], vec![1]]);
 }
