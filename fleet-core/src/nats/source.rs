@@ -403,8 +403,13 @@ impl Source for NatsSource {
     fn attach(&mut self, group: Vec<Attach>) {
         let signals = self.schema.signals().len();
         let mut attached = Vec::with_capacity(group.len());
+        // What was taken is looked through in the next audit, which comes not much sooner by that.
+        let audited = self.audit_interval().map(|every| self.clock.now() - micros(every) / 2);
         for attach in group {
             let slot = attach.slot;
+            if let (Some(_), Some(audited)) = (attach.taken, audited) {
+                self.link.owe(attach.from.max(audited));
+            }
             self.forget_catch_up(slot);
             let ticket = self.vehicles.attach(slot, Attached::new(attach, signals));
             if let Some(vehicle) = self.vehicles.get_mut(ticket) {

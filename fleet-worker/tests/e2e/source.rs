@@ -20,7 +20,12 @@ struct World {
     source: NatsSource,
     js: async_nats::jetstream::Context,
     names: Names,
-    _nats: NatsServer,
+    nats: NatsServer,
+}
+
+async fn connect(nats: &NatsServer, options: SourceOptions) -> NatsSource {
+    let (names, nats) = (Names::new(&CellId::default()), NatsOptions::new(nats.url()));
+    NatsSource::connect(&nats, &names, &Schema::default(), options).await.unwrap()
 }
 
 impl World {
@@ -33,9 +38,8 @@ impl World {
         let js = async_nats::jetstream::new(async_nats::connect(nats.url()).await.unwrap());
         set_up(&js, &names, &schema, &StreamOptions::default()).await.unwrap();
         let rounds = SourceOptions { round_interval, ..SourceOptions::default() };
-        let options = NatsOptions::new(nats.url());
-        let source = NatsSource::connect(&options, &names, &schema, rounds).await.unwrap();
-        Self { source, js, names, _nats: nats }
+        let source = connect(&nats, rounds).await;
+        Self { source, js, names, nats }
     }
 
     fn attach(&mut self, slot: Slot, name: &str) -> VehicleId {
@@ -212,6 +216,26 @@ async fn of_what_was_taken_before_only_that_which_is_missed_is_read() {
     // The counter of a frame says that one is missing.
     world.source.catch_up(&[(Slot(0), taken)]);
     assert_eq!(world.until(is_end).await, [0, 1, 2]);
+}
+
+/// A loss that its holder did not notice.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_taken_before_is_looked_through_in_the_next_audit() {
+    let mut world = World::new(Duration::from_millis(200)).await;
+    let vehicle = VehicleId::new("MOVED").unwrap();
+    world.publish(&vehicle, "speed", 1).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // One that begins now: its audits are of what comes from here on.
+    let options = SourceOptions {
+        margin: Duration::from_millis(100),
+        audit_interval: Some(Duration::from_secs(20)),
+        ..SourceOptions::default()
+    };
+    world.source = connect(&world.nats, options).await;
+    world.take_over(Slot(0), "MOVED", Some(world.last_stored().await + 1));
+    let is_end: fn(&SourceEvent) -> bool = |event| matches!(event, SourceEvent::CaughtUp(_));
+    assert_eq!(world.until(is_end).await, [0; 0]);
+    assert_eq!(world.until(is_end).await, [1]);
 }
 
 /// The stream is lost between a catch-up's fence and its round.

@@ -30,6 +30,11 @@ impl Link {
         Self { down_since: None, audited: now }
     }
 
+    /// What was stored since then is in no audit yet.
+    pub(super) fn owe(&mut self, from: Micros) {
+        self.audited = self.audited.min(from);
+    }
+
     /// Whether there is no connection.
     pub(super) fn is_down(&self) -> bool {
         self.down_since.is_some()
@@ -157,10 +162,15 @@ impl NatsSource {
         Ok(())
     }
 
+    /// How often everything is caught up, if it is.
+    pub(super) fn audit_interval(&self) -> Option<Duration> {
+        let cluster = self.side.client().server_info().cluster.is_some();
+        self.options.audit_interval.or(cluster.then_some(AUDIT))
+    }
+
     /// Catches everything up every now and then where nobody may notice a loss.
     pub(super) fn audit(&mut self) {
-        let cluster = self.side.client().server_info().cluster.is_some();
-        let Some(every) = self.options.audit_interval.or(cluster.then_some(AUDIT)) else { return };
+        let Some(every) = self.audit_interval() else { return };
         let now = self.clock.now();
         if now - self.link.audited >= micros(every) {
             let since = self.link.audited - self.margin();
