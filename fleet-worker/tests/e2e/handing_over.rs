@@ -144,10 +144,22 @@ async fn metric(deployment: &Deployment, name: &str) -> u64 {
     sum
 }
 
-async fn until_live(deployment: &Deployment, vehicles: u64) {
+/// Waits until the workers together hold so many vehicles, and read nothing more of them from the stream.
+pub(crate) async fn until_live(deployment: &Deployment, vehicles: u64) {
     until_bound(deployment, vehicles, Duration::from_secs(30)).await;
     let live = async || metric(deployment, "fleet_source_catching_up").await == 0;
     eventually("all are caught up", Duration::from_secs(30), live).await;
+}
+
+/// Asks the first worker to end; the others go on with all that it has held.
+pub(crate) async fn replace_one(deployment: &mut Deployment, vehicles: u64) {
+    let held = deployment.workers[0].metric("fleet_bound").await.unwrap();
+    assert!(held > 0, "there is nothing to hand over");
+    let all = metric(deployment, "fleet_bindings_carried_total").await;
+    let before = all - carried(&deployment.workers[0]).await;
+    end(deployment).await;
+    until_live(deployment, vehicles).await;
+    assert_eq!(metric(deployment, "fleet_bindings_carried_total").await - before, held);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,13 +170,7 @@ async fn all_workers_are_replaced_one_after_the_other() {
     sleep(Duration::from_secs(10)).await;
     for _ in 0..2 {
         deployment.add_worker().await.unwrap();
-        let held = deployment.workers[0].metric("fleet_bound").await.unwrap();
-        assert!(held > 0, "there is nothing to hand over");
-        let all = metric(&deployment, "fleet_bindings_carried_total").await;
-        let before = all - carried(&deployment.workers[0]).await;
-        end(&mut deployment).await;
-        until_live(&deployment, 200).await;
-        assert_eq!(metric(&deployment, "fleet_bindings_carried_total").await - before, held);
+        replace_one(&mut deployment, 200).await;
     }
     sleep(Duration::from_secs(5)).await;
     drop(on);

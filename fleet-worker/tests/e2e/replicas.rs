@@ -11,6 +11,7 @@ use fleet_worker::local::NatsServer;
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 
+use crate::handing_over::{replace_one, until_live};
 use crate::world::{Fleet, QUICK, assert_exact, endless_fleet, eventually, finish, until_bound};
 
 /// Three servers that have elected a leader.
@@ -28,13 +29,13 @@ pub(crate) async fn elected(js: &jetstream::Context) {
     eventually("three servers have elected a leader", Duration::from_secs(60), made).await;
 }
 
-/// A fleet on three servers with two workers, all bound.
-async fn driving() -> (Deployment, Vec<NatsServer>, Fleet, oneshot::Sender<()>) {
+/// A fleet on three servers with two workers, all bound, with these lines for `[worker]`.
+async fn driving(worker: &str) -> (Deployment, Vec<NatsServer>, Fleet, oneshot::Sender<()>) {
     let mut servers = cluster().await;
     let urls = servers.iter().map(NatsServer::url).collect::<Vec<_>>().join(",");
     // Nothing is stored while servers elect a leader, for more than ten seconds; it must not be late then.
     let quick = QUICK.replace("window = \"10s\"", "window = \"60s\"");
-    let config = format!("{quick}audit_interval = \"5s\"\n\n[nats]\nurl = {urls:?}\nreplicas = 3\n");
+    let config = format!("{quick}{worker}\n\n[nats]\nurl = {urls:?}\nreplicas = 3\n");
     let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
     let deployment = Deployment::start_on(servers.remove(0), program, &config, 2).await.unwrap();
     let (fleet, on) = endless_fleet(&deployment, 60).await;
@@ -44,7 +45,7 @@ async fn driving() -> (Deployment, Vec<NatsServer>, Fleet, oneshot::Sender<()>) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_of_three_servers_may_be_killed_and_come_back() {
-    let (mut deployment, mut others, fleet, on) = driving().await;
+    let (mut deployment, mut others, fleet, on) = driving("audit_interval = \"5s\"").await;
     for server in std::iter::once(&mut deployment.nats).chain(&mut others) {
         server.kill().await;
         sleep(Duration::from_secs(3)).await;
@@ -57,10 +58,23 @@ async fn each_of_three_servers_may_be_killed_and_come_back() {
     assert_exact(&deployment, &verdict);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_hands_its_vehicles_over_on_three_servers() {
+    let (mut deployment, _others, fleet, on) = driving("").await;
+    until_live(&deployment, 60).await;
+    sleep(Duration::from_secs(5)).await;
+    deployment.add_worker().await.unwrap();
+    replace_one(&mut deployment, 60).await;
+    sleep(Duration::from_secs(5)).await;
+    drop(on);
+    let (_, verdict) = finish(&deployment, fleet).await;
+    assert_exact(&deployment, &verdict);
+}
+
 /// Its connections stay open, and the others drop what is meant for it.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_of_three_servers_may_stand_still() {
-    let (deployment, _others, fleet, on) = driving().await;
+    let (deployment, _others, fleet, on) = driving("audit_interval = \"5s\"").await;
     deployment.nats.process().pause().unwrap();
     sleep(Duration::from_secs(15)).await;
     deployment.nats.process().resume().unwrap();
