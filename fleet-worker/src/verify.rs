@@ -98,7 +98,8 @@ pub async fn verify(client: &Client, schema: &Schema, ledger: &Ledger) -> Result
     Ok(verify_in(client, schema, ledger, &[]).await?.0)
 }
 
-/// The same, with how late the rows of each of these spans were, by when the last sample was published that a row needed.
+/// The same, with how late the rows of each of these spans were, by when the last sample was published that a row
+/// needed. Only those with a sample of every signal at hand count: others wait for what does not come.
 ///
 /// # Errors
 /// As [`verify`].
@@ -136,10 +137,16 @@ pub async fn verify_in(
             let expected = reference::table(schema, &samples);
             let stored = stored.remove(name.as_str()).unwrap_or_default();
             compare(&mut verdict, schema, name, &expected, &stored);
-            for (last, latency) in stored.iter().filter_map(|row| latency(row, &published)) {
+            for row in &stored {
+                let Some((last, latency)) = latency(row, &published) else { continue };
                 latencies.push(latency);
-                let of = spans.iter().zip(&mut in_spans).filter(|(span, _)| span.contains(&last));
-                of.for_each(|(_, latencies)| latencies.push(latency));
+                let is_full = |(signal, times): (usize, &BTreeMap<Micros, Micros>)| {
+                    (row.quality >> (2 * signal)) & 3 != 0 && times.range(row.ts..).next().is_some()
+                };
+                if published.iter().enumerate().all(is_full) {
+                    let of = spans.iter().zip(&mut in_spans).filter(|(span, _)| span.contains(&last));
+                    of.for_each(|(_, latencies)| latencies.push(latency));
+                }
             }
         }
     }
