@@ -73,7 +73,8 @@ async fn a_missing_secret_is_named_with_its_file() {
         ("FLEET_SINK__TIMESCALE__URL_FILE", "sink.timescale.url_file: "),
     ] {
         let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
-        command.arg("run").env(variable, "/etc/fleet/login/secret");
+        // The file's absence is all that is wrong.
+        command.arg("discover").env(variable, "/etc/fleet/login/secret");
         Started::new(command).refuses(64, &[key, "/etc/fleet/login/secret can't be read"]).await;
     }
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));

@@ -5,9 +5,10 @@ mod broken;
 mod poison;
 mod proxy;
 mod same;
+mod times;
 
 use fleet_core::nats::{Begin, History, Names, NatsOptions, StreamOptions, set_up};
-use fleet_core::{CellId, Micros, Schema};
+use fleet_core::{CellId, Micros, Schema, VehicleId};
 use fleet_worker::local::NatsServer;
 
 /// A server with the streams of cell 0.
@@ -29,8 +30,13 @@ type Told = (String, u8, Vec<u8>, Micros);
 
 /// Everything of all vehicles.
 async fn swept(history: &History, begin: Begin) -> Vec<Told> {
+    swept_of(history, begin, &[]).await
+}
+
+/// Everything of these.
+async fn swept_of(history: &History, begin: Begin, vehicles: &[VehicleId]) -> Vec<Told> {
     let mut told = Vec::new();
-    let mut sweep = history.sweep(begin, &[]).await.unwrap();
+    let mut sweep = history.sweep(begin, vehicles).await.unwrap();
     while sweep.next(|message| told.push(owned(&message))).await.unwrap() {}
     told
 }

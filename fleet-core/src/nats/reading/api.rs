@@ -3,10 +3,10 @@
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
 
+use super::Order;
 use super::place::Unreadable;
-use super::{Begin, Order};
 use crate::error::{Error, Result};
-use crate::time::{display, parse};
+use crate::time::parse;
 
 /// How long the server keeps a consumer that nobody reads, in nanoseconds.
 const KEPT: u64 = 30_000_000_000;
@@ -22,10 +22,7 @@ pub(super) struct Create<'a> {
 struct Config<'a> {
     name: &'a str,
     deliver_policy: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    opt_start_seq: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    opt_start_time: Option<String>,
+    opt_start_seq: u64,
     ack_policy: &'static str,
     max_deliver: u32,
     replay_policy: &'static str,
@@ -37,20 +34,12 @@ struct Config<'a> {
 }
 
 impl<'a> Create<'a> {
-    pub(super) fn new(order: &'a Order, name: &'a str, begin: Begin) -> Result<Self> {
-        let (deliver_policy, opt_start_seq, opt_start_time) = match begin {
-            Begin::After(sequence) => ("by_start_sequence", Some(sequence.saturating_add(1)), None),
-            Begin::At(time) => {
-                let time = display(time.max(0));
-                parse(&time).map_err(|_| Error::internal(format!("a start time out of range: {time}")))?;
-                ("by_start_time", None, Some(time))
-            }
-        };
+    /// Of what is behind that sequence.
+    pub(super) fn new(order: &'a Order, name: &'a str, behind: u64) -> Self {
         let config = Config {
             name,
-            deliver_policy,
-            opt_start_seq,
-            opt_start_time,
+            deliver_policy: "by_start_sequence",
+            opt_start_seq: behind.saturating_add(1),
             ack_policy: "none",
             max_deliver: 1,
             replay_policy: "instant",
@@ -59,7 +48,7 @@ impl<'a> Create<'a> {
             num_replicas: 1,
             mem_storage: true,
         };
-        Ok(Self { stream_name: &order.stream, config })
+        Self { stream_name: &order.stream, config }
     }
 }
 
