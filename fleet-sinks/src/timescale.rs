@@ -22,6 +22,7 @@ mod plan;
 mod pooled;
 mod reader;
 mod reject;
+mod rekey;
 mod replace;
 mod retention;
 mod rollup;

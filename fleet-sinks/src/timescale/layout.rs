@@ -5,7 +5,7 @@ use fleet_core::{Error, Schema, error::Result};
 
 use super::connect::{Connection, Connector};
 use super::pooled;
-use super::sql::{KeyOrder, type_name};
+use super::sql::type_name;
 
 /// What can be used of TimescaleDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,37 +76,32 @@ pub(super) async fn edition(connection: &Connection) -> Result<Edition> {
 /// How `telemetry` is laid out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Layout {
-    pub(super) key: KeyOrder,
     /// Whether it is partitioned natively, so that partitions may be missing.
     pub(super) partitioned: bool,
     /// Whether writers note the minutes that they touch.
     pub(super) noted: bool,
 }
 
-/// Asks the catalogue and not the edition, which may be another one than when the table was made.
+/// Asks the catalogue and not the edition, which may be another one than when the table was made. In which
+/// order the key has its columns is all the same to who writes.
 pub(super) async fn layout(connection: &Connection) -> Result<Layout> {
-    let rows = connection
+    let row = connection
         .client()
-        .query(
-            "select c.relkind = 'p', (select string_agg(a.attname, ', ' order by k.n) \
-               from unnest(i.indkey::int2[]) with ordinality k(attnum, n) \
-               join pg_attribute a on a.attrelid = c.oid and a.attnum = k.attnum), \
-               to_regclass('fleet_touched') is not null \
-             from pg_class c join pg_index i on i.indrelid = c.oid and i.indisunique \
-             where c.oid = to_regclass('telemetry') order by i.indexrelid",
+        .query_opt(
+            "select c.relkind = 'p', to_regclass('fleet_touched') is not null from pg_class c \
+             where c.oid = to_regclass('telemetry') and exists (select from pg_index i \
+               where i.indrelid = c.oid and i.indisunique and i.indpred is null and i.indexprs is null \
+                 and (select array_agg(a.attname::text order by a.attname) from pg_attribute a \
+                   where a.attrelid = c.oid and a.attnum = any(i.indkey::int2[])) = '{ts,vehicle_id}')",
             &[],
         )
         .await
         .map_err(connection.failed("look at the table telemetry"))?;
-    for row in rows {
-        let (partitioned, columns): (bool, Option<String>) = (row.get(0), row.get(1));
-        for key in [KeyOrder::TimeFirst, KeyOrder::VehicleFirst] {
-            if columns.as_deref() == Some(key.columns()) {
-                return Ok(Layout { key, partitioned, noted: row.get(2) });
-            }
-        }
-    }
-    Err(Error::configuration("table telemetry has no unique index on vehicle_id and ts: run the setup"))
+    let Some(row) = row else {
+        let text = "table telemetry has no unique index on vehicle_id and ts: run the setup";
+        return Err(Error::configuration(text));
+    };
+    Ok(Layout { partitioned: row.get(0), noted: row.get(1) })
 }
 
 /// Whether `telemetry` is partitioned natively.

@@ -13,8 +13,8 @@ use super::partition;
 use super::plan::DatabasePlan;
 use super::pooled;
 use super::rollup::{Kept, aggregates, tables};
-use super::sql::{KeyOrder, definition};
-use super::{retention, views};
+use super::sql::{KEY, definition};
+use super::{rekey, retention, views};
 
 /// What the tables depend on beside the signals.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,6 +107,11 @@ pub async fn prepare(connector: &Connector, schema: &Schema, options: &SetupOpti
         tries.after(error).await?;
     }
     let edition = edition(&connection).await?;
+    while rekey::is_due(&connection).await? {
+        if let Err(error) = rekey::build(&connection, &tries).await {
+            tries.after(error).await?;
+        }
+    }
     let begun = loop {
         let migrated = match run(&connection, &tries.begin()).await {
             Ok(()) => migrate(&connection, schema, edition, options).await,
@@ -183,8 +188,8 @@ async fn install_extension(connection: &Connection, begin: &str) -> Result<()> {
 /// A change of the tables that is made once.
 struct Step {
     version: i32,
-    /// Whether it adds columns to tables that others write to.
-    adds_columns: bool,
+    /// Whether it changes tables that others write to.
+    locks: bool,
     statements: fn(&Schema, &Ground<'_>) -> String,
 }
 
@@ -198,9 +203,10 @@ struct Ground<'a> {
 
 /// Only ever appended to. Columns of signals are no steps: they follow the configuration.
 const STEPS: &[Step] = &[
-    Step { version: 1, adds_columns: false, statements: telemetry },
-    Step { version: 2, adds_columns: false, statements: rollups },
-    Step { version: 3, adds_columns: true, statements: carries },
+    Step { version: 1, locks: false, statements: telemetry },
+    Step { version: 2, locks: false, statements: rollups },
+    Step { version: 3, locks: true, statements: carries },
+    Step { version: 4, locks: true, statements: by_vehicle },
 ];
 
 /// The newest version of the tables that this program knows.
@@ -245,7 +251,7 @@ async fn migrate(
     .await?;
     let version = version(connection).await?;
     for step in STEPS.iter().filter(|s| s.version > version) {
-        if step.adds_columns {
+        if step.locks {
             locks::lock_tables(connection).await?;
         }
         let partitioned = layout::is_partitioned(connection).await?;
@@ -287,6 +293,11 @@ async fn migrate(
     Ok(begun)
 }
 
+/// Step 4: one key on all editions, and an index of time beside it.
+fn by_vehicle(_: &Schema, _: &Ground<'_>) -> String {
+    format!("{}; {}", rekey::DROP, rekey::BY_TIME)
+}
+
 /// Step 3: what a holder leaves to the next one. Programs that don't know of it may go on beside it. A few hundred bytes
 /// that don't get smaller by compression.
 fn carries(_: &Schema, _: &Ground<'_>) -> String {
@@ -313,11 +324,6 @@ fn rollups(_: &Schema, ground: &Ground<'_>) -> String {
 fn telemetry(schema: &Schema, ground: &Ground<'_>) -> String {
     let (edition, options) = (ground.edition, ground.options);
     let values: String = schema.columns().map(|c| definition(c) + ", ").collect();
-    let key = match edition {
-        Edition::Community => KeyOrder::TimeFirst,
-        Edition::Apache | Edition::Plain => KeyOrder::VehicleFirst,
-    };
-    let key = key.columns();
     let (partitioned, hypertable) = match edition {
         Edition::Plain => (" partition by range (ts)", String::new()),
         Edition::Community | Edition::Apache => {
@@ -337,7 +343,7 @@ fn telemetry(schema: &Schema, ground: &Ground<'_>) -> String {
          create table if not exists trip (vehicle_id int not null, started_at timestamptz not null, \
            ended_at timestamptz, primary key (vehicle_id, started_at)); \
          create table if not exists telemetry (ts timestamptz not null, vehicle_id int not null, \
-           {values}quality bigint not null, unique ({key})){partitioned}; \
+           {values}quality bigint not null, unique ({KEY})){partitioned}; \
          create table if not exists vehicle_latest (vehicle_id int primary key, epoch int not null, \
            resume_at timestamptz, released_at timestamptz, floor timestamptz, \
            horizon timestamptz[], newest timestamptz[], ts timestamptz, {values}quality bigint) \

@@ -7,7 +7,8 @@ use fleet_core::{Error, Schema};
 use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::migrate::{self, SetupOptions};
-use super::{deployment, pooled, views};
+use super::sql::KEY;
+use super::{deployment, pooled, rekey, views};
 
 /// What [`setup`](super::setup) would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -83,6 +84,10 @@ impl DatabasePlan {
         let newest = migrate::newest();
         if version < newest {
             self.changes.push(format!("bring the tables from version {version} to {newest}"));
+        }
+        if self.note(rekey::is_due(connection).await)? == Some(true) {
+            self.changes
+                .push(format!("give telemetry the key ({KEY}); writers wait while its index is made"));
         }
         let new = self.note(layout::compare(connection, schema, Later::Refused).await)?;
         self.changes.extend(new.into_iter().flatten().map(added));

@@ -20,7 +20,7 @@ use super::fault::{self, Verdict};
 use super::layout::{self, Later, Layout};
 use super::rollup::tables::TOUCH;
 use super::spans::{Lacking, Spans};
-use super::sql::{self, KeyOrder};
+use super::sql;
 use super::value::Time;
 use super::{layout::layout, partition};
 
@@ -103,10 +103,6 @@ impl Session {
 
     pub(super) fn connection(&self) -> &Connection {
         &self.connection
-    }
-
-    pub(super) fn key(&self) -> KeyOrder {
-        self.layout.key
     }
 
     /// Whether a row may lack its partition.
@@ -232,7 +228,7 @@ impl Session {
         let client = self.connection.client();
         let prepared = async {
             let copy = client.prepare(&sql::copy_into(&name, &self.schema)).await?;
-            let merge = client.prepare(&sql::merge(&name, self.layout.key, &self.schema)).await?;
+            let merge = client.prepare(&sql::merge(&name, &self.schema)).await?;
             Ok(Staging { copy, merge })
         };
         prepared.await.map_err(|e| self.connection.error("prepare a merge", &e))

@@ -14,7 +14,6 @@ use super::encode::Rows;
 use super::pooled;
 use super::reject::reject;
 use super::session::{Fault, Load, Session};
-use super::sql::KeyOrder;
 use super::suspects::{Doubt, Patience, Suspects};
 use super::vehicles::VehicleIds;
 
@@ -148,7 +147,7 @@ impl TimescaleSink {
         let (mut order, mut tasks) = (Vec::with_capacity(rows.len()), Vec::new());
         for (n, Piece { mut new, mut corrections }) in pieces.into_iter().enumerate() {
             for (merge, part) in [(false, &mut new), (true, &mut corrections)] {
-                sort(part, load, session.key());
+                sort(part, load);
                 let from = order.len();
                 order.append(part);
                 let makes = n > 0 && session.partitioned();
@@ -261,7 +260,7 @@ impl TimescaleSink {
         let mut bad: Vec<(u32, String)> =
             all.clone().filter_map(|row| Some((row, outside(row as usize)?))).collect();
         let mut order: Vec<u32> = all.filter(|row| outside(*row as usize).is_none()).collect();
-        sort(&mut order, load, session.key());
+        sort(&mut order, load);
         let replaced = session.replace(load, &order, span.start, span.end).await;
         let replaced = replaced.map_err(|fault| match fault {
             Fault::Lost(error) => error,
@@ -300,13 +299,8 @@ impl TimescaleSink {
 }
 
 /// In key order: rows lie together in the index, and two writers never wait for each other in a circle.
-fn sort(order: &mut [u32], load: Load<'_>, key: KeyOrder) {
-    let id = |row: u32| load.ids[load.rows.vehicle(row as usize)];
-    let ts = |row: u32| load.rows.ts(row as usize);
-    match key {
-        KeyOrder::TimeFirst => order.sort_by_key(|&row| (ts(row), id(row))),
-        KeyOrder::VehicleFirst => order.sort_by_key(|&row| (id(row), ts(row))),
-    }
+fn sort(order: &mut [u32], load: Load<'_>) {
+    order.sort_by_key(|&row| (load.ids[load.rows.vehicle(row as usize)], load.rows.ts(row as usize)));
 }
 
 fn why(fault: Fault) -> String {

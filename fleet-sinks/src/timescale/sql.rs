@@ -5,23 +5,9 @@ use std::fmt::Write as _;
 use fleet_core::Schema;
 use fleet_core::schema::{Column, ColumnType, Signal};
 
-/// How the rows of `telemetry` are unique, which is also the order in which they are written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum KeyOrder {
-    /// `(ts, vehicle_id)`: the quickest to write.
-    TimeFirst,
-    /// `(vehicle_id, ts)`: one vehicle's day lies together where nothing is compressed.
-    VehicleFirst,
-}
-
-impl KeyOrder {
-    pub(super) fn columns(self) -> &'static str {
-        match self {
-            Self::TimeFirst => "ts, vehicle_id",
-            Self::VehicleFirst => "vehicle_id, ts",
-        }
-    }
-}
+/// How the rows of `telemetry` are unique, which is also the order in which they are written: one vehicle's
+/// rows lie together in the index.
+pub(super) const KEY: &str = "vehicle_id, ts";
 
 /// The lower of the two bits of every signal that fits: 31 of them.
 const LOW_BITS: i64 = 0x1555_5555_5555_5555;
@@ -64,8 +50,8 @@ pub(super) fn staging(name: &str, schema: &Schema) -> String {
 
 /// From the staging table into `telemetry`: signal by signal a value replaces and NULL never erases;
 /// a row that would stay the same is not written.
-pub(super) fn merge(staging: &str, key: KeyOrder, schema: &Schema) -> String {
-    let (row, key) = (row(schema), key.columns());
+pub(super) fn merge(staging: &str, schema: &Schema) -> String {
+    let row = row(schema);
     let mut set = String::new();
     let mut differs = String::new();
     for (i, signal) in schema.signals().iter().enumerate() {
@@ -78,8 +64,8 @@ pub(super) fn merge(staging: &str, key: KeyOrder, schema: &Schema) -> String {
     }
     let quality = merged_quality("old.quality");
     format!(
-        "insert into telemetry as old ({row}) select {row} from {staging} order by {key} \
-         on conflict ({key}) do update set {set}quality = {quality} \
+        "insert into telemetry as old ({row}) select {row} from {staging} order by {KEY} \
+         on conflict ({KEY}) do update set {set}quality = {quality} \
          where old.quality <> {quality}{differs}"
     )
 }

@@ -16,6 +16,7 @@ mod old_days;
 mod outages;
 mod pooler;
 mod reader;
+mod rekey;
 mod server;
 mod setup;
 mod sink;

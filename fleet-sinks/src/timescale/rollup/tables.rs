@@ -21,9 +21,6 @@ pub(in crate::timescale) fn touch_gone() -> String {
 }
 
 /// The tables, without the columns of the signals, and a note for each minute that is stored already.
-///
-/// Rows come about in the order of their time, so that a block range index finds a minute of the whole
-/// fleet for next to nothing.
 pub(in crate::timescale) fn create() -> String {
     let minute = bucket("1 minute", "ts");
     format!(
@@ -31,7 +28,6 @@ pub(in crate::timescale) fn create() -> String {
          create table fleet_rollup_minute \
            (ts timestamptz primary key, vehicles bigint not null, records bigint not null); \
          create table fleet_rollup_hour (like fleet_rollup_minute including all); \
-         create index telemetry_ts_range on telemetry using brin (ts) with (autosummarize = on); \
          insert into fleet_touched select distinct {minute} from telemetry;"
     )
 }
