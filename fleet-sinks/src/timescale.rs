@@ -19,6 +19,7 @@ mod maintain;
 mod migrate;
 mod partition;
 mod plan;
+mod policies;
 mod pooled;
 mod reader;
 mod reject;

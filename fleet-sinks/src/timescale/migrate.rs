@@ -14,7 +14,7 @@ use super::plan::DatabasePlan;
 use super::pooled;
 use super::rollup::{Kept, aggregates, tables};
 use super::sql::{KEY, definition};
-use super::{rekey, retention, views};
+use super::{policies, rekey, views};
 
 /// What the tables depend on beside the signals.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -387,7 +387,7 @@ async fn keep_by_server(connection: &Connection, options: &SetupOptions, begun: 
             done.push(aggregates::fill(connection).await);
         }
         done.push(aggregates::keep(connection, options).await);
-        done.push(retention::set_policy(connection, options).await);
+        done.push(policies::retention(options).set(connection, options).await);
     }
     done.push(compress(connection, options).await);
     for error in done.into_iter().filter_map(Result::err) {
@@ -400,17 +400,14 @@ async fn keep_by_server(connection: &Connection, options: &SetupOptions, begun: 
 }
 
 async fn compress(connection: &Connection, options: &SetupOptions) -> Result<()> {
-    let seconds = options.compress_after.as_secs();
-    let statements = format!(
-        "do $$ begin \
+    let enable = "do $$ begin \
            if exists (select from timescaledb_information.hypertables \
                where hypertable_name = 'telemetry' and not compression_enabled) then \
              alter table telemetry set (timescaledb.compress, \
                timescaledb.compress_segmentby = 'vehicle_id', timescaledb.compress_orderby = 'ts'); \
-           end if; end $$; \
-         select add_compression_policy('telemetry', interval '{seconds} s', if_not_exists => true)"
-    );
-    by_turns(connection, options, "turn compression on", &statements).await
+           end if; end $$";
+    by_turns(connection, options, "turn compression on", enable).await?;
+    policies::compression(options).set(connection, options).await
 }
 
 /// Runs statements in a transaction of their own while no other setup is at it.

@@ -7,8 +7,9 @@ use fleet_core::{Error, Schema};
 use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::migrate::{self, SetupOptions};
+use super::rollup::Kept;
 use super::sql::KEY;
-use super::{deployment, pooled, rekey, views};
+use super::{deployment, policies, pooled, rekey, views};
 
 /// What [`setup`](super::setup) would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,17 +101,13 @@ impl DatabasePlan {
         if edition == Edition::Plain {
             return Ok(());
         }
-        let seconds = options.retention.map(|r| i64::try_from(r.as_secs()).unwrap_or(i64::MAX));
         let asked = connection
             .client()
             .query_opt(
-                "select d.time_interval <> $1::text::interval, d.time_interval::text, \
-                   (select (config->>'drop_after')::interval is distinct from make_interval(secs => $2::bigint) \
-                      from timescaledb_information.jobs where proc_name = 'policy_retention' \
-                        and hypertable_name = 'telemetry') \
-                 from timescaledb_information.dimensions d \
-                 where d.hypertable_schema = current_schema() and d.hypertable_name = 'telemetry'",
-                &[&options.chunk_interval(), &seconds],
+                "select time_interval <> $1::text::interval, time_interval::text \
+                 from timescaledb_information.dimensions \
+                 where hypertable_schema = current_schema() and hypertable_name = 'telemetry'",
+                &[&options.chunk_interval()],
             )
             .await
             .map_err(connection.failed(WHAT))?;
@@ -122,12 +119,9 @@ impl DatabasePlan {
         if edition != Edition::Community {
             return Ok(());
         }
-        let kept =
-            options.retention.map_or_else(|| "for ever".to_owned(), |r| format!("for {} s", r.as_secs()));
-        match row.get::<_, Option<bool>>(2) {
-            Some(true) => self.changes.push(format!("let the server keep records {kept}, and no longer")),
-            None if seconds.is_some() => self.changes.push(format!("let the server keep records {kept}")),
-            _ => {}
+        self.changes.extend(policies::compression(options).change(connection).await?);
+        if Kept::found(connection).await? == Some(Kept::ByServer) {
+            self.changes.extend(policies::retention(options).change(connection).await?);
         }
         Ok(())
     }

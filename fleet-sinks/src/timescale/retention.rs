@@ -6,32 +6,12 @@ use fleet_core::error::Result;
 
 use super::connect::Connection;
 use super::layout::Layout;
-use super::migrate::{SetupOptions, by_turns};
 use super::partition;
 use super::rollup::Kept;
 
 /// Trips that one transaction deletes, and chunks that it drops.
 const TRIPS: i64 = 10_000;
 const CHUNKS: i64 = 8;
-
-/// Lets the server drop old chunks where it can, or no more where everything is to be kept.
-pub(super) async fn set_policy(connection: &Connection, options: &SetupOptions) -> Result<()> {
-    let wanted = match options.retention {
-        Some(retention) => format!("interval '{} s'", retention.as_secs()),
-        None => "null::interval".to_owned(),
-    };
-    let statements = format!(
-        "do $$ declare wanted interval := {wanted}; had interval; begin \
-           select (config->>'drop_after')::interval into had from timescaledb_information.jobs \
-             where proc_name = 'policy_retention' and hypertable_name = 'telemetry'; \
-           if had is distinct from wanted then \
-             perform remove_retention_policy('telemetry', if_exists => true); \
-             if wanted is not null then perform add_retention_policy('telemetry', wanted); end if; \
-           end if; \
-         end $$"
-    );
-    by_turns(connection, options, "set the retention", &statements).await
-}
 
 /// What was too old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

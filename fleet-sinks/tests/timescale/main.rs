@@ -14,6 +14,7 @@ mod locks;
 mod maintain;
 mod old_days;
 mod outages;
+mod policies;
 mod pooler;
 mod reader;
 mod rekey;
