@@ -13,6 +13,7 @@ mod encode;
 mod encode_tests;
 mod erase;
 mod fault;
+mod jobs;
 mod layout;
 mod locks;
 mod maintain;
@@ -43,6 +44,7 @@ pub use deployment::deployment_id;
 #[doc(hidden)]
 pub use encode::copy_of;
 pub use erase::{ErasedRows, disown, erase};
+pub use jobs::{JobFault, JobTrouble};
 pub use layout::{Edition, check, check_writer};
 pub use maintain::{MaintainOptions, Maintained, maintain};
 pub use migrate::{Prepared, SetupOptions, prepare, setup};

@@ -6,10 +6,11 @@ use fleet_core::error::Result;
 use tokio_postgres::Client;
 
 use super::connect::{Connection, Connector};
+use super::jobs::JobTrouble;
 use super::layout::layout;
 use super::rollup::Kept;
 use super::rollup::tables::Roll;
-use super::{partition, retention};
+use super::{jobs, partition, retention};
 
 /// After so long a run leaves the rest to the next.
 const BUDGET: Duration = Duration::from_secs(20);
@@ -24,7 +25,7 @@ pub struct MaintainOptions {
 }
 
 /// What a run of [`maintain`] did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Maintained {
     /// Minutes whose roll-up was made anew.
     pub minutes: u64,
@@ -34,10 +35,12 @@ pub struct Maintained {
     pub trips: u64,
     /// Whether there is more to do at once.
     pub more: bool,
+    /// Jobs of the server that don't do what is left to them.
+    pub jobs: Vec<JobTrouble>,
 }
 
 /// Does once what is due: makes partitions ahead, brings roll-ups up to date and drops what is too old,
-/// each where the server doesn't do it by itself. To be called every minute by any number of processes:
+/// each where the server doesn't do it by itself, and looks whether it does. To be called every minute by any number of processes:
 /// they take turns, and what one has done is not done again.
 ///
 /// The work goes in short transactions, newest hour first, and ends after 20 s even if there is more.
@@ -67,9 +70,10 @@ pub async fn maintain(connector: &Connector, options: &MaintainOptions) -> Resul
         (done.dropped, done.trips) = (swept.dropped, swept.trips);
     }
     if done.dropped + done.trips > 0 || done.minutes > 60 {
-        let Maintained { minutes, dropped, trips, more } = done;
+        let Maintained { minutes, dropped, trips, more, .. } = done;
         tracing::info!(minutes, dropped, trips, more, "rolled up and dropped what was due");
     }
+    done.jobs = jobs::troubles(&connection).await?;
     Ok(done)
 }
 

@@ -13,6 +13,9 @@ use super::rollup::Kept;
 const TRIPS: i64 = 10_000;
 const CHUNKS: i64 = 8;
 
+/// After so long the server's own policy, which runs every hour, has failed.
+const LATE: Duration = Duration::from_secs(2 * 60 * 60);
+
 /// What was too old.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Swept {
@@ -29,8 +32,13 @@ pub(super) async fn sweep(
     retention: Duration,
 ) -> Result<Swept> {
     let mut swept = Swept::default();
-    // On the community edition the server does it by its policy.
-    if kept == Kept::ByUs {
+    // On the community edition the server does it by its policy; what that leaves behind is ours.
+    let is_ours = kept == Kept::ByUs || {
+        let late = retention.saturating_add(LATE).as_secs();
+        let chunks = has_chunks(connection.client(), late).await;
+        chunks.map_err(connection.failed("look for what is too old"))?
+    };
+    if is_ours {
         loop {
             match drop_some(connection, layout, retention).await? {
                 0 => break,
@@ -85,15 +93,20 @@ async fn drop_chunks(client: &tokio_postgres::Client, seconds: u64) -> Result<u6
              where hypertable_name = 'telemetry' and range_end <= now() - interval '{seconds} s' \
              order by range_end limit {CHUNKS}) c))) dropped"
     );
-    let old = format!(
-        "select exists (select from timescaledb_information.chunks \
-           where hypertable_name = 'telemetry' and range_end <= now() - interval '{seconds} s')"
-    );
-    if !client.query_one(&old, &[]).await?.get::<_, bool>(0) {
+    if !has_chunks(client, seconds).await? {
         return Ok(0);
     }
     let dropped: i64 = client.query_one(&drop, &[]).await?.get(0);
     Ok(dropped.unsigned_abs())
+}
+
+/// Whether there are chunks without a row of the time to keep.
+async fn has_chunks(client: &tokio_postgres::Client, seconds: u64) -> Result<bool, tokio_postgres::Error> {
+    let old = format!(
+        "select exists (select from timescaledb_information.chunks \
+           where hypertable_name = 'telemetry' and range_end <= now() - interval '{seconds} s')"
+    );
+    Ok(client.query_one(&old, &[]).await?.get(0))
 }
 
 async fn delete_trips(connection: &Connection, retention: Duration) -> Result<u64> {

@@ -10,6 +10,7 @@ mod disk;
 mod faults;
 mod fixture;
 mod grafana;
+mod jobs;
 mod locks;
 mod maintain;
 mod old_days;

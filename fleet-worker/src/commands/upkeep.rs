@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fleet_core::error::Result;
-use fleet_sinks::timescale::{Connector, MaintainOptions, maintain};
+use fleet_sinks::timescale::{Connector, JobTrouble, MaintainOptions, maintain};
 use tokio::task::AbortHandle;
 
 use crate::config::Config;
@@ -22,6 +22,8 @@ pub struct UpkeepCounters {
     pub dropped: AtomicU64,
     /// Runs that failed.
     pub failures: AtomicU64,
+    /// Jobs of the database server that fail or don't run, when it was last looked.
+    pub jobs: AtomicU64,
 }
 
 /// The maintenance in a task of its own, until it is dropped. Every program that knows the database does
@@ -63,12 +65,16 @@ fn options(config: &Config) -> Result<MaintainOptions> {
 
 /// A failure is no reason to end: the sink has its own word on an outage, and the next run catches up.
 async fn keep(connector: Connector, options: MaintainOptions, counters: Arc<UpkeepCounters>) {
+    let mut jobs = Vec::new();
     loop {
         let mut pause = PAUSE;
         match maintain(&connector, &options).await {
             Ok(done) => {
                 counters.minutes.fetch_add(done.minutes, Ordering::Relaxed);
                 counters.dropped.fetch_add(done.dropped, Ordering::Relaxed);
+                counters.jobs.store(done.jobs.len() as u64, Ordering::Relaxed);
+                tell(&jobs, &done.jobs);
+                jobs = done.jobs;
                 if done.more {
                     pause = Duration::from_secs(1);
                 }
@@ -79,5 +85,44 @@ async fn keep(connector: Connector, options: MaintainOptions, counters: Arc<Upke
             }
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+/// Says once of each job that it is in trouble, and that it is no more.
+fn tell(before: &[JobTrouble], now: &[JobTrouble]) {
+    for JobTrouble { job, name, fault, detail, .. } in lacking(before, now) {
+        tracing::warn!(job, name, detail, "a job of the database server does not do its work: {fault}");
+    }
+    for JobTrouble { job, name, .. } in lacking(now, before) {
+        tracing::info!(job, name, "a job of the database server does its work again");
+    }
+}
+
+/// Those of `of` that are not in `there`, whatever the server's words are.
+fn lacking<'a>(there: &[JobTrouble], of: &'a [JobTrouble]) -> impl Iterator<Item = &'a JobTrouble> {
+    of.iter().filter(move |t| !there.iter().any(|known| (known.job, known.fault) == (t.job, t.fault)))
+}
+
+#[cfg(test)]
+mod tests {
+    use fleet_sinks::timescale::JobFault::{self, Failed, Overdue};
+
+    use super::*;
+
+    fn trouble(job: i32, fault: JobFault, detail: &str) -> JobTrouble {
+        JobTrouble { job, name: "policy_retention of telemetry".to_owned(), fault, detail: detail.to_owned() }
+    }
+
+    #[test]
+    fn a_trouble_is_news_once() {
+        let before = [trouble(1, Failed, "at 12:00"), trouble(2, Overdue, "")];
+        let news = |now: &[JobTrouble]| {
+            let jobs = |these: Vec<&JobTrouble>| these.into_iter().map(|t| t.job).collect::<Vec<_>>();
+            (jobs(lacking(&before, now).collect()), jobs(lacking(now, &before).collect()))
+        };
+        assert_eq!(news(&before), (vec![], vec![]));
+        assert_eq!(news(&[trouble(1, Failed, "at 12:01"), trouble(2, Overdue, "")]), (vec![], vec![]));
+        assert_eq!(news(&[trouble(2, Overdue, ""), trouble(3, Failed, "")]), (vec![3], vec![1]));
+        assert_eq!(news(&[]), (vec![], vec![1, 2]));
     }
 }
