@@ -18,6 +18,16 @@ pub enum Edition {
     Plain,
 }
 
+impl std::fmt::Display for Edition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Community => "community",
+            Self::Apache => "Apache",
+            Self::Plain => "plain PostgreSQL",
+        })
+    }
+}
+
 /// Checks, without changing anything, that [`setup`](super::setup) was done for these signals.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use super::partition;
 use super::plan::DatabasePlan;
 use super::pooled;
 use super::rollup::{Kept, aggregates, tables};
+use super::server::Server;
 use super::sql::{KEY, definition};
 use super::{policies, rekey, views};
 
@@ -100,7 +101,11 @@ pub async fn prepare(connector: &Connector, schema: &Schema, options: &SetupOpti
     pooled::refuse(connector, &connection).await?;
     // NOTICEs of "if not exists" are no news.
     run(&connection, "set client_min_messages = warning").await?;
-    DatabasePlan::of(&connection, schema, options).await?.require()?;
+    let plan = DatabasePlan::of(&connection, schema, options).await?;
+    plan.require()?;
+    if let Some(warning) = plan.server.as_ref().and_then(Server::warning) {
+        tracing::warn!(database = connector.target(), "{warning}");
+    }
     deployment::draw(&connection).await?;
     let mut tries = Tries::new(&connection, options.patience);
     while let Err(error) = install_extension(&connection, &tries.begin()).await {
@@ -152,25 +157,9 @@ async fn run(connection: &Connection, statements: &str) -> Result<()> {
     connection.client().batch_execute(statements).await.map_err(connection.failed("set up the tables"))
 }
 
-/// Whether the server offers the extension and has not got it yet.
-pub(super) async fn is_offered(connection: &Connection) -> Result<bool> {
-    // The loader's settings show that it was preloaded; creating the extension without it is fatal.
-    let offered = connection
-        .client()
-        .query_one(
-            "select exists (select from pg_available_extensions \
-                where name = 'timescaledb' and installed_version is null) \
-             and current_setting('timescaledb.max_background_workers', true) is not null",
-            &[],
-        )
-        .await
-        .map_err(connection.failed("look for TimescaleDB"))?;
-    Ok(offered.get(0))
-}
-
 /// Creates the extension where the server offers it; without the right to it, says so and goes on.
 async fn install_extension(connection: &Connection, begin: &str) -> Result<()> {
-    if !is_offered(connection).await? {
+    if !Server::of(connection).await?.offered {
         return Ok(());
     }
     let create = format!("{begin}; {TURN}; create extension if not exists timescaledb; commit");

@@ -8,6 +8,7 @@ use super::connect::{Connection, Connector};
 use super::layout::{self, Edition, Later, edition};
 use super::migrate::{self, SetupOptions};
 use super::rollup::Kept;
+use super::server::Server;
 use super::sql::KEY;
 use super::{deployment, policies, pooled, rekey, views};
 
@@ -17,6 +18,8 @@ use super::{deployment, policies, pooled, rekey, views};
 pub struct DatabasePlan {
     /// The deployment that the database belongs to, if a setup has drawn its id.
     pub deployment: Option<String>,
+    /// What the server is, if it was asked.
+    pub server: Option<Server>,
     /// What would change, in words; nothing where all is as it should be.
     pub changes: Vec<String>,
     /// Why nothing would be done, in words.
@@ -46,9 +49,11 @@ impl DatabasePlan {
             plan.changes.push("draw the deployment's id".to_owned());
         }
         plan.note(require_rights(connection).await)?;
-        if migrate::is_offered(connection).await? {
+        let server = Server::of(connection).await?;
+        if server.offered {
             plan.changes.push("create the extension timescaledb".to_owned());
         }
+        plan.server = Some(server);
         if let Some(reader) = &options.reader {
             plan.note(views::require_role(connection, reader).await)?;
         }

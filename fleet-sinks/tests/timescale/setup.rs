@@ -4,8 +4,8 @@ use fleet_core::batch::BatchBuilder;
 use fleet_core::schema::{ColumnConfig, RecordsConfig, Schema, SignalConfig};
 use fleet_core::{ErrorKind, Sink};
 use fleet_sinks::timescale::{
-    Edition, MaintainOptions, SetupOptions, TimescaleSink, check, check_writer, deployment_id, maintain,
-    plan, prepare, setup,
+    ConnectOptions, Connector, Edition, MaintainOptions, SetupOptions, TimescaleSink, check, check_writer,
+    deployment_id, maintain, plan, prepare, server as ask, setup,
 };
 
 use crate::fixture::{Fixture, NOON, seal, speed};
@@ -43,10 +43,32 @@ async fn plain_postgres() {
     partitions_are_made_ahead_and_on_demand(Server::plain().await).await;
 }
 
+/// PostgreSQL lists what is installed beside it; this one's list is overlaid by another.
+#[tokio::test]
+async fn an_extension_that_is_not_loaded_is_told() {
+    let server = Server::plain().await;
+    let plain = ask(&server.connector()).await.unwrap();
+    assert_eq!((plain.edition, plain.unloaded, plain.warning()), (Edition::Plain, false, None));
+    assert!(plain.to_string().ends_with(" without TimescaleDB"), "{plain}");
+    let list = "create view pg_available_extensions as \
+                select 'timescaledb'::name as name, '2.23.0' as default_version, null::text as installed_version";
+    server.client().await.batch_execute(list).await.unwrap();
+    let url = format!("{}?options=-c%20search_path%3Dpublic,pg_catalog&sslmode=disable", server.url());
+    let connector = Connector::new(&ConnectOptions::new(url.replacen("?sslmode=disable", "", 1))).unwrap();
+    let planned = plan(&connector, &Schema::default(), &SetupOptions::default()).await.unwrap();
+    let warning = planned.server.unwrap().warning().unwrap();
+    assert!(warning.starts_with("TimescaleDB is installed, but the server does not load it"), "{warning}");
+    assert!(!planned.changes.iter().any(|change| change.contains("extension")), "{:?}", planned.changes);
+    let edition = setup(&connector, &Schema::default(), &SetupOptions::default()).await.unwrap();
+    assert_eq!(edition, Edition::Plain);
+}
+
 #[tokio::test]
 async fn timescale() {
     let server = Server::timescale().await;
     everything(&server, Edition::Community).await;
+    let named = ask(&server.connector()).await.unwrap().to_string();
+    assert!(named.contains(" with TimescaleDB 2.") && named.ends_with(", community edition"), "{named}");
     let client = server.client().await;
     let row = client
         .query_one(

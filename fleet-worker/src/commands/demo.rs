@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use fleet_core::CellId;
 use fleet_core::error::{Error, Result};
+use fleet_sinks::timescale::server;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
@@ -85,6 +86,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
         args.workers,
         began.elapsed().as_secs_f64()
     ));
+    say(&format!("the database is {}", server(&super::connector(&config)?).await?));
 
     let page = serve_page(&deployment).await?;
     say(&format!("watch it: http://{}/live/", page.address));

@@ -59,7 +59,7 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     let served = Served::start(admin, config).await?;
     let lanes = handles.iter().map(|handle| handle.share.lane + 1).max().unwrap_or(0);
     let (cells, database) = (names(&config.cells), connector.target());
-    tracing::info!(%cells, lanes, database, ?edition, "the worker runs");
+    tracing::info!(%cells, lanes, database, %edition, "the worker runs");
     let beating = tokio::spawn(beat(parts, config.worker.catch_up_timeout));
     threads.run();
     let ended = threads.ended(stop).await;

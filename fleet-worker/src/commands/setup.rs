@@ -50,7 +50,7 @@ pub async fn setup(config: &Config, args: &SetupArgs) -> Result<Edition> {
         tracing::warn!("{NOT_STRICT}");
     }
     for (names, _) in &clients {
-        tracing::info!(cell = %names.cell(), ?edition, "streams, consumers and tables are there");
+        tracing::info!(cell = %names.cell(), %edition, "streams, consumers and tables are there");
     }
     Ok(edition)
 }
@@ -110,6 +110,10 @@ impl Planned {
         lines.extend(self.streams.iter().flat_map(|plan| changes("NATS", plan.changes())));
         if lines.is_empty() {
             lines.push("nothing would change".to_owned());
+        }
+        if let Some(server) = &self.database.server {
+            lines.insert(0, format!("database: is {server}"));
+            lines.extend(server.warning().map(|warning| format!("warning: {warning}")));
         }
         lines.extend(self.refusals().map(|why| format!("refused: {why}")));
         lines
