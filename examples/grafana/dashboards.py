@@ -190,6 +190,7 @@ def dashboard(uid, title, description, panels, variables, span, refresh):
 
 # A record waits for `window` and `interval` at most, 40 s, until the next sample says so, and for its batch: the one
 # of a minute's second 50 is there when the minute is 105 s old.
+# The groups are filled up with NULL: a minute without a record is a gap, and not a line across it.
 WHOLE = "ts <= now() - interval '105 seconds'"
 
 # The fuel slops about by tens of percent: of one vehicle only the median of ten minutes means anything. Who
@@ -208,7 +209,7 @@ LOW_FUEL = """
 
 def per_group(what):
     return f"""
-        select $__timeGroupAlias(ts, $__interval), {what}
+        select $__timeGroupAlias(ts, $__interval, NULL), {what}
         from fleet_minute
         where $__timeFilter(ts) and {WHOLE}
         group by 1 order by 1
@@ -221,9 +222,10 @@ def fleet():
              table("select count(*) filter (where is_on) as vehicles from fleet_last"), "short"),
         stat("Records per second", "Of the last five whole minutes, over all vehicles.", (4, 1, 4, 4),
              table(f"""
-                 select coalesce(avg(records), 0)::float8 / 60 as records
+                 select coalesce(sum(records), 0)::float8 / 300 as records
                  from fleet_minute
-                 where ts > now() - interval '7 minutes' and {WHOLE}
+                 where ts > date_trunc('minute', now()) - interval '7 minutes'
+                   and ts <= date_trunc('minute', now()) - interval '2 minutes'
              """), "short", decimals=1),
         stat("Fleet average speed", "Of the last five whole minutes, over all records.", (8, 1, 4, 4),
              table(f"""
@@ -291,7 +293,14 @@ def fleet():
                [sql(per_group('avg(vehicles)::float8 as "average", max(vehicles) as "most"'))], "short"),
         series("Records per second", "On average over the group, all vehicles together. What the workers take in "
                "is in the last row, from Prometheus.", (12, 22, 12, 8),
-               [sql(per_group('avg(records)::float8 / 60 as "records"'))], "short"),
+               [sql(f"""
+                   select $__timeGroupAlias(m.ts, $__interval, NULL), avg(coalesce(r.records, 0))::float8 / 60 as "records"
+                   from generate_series(date_trunc('minute', $__timeFrom()::timestamptz),
+                     least($__timeTo()::timestamptz, now() - interval '105 seconds'), interval '1 minute') m (ts)
+                   left join (select ts, records from fleet_minute where $__timeFilter(ts)) r on r.ts = m.ts
+                   where $__timeFilter(m.ts)
+                   group by 1 order by 1
+               """)], "short"),
         series("Fleet speed", "Mean of the minutes' averages, and the fastest vehicle.", (0, 30, 12, 8),
                [sql(per_group('avg(speed_kmh_avg) as "average", max(speed_kmh_max) as "fastest"'))],
                "velocitykmh"),
@@ -302,7 +311,7 @@ def fleet():
                (0, 38, 12, 8), [sql(per_group('avg(fuel_level_pct_avg) as "average"'))], "percent"),
         series("Starts of trips", "Trips that began in each group.", (12, 38, 12, 8),
                [sql("""
-                   select $__timeGroupAlias(started_at, $__interval), count(*) as "trips"
+                   select $__timeGroupAlias(started_at, $__interval, 0), count(*) as "trips"
                    from fleet_trip
                    where $__timeFilter(started_at)
                    group by 1 order by 1
@@ -354,12 +363,12 @@ def marked():
 
 def signal(title, description, at, column, name, unit, steps=PLAIN, **more):
     """One signal: a line, and points told apart by how the value came about. A group has one record unless
-    the chosen time is long."""
+    the chosen time is long. The line is broken where nothing was for a minute, or for a group if that is longer."""
     kinds = ",\n".join(
         f"          avg({column}) filter (where {name}_how = '{how}')::float8 as \"{how}\"" for how in HOW
     )
     query = f"""
-        select $__timeGroupAlias(ts, $__interval), avg({column})::float8 as "{title.lower()}",
+        select $__timeGroupAlias(ts, $__interval, NULL), avg({column})::float8 as "{title.lower()}",
 {kinds}
         from fleet_record
         where {CHOSEN}
@@ -367,7 +376,7 @@ def signal(title, description, at, column, name, unit, steps=PLAIN, **more):
     """
     line = override(title.lower(), color=fixed("light-blue"))
     return series(title, description, at, [sql(query)], unit, steps, [line, *marked()],
-                  {"insertNulls": 60000}, min_interval="10s", **more)
+                  {"spanNulls": 60000}, min_interval="10s", **more)
 
 
 def last_of(column):
@@ -416,7 +425,7 @@ def vehicle():
                (12, 4, 12, 9), "speed_kmh", "speed", "velocitykmh"),
         series("Position", "Latitude on the left and longitude on the right, the last of each group.", (12, 13, 12, 9),
                [sql(f"""
-                   select $__timeGroupAlias(ts, $__interval), {last_of("latitude")} as "latitude",
+                   select $__timeGroupAlias(ts, $__interval, NULL), {last_of("latitude")} as "latitude",
                      {last_of("longitude")} as "longitude",
                      {last_of("latitude").replace("is not null", "is not null and position_how = 'measured'")}
                        as "measured"
@@ -426,7 +435,7 @@ def vehicle():
                """)], "degree", overrides=[override("latitude", color=fixed("light-blue")),
                                            override("longitude", color=fixed("orange"), custom_axisPlacement="right"),
                                            *marked()[:1]],
-               custom={"insertNulls": 60000}, min_interval="10s"),
+               custom={"spanNulls": 60000}, min_interval="10s"),
         signal("Fuel", "The fuel slops about; look at the trend. Points as beside.", (0, 22, 12, 9), "fuel_level_pct",
                "fuel", "percent", FUEL),
         signal("Brake fluid", "Above 130 °C it is hot; DOT 4 that has drawn water boils at 155 °C. Points as beside.",
@@ -485,7 +494,7 @@ def vehicle():
         "$signal", "Every column of the signal as stored, whatever signals the deployment has: a line, and points "
         "where a value was measured. Its unit is that of the configuration.", (0, 48, 12, 9),
         [sql("""
-            select $__timeGroupAlias(t.ts, $__interval), c.name as metric,
+            select $__timeGroupAlias(t.ts, $__interval, NULL), c.name as metric,
               avg((to_jsonb(t) ->> c.name)::float8) as value,
               avg((to_jsonb(t) ->> c.name)::float8) filter (where (t.quality >> (2 * c.position)) & 3 = 1) as measured
             from telemetry t
@@ -493,7 +502,7 @@ def vehicle():
             cross join (select position, unnest(columns) as name from fleet_signal where name = ${signal:sqlstring}) c
             where v.vin = ${vin:sqlstring} and $__timeFilter(t.ts)
             group by 1, 2 order by 1, 2
-        """)], "short", custom={"insertNulls": 60000}, min_interval="10s", repeat="signal", repeatDirection="h",
+        """)], "short", custom={"spanNulls": 60000}, min_interval="10s", repeat="signal", repeatDirection="h",
         maxPerRow=2,
         overrides=[override("value", displayName="${__field.labels.metric}"),
                    override("measured", displayName="${__field.labels.metric} measured", custom_drawStyle="points",

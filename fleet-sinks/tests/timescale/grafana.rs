@@ -289,3 +289,54 @@ async fn a_fifth_signal_is_shown_without_code() {
     let expected = ["order", "2.5", "2.5"].map(|text| Some(text.to_owned()));
     assert!(answer.rows.iter().all(|row| row[1..] == expected), "{:?}", answer.rows[0]);
 }
+
+fn target<'a>(dashboard: &'a Value, kind: &str, title: &str) -> &'a str {
+    let panel = panels(dashboard).into_iter().find(|p| p["type"] == kind && p["title"] == title).unwrap();
+    text(&panel["targets"][0], "rawSql")
+}
+
+/// Minutes without a record are minutes too.
+#[tokio::test]
+async fn records_per_second_are_those_of_all_minutes() {
+    let f = Fixture::on(Server::plain().await).await;
+    fill::fill(&f.client, 3, 1).await;
+    let sparse = "delete from telemetry where extract(minute from ts)::int % 4 <> 0 or vehicle_id > 1; \
+        insert into fleet_touched select distinct date_bin('1 minute', ts, '2000-01-01+00') from telemetry";
+    f.client.batch_execute(sparse).await.unwrap();
+    let dashboard = dashboard("fleet.json");
+    let number = |text: &Option<String>| text.as_ref().unwrap().parse::<f64>().unwrap();
+    let stat = expand(target(&dashboard, "stat", "Records per second"), &view(1, 60, false)).unwrap();
+    // One or two of five minutes have the six records of one vehicle.
+    let shown = number(&ask(&f.client, &stat).await.unwrap().rows[0][0]);
+    assert!([6.0 / 300.0, 12.0 / 300.0].iter().any(|truth| (shown - truth).abs() < 1e-9), "{shown}");
+    for minutes in [1, 20] {
+        let sql = target(&dashboard, "timeseries", "Records per second");
+        let view = View { from: now() - 45 * MINUTE, to: now(), ..view(1, 60 * minutes, false) };
+        let answer = ask(&f.client, &expand(sql, &view).unwrap()).await.unwrap();
+        let records: Vec<f64> = answer.rows.iter().map(|row| number(&row[1])).collect();
+        if minutes == 1 {
+            assert!((42..=45).contains(&records.len()), "{}", records.len());
+            assert!(records.contains(&0.0) && records.contains(&0.1), "{records:?}");
+        } else {
+            // A whole group of twenty minutes: five with six records.
+            assert!((records[1] - 30.0 / 1_200.0).abs() < 1e-9, "{records:?}");
+        }
+    }
+}
+
+/// Rows of a group are joined whatever its width is, and what is missing is not.
+#[test]
+fn lines_are_broken_by_gaps_alone() {
+    for name in ["fleet.json", "vehicle.json"] {
+        for panel in panels(&dashboard(name)) {
+            let sql = panel["targets"][0]["rawSql"].as_str().unwrap_or_default();
+            if panel["type"] != "timeseries" || sql.is_empty() {
+                continue;
+            }
+            let title = text(panel, "title");
+            assert!(sql.contains("$__interval, NULL)") || sql.contains("$__interval, 0)"), "{title}");
+            let custom = &panel["fieldConfig"]["defaults"]["custom"];
+            assert!(custom.get("insertNulls").is_none(), "{title}: groups of more than a minute stand alone");
+        }
+    }
+}

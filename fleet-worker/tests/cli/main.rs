@@ -39,6 +39,14 @@ fn check_shows_the_configuration_and_says_ok() {
 }
 
 #[test]
+fn a_database_that_does_not_answer_is_no_mistake_of_the_configuration() {
+    let output = check("[sink.timescale]\nurl = \"postgres://fleet@127.0.0.1:9/fleet\"", &[], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let said = out(&output);
+    assert!(said.contains("\n# database: could not be asked: ") && said.ends_with("\nok\n"), "{said}");
+}
+
+#[test]
 fn the_version_names_the_commit() {
     let said = out(&fleet(&["--version"], &[]));
     let commit =

@@ -134,6 +134,7 @@ async fn what_is_refused_or_unreachable_changes_nothing_anywhere() {
     let mut setup = more.command(&deployment, &["setup", "--dry-run"]);
     setup.env("FLEET_NATS__MAX_BYTES", "64MiB");
     let parts = [
+        "database: is PostgreSQL ",
         "add the signal tyre with the columns tyre_bar",
         "TELEMETRY_0: max_bytes 67108864",
         "fleet.0.*.tyre",
@@ -144,6 +145,7 @@ async fn what_is_refused_or_unreachable_changes_nothing_anywhere() {
     assert_eq!(count(&deployment, columns).await, had);
     assert_ends(same.command(&deployment, &["setup"]), 0, &[]).await;
     assert_ends(same.command(&deployment, &["setup", "--dry-run"]), 0, &["nothing would change"]).await;
+    assert_ends(same.command(&deployment, &["check"]), 0, &["# database: PostgreSQL ", "\nok\n"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

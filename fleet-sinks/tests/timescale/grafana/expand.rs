@@ -97,7 +97,8 @@ fn expanded(name: &str, arguments: &[&str], view: &View) -> Result<String, Strin
         }
         ("__timeFrom", _) => time(view.from),
         ("__timeTo", _) => time(view.to),
-        ("__timeGroup", [column, width]) => {
+        // What fills groups without a row is added to the answer.
+        ("__timeGroup", [column, width] | [column, width, "NULL" | "0"]) => {
             let seconds = seconds(width.trim_matches('\''))?;
             Ok(if view.timescaledb {
                 format!("time_bucket('{seconds}.000s',{column})")
@@ -122,6 +123,7 @@ fn macros_are_expanded_as_grafana_does() {
     let is = |view: &View, sql: &str, expected: &str| assert_eq!(expand(sql, view).unwrap(), expected);
     is(&view, "$__timeFilter(ts)", "ts BETWEEN '2026-02-01T12:00:00Z' AND '2026-02-01T13:00:00.5Z'");
     is(&view, "$__timeGroupAlias(r.ts, $__interval), 1", "time_bucket('60.000s',r.ts) AS \"time\", 1");
+    is(&view, "$__timeGroupAlias(ts, $__interval, NULL)", "time_bucket('60.000s',ts) AS \"time\"");
     is(&view, "$__timeGroup(ts,'5m') x", "time_bucket('300.000s',ts) x");
     is(&view, "$__timeGroup(ts,$__interval), x", "time_bucket('60.000s',ts) AS \"time\", x");
     is(&view, "$__timeFrom()::x $__interval_ms", "'2026-02-01T12:00:00Z'::x 60000");
@@ -130,8 +132,15 @@ fn macros_are_expanded_as_grafana_does() {
     view.interval = 7_200;
     let group = "floor(extract(epoch from ts)/7200)*7200 AS \"time\"";
     is(&view, "$__timeGroupAlias(ts, $__interval)", group);
-    for wrong in ["$vin", "${vin}", "${other:sqlstring}", "$__timeGruop(ts)", "$__timeGroup(ts, soon)", "a$b"]
-    {
+    for wrong in [
+        "$vin",
+        "${vin}",
+        "${other:sqlstring}",
+        "$__timeGruop(ts)",
+        "$__timeGroup(ts, soon)",
+        "a$b",
+        "$__timeGroup(ts, 5m, null)",
+    ] {
         assert!(expand(wrong, &view).is_err(), "{wrong}");
     }
 }
