@@ -191,7 +191,7 @@ async fn the_documented_queries(plain: &Fixture, community: &Fixture, apache: &F
             "last_positions" => vec![],
             "hot_brakes" => vec![&3.0_f64],
             "hot_brakes_of_one" => vec![&"V0002", &from, &to, &20.0_f64],
-            "hot_brakes_of_all" => vec![&from, &to, &99.0_f64],
+            "hot_brakes_of_all" => vec![&from, &to, &20.0_f64],
             "low_fuel" => vec![&now, &100.0_f64],
             other => panic!("{other}"),
         };
@@ -215,7 +215,14 @@ async fn the_documented_queries(plain: &Fixture, community: &Fixture, apache: &F
             // All three have 4 degrees; nobody else has a record.
             "hot_brakes" => assert_eq!(answers[0].len(), 3),
             "hot_brakes_of_one" => said("\"hottest\":99.5"),
-            "hot_brakes_of_all" => said("\"vin\":\"V0002\""),
+            "hot_brakes_of_all" => {
+                let rows = "select vin, min(ts) as first, max(brake_fluid_temp_c) as hottest, count(*) as records \
+                    from fleet_record where ts >= timestamptz '2026-02-01 12:57:00+00' \
+                      and ts < timestamptz '2026-02-01 13:02:00+00' and brake_fluid_temp_c >= 20 \
+                    group by vin order by hottest desc, vin";
+                assert_eq!(answers[0], answer(&plain.client, rows).await);
+                said("\"vin\":\"V0002\"");
+            }
             // Sixteen records of ten minutes; the third has no gauge. The median of 80 to 72.5.
             "low_fuel" => said("{\"vin\":\"V0001\",\"fuel_level_pct\":76.25}"),
             "trips" => said("\"ended_at\":\"2026-02-01T12:01:00+00:00\""),
