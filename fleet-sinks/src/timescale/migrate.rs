@@ -391,7 +391,8 @@ async fn keep_by_server(connection: &Connection, options: &SetupOptions, begun: 
 async fn compress(connection: &Connection, options: &SetupOptions) -> Result<()> {
     let enable = "do $$ begin \
            if exists (select from timescaledb_information.hypertables \
-               where hypertable_name = 'telemetry' and not compression_enabled) then \
+               where hypertable_schema = current_schema() and hypertable_name = 'telemetry' \
+                 and not compression_enabled) then \
              alter table telemetry set (timescaledb.compress, \
                timescaledb.compress_segmentby = 'vehicle_id', timescaledb.compress_orderby = 'ts'); \
            end if; end $$";

@@ -77,7 +77,7 @@ fn is_able(version: &str) -> bool {
 /// Makes the new index, and that of time. All chunks are locked first: who is in the way shows before the work.
 pub(super) async fn build(connection: &Connection, tries: &Tries<'_>) -> Result<()> {
     let build = format!(
-        "{}; {TURN}; lock table telemetry in share mode; \
+        "{}; set local statement_timeout = 0; {TURN}; lock table telemetry in share mode; \
          create unique index telemetry_by_vehicle on telemetry ({KEY}); {BY_TIME}; commit",
         tries.begin()
     );

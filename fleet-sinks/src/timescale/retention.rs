@@ -13,6 +13,10 @@ use super::rollup::Kept;
 const TRIPS: i64 = 10_000;
 const CHUNKS: i64 = 8;
 
+/// In a database with other hypertables, perhaps of the same name.
+const OURS: &str = "hypertable_name = 'telemetry' and hypertable_schema = (select nspname from pg_class c \
+    join pg_namespace n on n.oid = c.relnamespace where c.oid = 'telemetry'::regclass)";
+
 /// After so long the server's own policy, which runs every hour, has failed.
 const LATE: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -90,7 +94,7 @@ async fn drop_chunks(client: &tokio_postgres::Client, seconds: u64) -> Result<u6
     let drop = format!(
         "select count(*) from (select drop_chunks('telemetry', older_than => ( \
            select max(range_end) from (select range_end from timescaledb_information.chunks \
-             where hypertable_name = 'telemetry' and range_end <= now() - interval '{seconds} s' \
+             where {OURS} and range_end <= now() - interval '{seconds} s' \
              order by range_end limit {CHUNKS}) c))) dropped"
     );
     if !has_chunks(client, seconds).await? {
@@ -104,7 +108,7 @@ async fn drop_chunks(client: &tokio_postgres::Client, seconds: u64) -> Result<u6
 async fn has_chunks(client: &tokio_postgres::Client, seconds: u64) -> Result<bool, tokio_postgres::Error> {
     let old = format!(
         "select exists (select from timescaledb_information.chunks \
-           where hypertable_name = 'telemetry' and range_end <= now() - interval '{seconds} s')"
+           where {OURS} and range_end <= now() - interval '{seconds} s')"
     );
     Ok(client.query_one(&old, &[]).await?.get(0))
 }

@@ -113,6 +113,16 @@ async fn retention_is_done_where_the_server_does_not() {
     f.client.batch_execute("select compress_chunk(c) from show_chunks('telemetry') c limit 1").await.unwrap();
     assert_eq!(run(&f, retention).await.dropped, 2);
     assert_eq!(left(&f).await, "29 0");
+    // Another's table of the same name is not ours to look at.
+    let foreign = "create schema other; create table other.telemetry (ts timestamptz not null); \
+        select create_hypertable('other.telemetry', 'ts'); insert into other.telemetry values ('2020-01-01')";
+    f.client.batch_execute(foreign).await.unwrap();
+    assert_eq!(run(&f, retention).await.dropped, 0);
+    let theirs = "select count(*) from other.telemetry";
+    assert_eq!(f.client.query_one(theirs, &[]).await.unwrap().get::<_, i64>(0), 1);
+    setup(&f.server.connector(), &f.schema, &SetupOptions { retention, ..SetupOptions::default() })
+        .await
+        .unwrap();
     // Nor is anything dropped that is to be kept.
     f.store(&rows(&[60, 33])).await;
     assert_eq!(run(&f, None).await.dropped, 0);
