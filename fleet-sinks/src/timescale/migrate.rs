@@ -265,6 +265,9 @@ async fn migrate(
         (tables::relations(connection, schema).await?, false)
     };
     views::refresh(connection, schema, &rollups).await?;
+    if Kept::found(connection).await? == Some(Kept::ByServer) {
+        aggregates::drop_empty(connection).await?;
+    }
     if let Some(reader) = &options.reader {
         views::grant(connection, reader).await?;
     }

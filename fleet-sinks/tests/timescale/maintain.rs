@@ -248,3 +248,38 @@ async fn grows(f: Fixture) {
         }
     }
 }
+
+/// What nothing is read of would be refreshed for ever.
+#[tokio::test]
+async fn signals_added_one_soon_after_another_leave_no_empty_roll_ups() {
+    let f = filled(Server::timescale().await).await;
+    keep_up(&f).await;
+    let before = (of_views(&f, "fleet_minute").await, of_views(&f, "fleet_hour").await);
+    let aggregates = async || {
+        let select = "select string_agg(view_name, ' ' order by view_name) \
+                      from timescaledb_information.continuous_aggregates";
+        f.client.query_one(select, &[]).await.unwrap().get::<_, String>(0)
+    };
+    let options = SetupOptions::default();
+    let more = changed(|c| c.signal.push(tyre()));
+    setup(&f.server.connector(), &more, &options).await.unwrap();
+    assert_eq!(aggregates().await, "fleet_hour_1 fleet_hour_2 fleet_minute_1 fleet_minute_2");
+    // Within the hour, whatever the clock says.
+    f.client
+        .batch_execute("update fleet_generation set since = date_trunc('hour', now()) where number = 2")
+        .await
+        .unwrap();
+    let still_more = changed(|c| {
+        let mut oil = tyre();
+        oil.name = "oil".into();
+        oil.columns[0].name = "oil_bar".into();
+        c.signal.extend([tyre(), oil]);
+    });
+    setup(&f.server.connector(), &still_more, &options).await.unwrap();
+    assert_eq!(aggregates().await, "fleet_hour_1 fleet_hour_3 fleet_minute_1 fleet_minute_3");
+    assert_eq!((of_views(&f, "fleet_minute").await, of_views(&f, "fleet_hour").await), before);
+    keep_up(&f).await;
+    setup(&f.server.connector(), &still_more, &options).await.unwrap();
+    assert_eq!(aggregates().await, "fleet_hour_1 fleet_hour_3 fleet_minute_1 fleet_minute_3");
+    answer(&f.client, "select oil_bar_avg, order_avg from fleet_minute").await;
+}

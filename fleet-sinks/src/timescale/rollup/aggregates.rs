@@ -20,7 +20,7 @@ pub(in crate::timescale) const CREATE: &str =
     "create table fleet_generation (number int primary key, since timestamptz not null);";
 
 /// A generation of aggregates.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::timescale) struct Generation {
     number: i32,
     /// As PostgreSQL writes it, in UTC.
@@ -67,8 +67,33 @@ pub(in crate::timescale) async fn grow(
         begin(connection, &wanted, &all, back).await?;
         all = generations(connection).await?;
     }
+    let begun = before > 0 && all.len() > before;
+    let (_, all) = split(all);
     let [minute, hour] = WIDTHS.map(|(name, ..)| relation(name, &wanted, &all));
-    Ok((Rollups { minute, hour }, before > 0 && all.len() > before))
+    Ok((Rollups { minute, hour }, begun))
+}
+
+/// Those that the next one has replaced before anything was theirs, and the others.
+fn split(all: Vec<Generation>) -> (Vec<Generation>, Vec<Generation>) {
+    let next: Vec<_> = all.iter().skip(1).map(|next| next.since.clone()).collect();
+    let (mut empty, mut others) = (Vec::new(), Vec::new());
+    for (i, generation) in all.into_iter().enumerate() {
+        let is_empty = next.get(i) == Some(&generation.since);
+        if is_empty { &mut empty } else { &mut others }.push(generation);
+    }
+    (empty, others)
+}
+
+/// Drops generations of which nothing is read: signals that are added one soon after another each begin one.
+/// No view of ours may read them any more.
+pub(in crate::timescale) async fn drop_empty(connection: &Connection) -> Result<()> {
+    for Generation { number, .. } in split(generations(connection).await?).0 {
+        let views = WIDTHS.map(|(name, ..)| format!("drop materialized view {name}_{number}; "));
+        let drop = format!("{}delete from fleet_generation where number = {number}", views.concat());
+        let dropped = connection.client().batch_execute(&drop).await;
+        dropped.map_err(connection.failed("drop roll-ups that nothing reads"))?;
+    }
+    Ok(())
 }
 
 async fn begin(
@@ -195,4 +220,19 @@ async fn policy(
          end $$"
     );
     by_turns(connection, options, &format!("let the server keep {name}"), &statements).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_without_a_window_is_empty() {
+        let of =
+            |(number, since): (i32, &str)| Generation { number, since: since.to_owned(), columns: vec![] };
+        let all: Vec<_> = [(1, "-infinity"), (2, "a"), (3, "a"), (4, "b"), (5, "b")].map(of).into();
+        let (empty, others) = split(all);
+        let numbers = |those: Vec<Generation>| those.iter().map(|g| g.number).collect::<Vec<_>>();
+        assert_eq!((numbers(empty), numbers(others)), (vec![2, 4], vec![1, 3, 5]));
+    }
 }
