@@ -186,6 +186,9 @@ pub struct DemoArgs {
     /// Leave servers and data in place at the end
     #[arg(long)]
     pub keep: bool,
+    /// Write what it comes to into this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
     /// How many workers; with two or more, one is stopped on the way
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub workers: u32,

@@ -2,6 +2,7 @@
 //! says whether anything was lost.
 
 mod costs;
+mod json;
 mod phases;
 mod records;
 mod report;
@@ -18,7 +19,7 @@ use fleet_sinks::timescale::server;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
-use self::phases::{Phase, Phases};
+use self::phases::{Phase, Phases, usage};
 use super::{Stop, started, stop_signal};
 use crate::admin::{self, Serving};
 use crate::cli::DemoArgs;
@@ -106,6 +107,7 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     )
     .await?;
     let progress = simulation.progress();
+    let before = usage(&deployment);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let publishing = tokio::spawn(simulation.run(async move { drop(stopped.await) }));
 
@@ -169,12 +171,18 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
         failover: failover.killed.map(|_| failover.took),
         phases: &phases,
         failed_over: failover.held,
-        usage: deployment.usage(),
+        before,
+        usage: usage(&deployment),
         stored: &stored,
         took: began.elapsed(),
         interrupted,
     };
     let good = report::print(&client, &outcome).await?;
+    if let Some(file) = &args.json {
+        let text = format!("{:#}\n", json::json(args, &outcome));
+        let failed = |e| Error::unavailable(format!("{} can't be written", file.display())).caused_by(e);
+        std::fs::write(file, text).map_err(failed)?;
+    }
     say(&format!("look for yourself: {}", deployment.psql()));
     if args.keep {
         let nats = deployment.nats.url();

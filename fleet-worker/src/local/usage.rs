@@ -15,6 +15,13 @@ pub struct Usage {
     pub peak_memory: u64,
 }
 
+impl Usage {
+    /// What this process has used itself, without what it has started.
+    pub fn own() -> Option<Self> {
+        of(std::process::id())
+    }
+}
+
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.cpu += other.cpu;
@@ -76,7 +83,7 @@ mod tests {
 
     #[test]
     fn this_process_has_used_something() {
-        let usage = of(std::process::id()).unwrap();
+        let usage = Usage::own().unwrap();
         assert!(usage.peak_memory > 1 << 20, "{usage:?}");
     }
 }

@@ -8,6 +8,7 @@ mod ca;
 mod cells;
 mod claims;
 mod clocks;
+mod demo;
 mod discovery;
 mod erase;
 mod failures;

@@ -8,10 +8,17 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::deployment::Deployment;
+use crate::local::Usage;
 use crate::simulate::Progress;
 
-/// The parts, in the order of [`Deployment::usage`].
-pub(super) const PARTS: usize = 4;
+/// The parts, in the order of [`usage`].
+pub(super) const PARTS: usize = 5;
+
+/// What the parts have used so far, by name. The publisher is the demo itself, with what else it does.
+pub(super) fn usage(deployment: &Deployment) -> [(&'static str, Usage); PARTS] {
+    let [nats, postgres, discovery, workers] = deployment.usage();
+    [nats, postgres, discovery, workers, ("publisher", Usage::own().unwrap_or_default())]
+}
 
 /// What goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +83,7 @@ impl Border {
     async fn now(deployment: &Deployment, progress: &Progress) -> Self {
         Self {
             at: Instant::now(),
-            cpu: deployment.usage().map(|(_, usage)| usage.cpu),
+            cpu: usage(deployment).map(|(_, usage)| usage.cpu),
             messages: progress.acknowledged(),
             rows: deployment.durable_rows().await,
         }

@@ -24,7 +24,8 @@ pub(super) struct Outcome<'a> {
     /// What was used in each phase, and how many vehicles the killed worker held.
     pub phases: &'a Phases,
     pub failed_over: u64,
-    /// What the parts had used in the end.
+    /// What the parts had used before the first message, and in the end.
+    pub before: [(&'static str, Usage); PARTS],
     pub usage: [(&'static str, Usage); PARTS],
     pub stored: &'a Stored,
     pub took: Duration,
