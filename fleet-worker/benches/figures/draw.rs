@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::figures::Figures;
 use crate::fleet::PARTS;
-use crate::plot::{Lines, bars, lines, number, thousands};
+use crate::plot::{Group, Lines, bars, lines, number, thousands};
 
 /// Writes the plots, prints the tables, and puts them into the folder's `benchmarks.md` if there is one: between
 /// `<!-- receive -->` and `<!-- end -->`, and likewise those of the other parts.
@@ -107,14 +107,15 @@ fn receive_table(rows: &[Value]) -> String {
 fn grouped(
     rows: &[Value],
     heading: fn(&Value) -> String,
+    unit: &'static str,
     bar: (&str, &str),
-) -> Vec<(String, Vec<(String, f64)>)> {
-    let mut groups: Vec<(String, Vec<(String, f64)>)> = Vec::new();
+) -> Vec<Group> {
+    let mut groups: Vec<Group> = Vec::new();
     for row in rows {
         let (heading, bar) = (heading(row), (name(row, bar.0).to_owned(), figure(row, bar.1)));
         match groups.last_mut() {
-            Some((last, bars)) if *last == heading => bars.push(bar),
-            _ => groups.push((heading, vec![bar])),
+            Some(last) if last.heading == heading => last.bars.push(bar),
+            _ => groups.push(Group { heading, unit, bars: vec![bar] }),
         }
     }
     groups
@@ -125,7 +126,7 @@ fn receive_plot(rows: &[Value]) -> String {
         let (rate, vehicles) = (thousands(figure(row, "/rate")), thousands(figure(row, "/vehicles")));
         format!("CPU time of the receiving thread, {rate} messages/s of {vehicles} vehicles")
     };
-    bars(&grouped(rows, heading, ("way", "/cpu_us")), "µs a message")
+    bars(&grouped(rows, heading, "µs a message", ("way", "/cpu_us")))
 }
 
 fn fleet_table(rows: &[Value]) -> String {
@@ -217,5 +218,10 @@ fn comparison_plot(rows: &[Value]) -> String {
     let cpu = |row: &Value| {
         format!("CPU time of what makes the records, {} vehicles", thousands(figure(row, "/vehicles")))
     };
-    bars(&grouped(rows, cpu, ("consumer", "/cpu_us")), "µs a message")
+    let wait = |row: &Value| {
+        format!("publish to visible row, p50, {} vehicles", thousands(figure(row, "/vehicles")))
+    };
+    let mut groups = grouped(rows, cpu, "µs a message", ("consumer", "/cpu_us"));
+    groups.extend(grouped(rows, wait, "s", ("consumer", "/publish_to_row/p50")));
+    bars(&groups)
 }

@@ -27,14 +27,24 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Groups of bars under a heading each, on one scale.
-pub(crate) fn bars(groups: &[(String, Vec<(String, f64)>)], unit: &str) -> String {
+/// Bars under a heading: a name and a value each.
+pub(crate) struct Group {
+    pub heading: String,
+    pub unit: &'static str,
+    pub bars: Vec<(String, f64)>,
+}
+
+/// Groups below each other, those of one unit on one scale.
+pub(crate) fn bars(groups: &[Group]) -> String {
     const LEFT: f64 = 230.0;
     const RIGHT: f64 = 90.0;
-    let values = || groups.iter().flat_map(|(_, bars)| bars).map(|(_, value)| *value);
-    let most = values().filter(|value| value.is_finite()).fold(f64::MIN_POSITIVE, f64::max);
+    let most = |unit: &str| {
+        let bars = groups.iter().filter(|group| group.unit == unit).flat_map(|group| &group.bars);
+        bars.map(|(_, value)| *value).filter(|value| value.is_finite()).fold(f64::MIN_POSITIVE, f64::max)
+    };
     let (mut body, mut y) = (String::new(), 8.0);
-    for (heading, bars) in groups {
+    for Group { heading, unit, bars } in groups {
+        let most = most(unit);
         y += 16.0;
         body += &text(8.0, y, "start", "#222", heading);
         for ((name, value), colour) in bars.iter().zip(COLOURS.iter().cycle()) {

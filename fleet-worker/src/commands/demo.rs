@@ -146,8 +146,10 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
     let summary = publishing.await.map_err(|e| Error::internal("the simulation ended").caused_by(e))??;
     bar.set_message("waiting until every vehicle is released");
     phases.next(Phase::Releasing, &deployment).await;
+    // A large fleet takes a while to give back on a busy machine.
+    let within = Duration::from_secs(120 + u64::from(args.vehicles) / 500);
     let released = tokio::select! {
-        released = deployment.until_released(Duration::from_secs(120)) => released,
+        released = deployment.until_released(within) => released,
         () = asked.clone(), if !interrupted => {
             bar.finish_and_clear();
             say("stopped before all was stored");
