@@ -36,6 +36,9 @@ pub struct Verdict {
     pub examples: Vec<String>,
     /// From publish to visible row, where the server keeps commit times.
     pub latency: Option<Latency>,
+    /// The same of rows with a value of every signal, none of which sends no more. Others wait for one that does not
+    /// come.
+    pub latency_of_whole: Option<Latency>,
 }
 
 /// Seconds from the publish of the last sample that a row needed to the commit that wrote the row as
@@ -114,7 +117,8 @@ pub async fn verify_in(
     let commits = commits.try_get::<_, String>(0).is_ok_and(|on| on == "on");
     let query = query(schema, commits);
     let mut verdict = Verdict::default();
-    let (mut latencies, mut in_spans) = (Vec::new(), vec![Vec::new(); spans.len()]);
+    let (mut latencies, mut of_whole) = (Vec::new(), Vec::new());
+    let mut in_spans = vec![Vec::new(); spans.len()];
     let names: Vec<&VehicleId> = ledger.vehicles().iter().collect();
     for (chunk, names) in names.chunks(AT_ONCE).enumerate() {
         let vins: Vec<&str> = names.iter().map(|v| v.as_str()).collect();
@@ -140,10 +144,11 @@ pub async fn verify_in(
             for row in &stored {
                 let Some((last, latency)) = latency(row, &published) else { continue };
                 latencies.push(latency);
-                let is_full = |(signal, times): (usize, &BTreeMap<Micros, Micros>)| {
+                let is_whole = |(signal, times): (usize, &BTreeMap<Micros, Micros>)| {
                     (row.quality >> (2 * signal)) & 3 != 0 && times.range(row.ts..).next().is_some()
                 };
-                if published.iter().enumerate().all(is_full) {
+                if published.iter().enumerate().all(is_whole) {
+                    of_whole.push(latency);
                     let of = spans.iter().zip(&mut in_spans).filter(|(span, _)| span.contains(&last));
                     of.for_each(|(_, latencies)| latencies.push(latency));
                 }
@@ -151,6 +156,7 @@ pub async fn verify_in(
         }
     }
     verdict.latency = percentiles(latencies);
+    verdict.latency_of_whole = percentiles(of_whole);
     Ok((verdict, in_spans.into_iter().map(percentiles).collect()))
 }
 

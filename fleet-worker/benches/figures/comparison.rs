@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use fleet_worker::deployment::Deployment;
 use fleet_worker::local::{Process, Usage, python_packages};
 use fleet_worker::simulate::{Progress, Simulation, SimulationOptions};
-use fleet_worker::verify::verify;
+use fleet_worker::verify::{Latency, verify};
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::{sleep, timeout};
@@ -125,6 +125,7 @@ async fn run(consumer: Consumer, vehicles: u32, seconds: u64) -> Value {
     let messages = (after.messages - before.messages) as f64;
     let each = |of: fn(&Used) -> Usage| (of(&after).cpu - of(&before).cpu).as_secs_f64() * 1e6 / messages;
     let cpu = after.consumer.cpu.saturating_sub(before.consumer.cpu).as_secs_f64();
+    let latency = |of: Option<Latency>| of.map(|l| json!({ "p50": l.p50, "p99": l.p99, "max": l.max }));
     json!({
         "vehicles": vehicles,
         "consumer": consumer.name(),
@@ -143,7 +144,8 @@ async fn run(consumer: Consumer, vehicles: u32, seconds: u64) -> Value {
             "duplicate": verdict.duplicate,
             "unexpected": verdict.unexpected,
         },
-        "publish_to_row": verdict.latency.map(|l| json!({ "p50": l.p50, "p99": l.p99, "max": l.max })),
+        "publish_to_row": latency(verdict.latency),
+        "publish_to_whole_row": latency(verdict.latency_of_whole),
         "said": said,
     })
 }

@@ -77,5 +77,6 @@ fn row(demo: &Value) -> Value {
         "cpu_us": Value::Object(cpu.into_iter().collect()),
         "memory_a_vehicle": Value::Object(memory.into_iter().collect()),
         "publish_to_row": demo["publish_to_row"],
+        "publish_to_whole_row": demo["publish_to_whole_row"],
     })
 }

@@ -36,8 +36,8 @@ pub(crate) struct Group {
 
 /// Groups below each other, those of one unit on one scale.
 pub(crate) fn bars(groups: &[Group]) -> String {
-    const LEFT: f64 = 230.0;
-    const RIGHT: f64 = 90.0;
+    const LEFT: f64 = 210.0;
+    const RIGHT: f64 = 130.0;
     let most = |unit: &str| {
         let bars = groups.iter().filter(|group| group.unit == unit).flat_map(|group| &group.bars);
         bars.map(|(_, value)| *value).filter(|value| value.is_finite()).fold(f64::MIN_POSITIVE, f64::max)

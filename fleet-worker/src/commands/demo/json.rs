@@ -5,12 +5,13 @@ use serde_json::{Map, Value, json};
 use super::phases::{Phase, Spent};
 use super::report::Outcome;
 use crate::cli::DemoArgs;
+use crate::verify::Latency;
 
 /// Times in seconds, memory in bytes. A phase that did not come about is null, and so is what was not seen.
 pub(super) fn json(args: &DemoArgs, outcome: &Outcome<'_>) -> Value {
     let Outcome { summary, verdict, stored, .. } = outcome;
     let phase = |phase| outcome.phases.spent(phase).map(|spent| spent_json(outcome, &spent));
-    let latency = verdict.latency.map(|l| json!({ "p50": l.p50, "p99": l.p99, "max": l.max }));
+    let latency = |of: Option<Latency>| of.map(|l| json!({ "p50": l.p50, "p99": l.p99, "max": l.max }));
     let memory = outcome.before.iter().zip(&outcome.usage).map(|((name, before), (_, end))| {
         ((*name).to_owned(), json!({ "before": before.peak_memory, "peak": end.peak_memory }))
     });
@@ -30,7 +31,8 @@ pub(super) fn json(args: &DemoArgs, outcome: &Outcome<'_>) -> Value {
             "duplicate": verdict.duplicate,
             "unexpected": verdict.unexpected,
         },
-        "publish_to_row": latency,
+        "publish_to_row": latency(verdict.latency),
+        "publish_to_whole_row": latency(verdict.latency_of_whole),
         "failover": outcome.failover.flatten().map(|took| took.as_secs_f64()),
         "phases": {
             "binding": phase(Phase::Binding),
