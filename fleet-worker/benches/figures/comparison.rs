@@ -69,7 +69,7 @@ pub(crate) async fn measure(args: &ComparisonArgs, figures: &mut Figures) {
         for &consumer in &args.consumer {
             let row = run(consumer, vehicles, args.seconds).await;
             eprintln!("{row:#}");
-            figures.put("comparison", &["vehicles", "consumer"], row);
+            figures.put("comparison", &["vehicles", "consumer"], vec![row]);
         }
     }
 }

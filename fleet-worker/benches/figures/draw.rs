@@ -21,7 +21,7 @@ pub(crate) fn draw(figures: &Figures) {
         if rows.is_empty() {
             continue;
         }
-        let table = table(rows);
+        let table = table(rows) + &conditions(rows);
         println!("{table}");
         std::fs::write(figures.folder().join(format!("benchmarks-{part}.svg")), plot(rows)).unwrap();
         text = text.map(|text| replaced(&text, part, &table));
@@ -30,6 +30,33 @@ pub(crate) fn draw(figures: &Figures) {
         std::fs::write(page, text).unwrap();
     }
 }
+
+/// What was measured where; and with how much beside it, where that was not little.
+fn conditions(rows: &[Value]) -> String {
+    let measured = |row: &Value| {
+        let of = &row["measured"];
+        let word = |field: &str| of[field].as_str().unwrap_or("?").to_owned();
+        format!(
+            "{}, {} cores of {}, {}, commit {}",
+            word("date"),
+            of["cores"],
+            word("cpu"),
+            word("memory"),
+            word("commit")
+        )
+    };
+    let mut all: Vec<String> = rows.iter().map(measured).collect();
+    all.dedup();
+    let mut text = format!("\n{}.", all.join("; "));
+    let others = rows.iter().map(|row| figure(row, "/measured/others_cores")).fold(0.0, f64::max);
+    if others > QUIET {
+        text += &format!(" **Not on a quiet machine:** other programs used up to {} cores.", number(others));
+    }
+    text + "\n"
+}
+
+/// Cores that the system itself takes beside a measurement.
+const QUIET: f64 = 0.15;
 
 type Table = fn(&[Value]) -> String;
 type Plot = fn(&[Value]) -> String;

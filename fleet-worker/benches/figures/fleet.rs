@@ -31,7 +31,7 @@ pub(crate) fn measure(args: &FleetArgs, figures: &mut Figures) {
             eprintln!("{vehicles} vehicles: nothing was steady, give it more --seconds");
             continue;
         }
-        figures.put("fleet", &["vehicles"], row(&demo));
+        figures.put("fleet", &["vehicles"], vec![row(&demo)]);
     }
 }
 

@@ -86,9 +86,9 @@ pub(crate) fn measure(runtime: &Runtime, args: &ReceiveArgs, figures: &mut Figur
             median(runs.iter().filter(|run| run.way == way).map(figure).collect())
         };
         let reader = of(Way::Reader, &|run| run.cpu);
-        for way in Way::ALL {
+        let rows = Way::ALL.map(|way| {
             let cpu = of(way, &|run| run.cpu);
-            let row = json!({
+            json!({
                 "rate": rate,
                 "way": way.name(),
                 "vehicles": args.vehicles,
@@ -99,9 +99,9 @@ pub(crate) fn measure(runtime: &Runtime, args: &ReceiveArgs, figures: &mut Figur
                 "server_us": of(way, &|run| run.server),
                 "wait_p50_ms": of(way, &|run| run.wait.map_or(f64::NAN, |wait| wait.0)),
                 "wait_p99_ms": of(way, &|run| run.wait.map_or(f64::NAN, |wait| wait.1)),
-            });
-            figures.put("receive", &["rate", "way"], row);
-        }
+            })
+        });
+        figures.put("receive", &["rate", "way"], rows.to_vec());
     }
 }
 
