@@ -1,7 +1,7 @@
 //! The figures of `docs/benchmarks.md`, measured and drawn anew.
 //! `cargo bench -p fleet-worker --bench figures`
 //!
-//! Without a part all of them are measured, which takes an hour. What is measured is put into `benchmarks.json` in the
+//! Without a part all of them are measured, which takes an hour and a quarter. What is measured is put into `benchmarks.json` in the
 //! folder that `--out` names, and the tables and plots there are made of it.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
@@ -36,13 +36,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Part {
-    /// What receiving costs, by our ways and by async-nats: four minutes
+    /// What receiving costs, by our ways and by async-nats: ten minutes
     Receive(receive::ReceiveArgs),
     /// Everything end to end, for fleets of several sizes: half an hour
     Fleet(fleet::FleetArgs),
     /// The same stream, grid and table by Python with NumPy and by Pathway: half an hour
     Comparison(comparison::ComparisonArgs),
-    /// All of it with small fleets, to see that it works: five minutes
+    /// All of it with small fleets, to see that it works: nine minutes
     Quick,
     /// Nothing; draw what was measured before
     Draw,

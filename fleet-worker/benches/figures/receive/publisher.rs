@@ -12,8 +12,8 @@ use fleet_core::sample::Samples;
 use fleet_core::{Schema, VehicleId};
 use fleet_worker::clock::now;
 
-/// What is due in that time is sent together.
-const TICK: Duration = Duration::from_millis(1);
+/// What is due in that time is sent together: little enough that the receiver's wake-ups are not gathered by the sender.
+const TICK: Duration = Duration::from_micros(100);
 
 /// How long after the time of publication, in microseconds modulo this, a latitude says: it has so many steps.
 pub(super) const LATITUDES: i64 = 800_000_000;
@@ -79,7 +79,8 @@ struct Fleet {
     schema: Schema,
     subjects: Vec<String>,
     sequences: Vec<u16>,
-    next: usize,
+    /// How many messages there were.
+    sent: usize,
     samples: Samples,
     payload: Vec<u8>,
 }
@@ -94,7 +95,7 @@ impl Fleet {
             schema: schema.clone(),
             subjects,
             sequences,
-            next: 0,
+            sent: 0,
             samples: Samples::default(),
             payload: Vec::new(),
         }
@@ -102,21 +103,26 @@ impl Fleet {
 
     /// Publishes the next message; says whether the connection takes it.
     fn publish(&mut self, reader: &mut Reader) -> bool {
-        let vehicles = self.subjects.len() / self.schema.signals().len();
-        let signal = &self.schema.signals()[self.next / vehicles];
+        let signals = self.schema.signals().len();
+        let vehicles = self.subjects.len() / signals;
+        let (vehicle, round) = (self.sent % vehicles, self.sent / vehicles);
+        // Neighbours send different signals, so that at any time there are some of each.
+        let signal = (vehicle + round) % signals;
+        let place = signal * vehicles + vehicle;
+        let signal = &self.schema.signals()[signal];
         let time = now();
         let values = match signal.columns.len() {
             2 => [(time % LATITUDES) as f64 / 1e7, 11.5],
-            _ => [(self.next % 100) as f64, 0.0],
+            _ => [(vehicle % 100) as f64, 0.0],
         };
         self.samples.reset(signal.columns.len());
         self.samples.push(time - time.rem_euclid(1_000), &values[..signal.columns.len()]);
         self.payload.clear();
-        encode(signal, self.sequences[self.next], &self.samples, &mut self.payload).unwrap();
-        let taken = reader.publish(&self.subjects[self.next], None, &self.payload).is_ok();
+        encode(signal, self.sequences[place], &self.samples, &mut self.payload).unwrap();
+        let taken = reader.publish(&self.subjects[place], None, &self.payload).is_ok();
         if taken {
-            self.sequences[self.next] = self.sequences[self.next].wrapping_add(1);
-            self.next = (self.next + 1) % self.subjects.len();
+            self.sequences[place] = self.sequences[place].wrapping_add(1);
+            self.sent += 1;
         }
         taken
     }
