@@ -24,7 +24,8 @@ pub(crate) fn draw(figures: &Figures) {
         let table = table(rows) + &conditions(rows);
         println!("{table}");
         std::fs::write(figures.folder().join(format!("benchmarks-{part}.svg")), plot(rows)).unwrap();
-        text = text.map(|text| replaced(&text, part, &table));
+        let shown = format!("{table}\n![The same as a plot](benchmarks-{part}.svg)\n");
+        text = text.map(|text| replaced(&text, part, &shown));
     }
     if let Some(text) = text {
         std::fs::write(page, text).unwrap();
