@@ -164,6 +164,7 @@ async fn source(setting: &Setting, meter: &Meter, ticks: Ticks) {
         slot: Slot(slot),
         vehicle: vehicle.clone(),
         from: now,
+        taken: None,
         on_time: now,
         stored_at: None,
     };
@@ -201,6 +202,7 @@ async fn pipeline(setting: &Setting, meter: &Arc<Meter>, ticks: Ticks) {
         on_time: now,
         floor: None,
         horizon: vec![None; signals],
+        carry: None,
     };
     let all = setting.vehicles.iter().map(binding).collect();
     let vehicles = setting.vehicles.len();
