@@ -9,6 +9,7 @@ mod auth;
 mod binder;
 mod clock;
 mod connect;
+mod consumers;
 mod dead_letters;
 mod discovery;
 mod erase;

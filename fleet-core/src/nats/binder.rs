@@ -16,8 +16,6 @@ use std::time::Duration;
 
 use async_nats::Client;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::consumer::pull::Config;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -27,6 +25,7 @@ pub use self::queue::QueueHealth;
 pub use self::refusals::BinderCounters;
 use self::release::Command;
 use super::clock::ServerClock;
+use super::consumers::consumer;
 use super::streams::jetstream;
 use super::{Gets, Names, NatsOptions, Owner, connect};
 use crate::bind::{BindEvent, Binder, StateStore, VehicleState};
@@ -115,13 +114,7 @@ impl<S: StateStore> NatsBinder<S> {
         let client = connect(nats, &names.connection("binder"), |_| {}).await?;
         let gets = Gets::connect(nats, &names.connection("binder")).await?;
         let js = jetstream(&client);
-        let consumer: PullConsumer = js
-            .get_consumer_from_stream::<Config, _, _>(Names::WORKERS, names.bind_stream())
-            .await
-            .map_err(|e| {
-                let (name, stream) = (Names::WORKERS, names.bind_stream());
-                Error::unavailable(format!("no consumer {name} on {stream}: run `setup` first")).caused_by(e)
-            })?;
+        let consumer = consumer(&js, &names.bind_stream(), Names::WORKERS).await?;
         let config = &consumer.cached_info().config;
         if let Some(owner) = &options.owner {
             owner.require(&format!("{} on {}", Names::WORKERS, names.bind_stream()), &config.metadata)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::Context;
-use async_nats::jetstream::consumer::{PullConsumer, pull};
+use async_nats::jetstream::consumer::PullConsumer;
 use tokio::sync::OnceCell;
 
 use self::checkpoint::{Checkpoint, Progress, Stored};
@@ -21,6 +21,7 @@ use self::reading::Reading;
 use self::strays::watch_strays;
 use super::clock::{ServerClock, ask};
 use super::connect::{NatsOptions, connect};
+use super::consumers::consumer;
 use super::streams::jetstream;
 use super::{Gets, Names, Owner};
 use crate::error::{Error, Result};
@@ -231,9 +232,7 @@ impl Discovery {
     }
 
     async fn consumer(&self, stream: &str, name: &str) -> Result<PullConsumer> {
-        self.js.get_consumer_from_stream::<pull::Config, _, _>(name, stream).await.map_err(|e| {
-            Error::unavailable(format!("no consumer {name} on {stream}: run `setup`")).caused_by(e)
-        })
+        consumer(&self.js, stream, name).await
     }
 
     /// How many `on` signals are stored and not dealt with.

@@ -117,10 +117,40 @@ async fn a_consumer_that_is_gone_makes_a_running_worker_unready() {
     let js = jetstream::new(async_nats::connect(deployment.nats.url()).await.unwrap());
     js.delete_consumer_from_stream("workers", "BINDINGS_0").await.unwrap();
     worker.until(503, "not ready: bind queue").await;
-    worker.says("no bind requests, trying again").await;
+    worker.says("bind requests can't be pulled").await;
     let setup = program(&deployment, &["setup"]).output().await.unwrap();
     assert!(setup.status.success(), "{setup:?}");
     worker.until(200, "").await;
+    worker.says("bind requests are pulled again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_answer_is_said_once_and_is_no_missing_consumer() {
+    let deployment = deployment(0).await;
+    let both = ["run", "discover"].map(|command| {
+        let mut program = program(&deployment, &[command]);
+        // Each lane has a queue of its own to tell of.
+        program.env("FLEET_WORKER__LANES", "1");
+        Started::new(program)
+    });
+    for program in &both {
+        program.until(200, "").await;
+    }
+    deployment.nats.process().pause().unwrap();
+    for program in &both {
+        program.until(503, "").await;
+        program.says("does not answer").await;
+    }
+    // As long as it takes to try a few times.
+    tokio::time::sleep(std::time::Duration::from_secs(15)).await;
+    deployment.nats.process().resume().unwrap();
+    for (program, says) in both.iter().zip(["bind requests are pulled again", "signals are read again"]) {
+        program.until(200, "").await;
+        program.says(says).await;
+        let logs = program.process.logs();
+        assert!(!logs.contains("no consumer"), "{logs}");
+        assert_eq!(logs.matches("trying again and again").count(), 1, "{logs}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::Subject;
-use async_nats::jetstream::consumer::{PullConsumer, pull as config};
 use async_nats::jetstream::{AckKind, Message};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -19,6 +18,7 @@ use super::claiming::claim;
 use super::requests::Requests;
 use crate::bind::{BindEvent, StateStore};
 use crate::error::{Error, ErrorKind, Result};
+use crate::nats::consumers::consumer;
 use crate::nats::payloads::BindRequest;
 use crate::nats::{Names, stored_at};
 use crate::time::Micros;
@@ -85,15 +85,19 @@ async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut end: watch::Receiver<bo
     let mut ending = pin!(is_to_end(&mut watched));
     loop {
         let turned = turn(&shared, &mut end).await;
-        shared.queue.pulled(turned.is_ok());
-        let mut pause = Duration::ZERO;
+        let went_well = shared.queue.pulled(turned.is_ok());
+        let (cell, mut pause) = (shared.names.cell(), Duration::ZERO);
         if let Err(error) = turned {
             if error.kind() == ErrorKind::Configuration {
                 let _ = shared.events.send(Err(error));
+            } else if went_well {
+                tracing::warn!(%cell, %error, "bind requests can't be pulled, trying again and again");
             } else {
-                tracing::warn!(cell = %shared.names.cell(), %error, "no bind requests, trying again");
+                tracing::debug!(%cell, %error, "bind requests can't be pulled yet");
             }
             pause = Duration::from_millis(500);
+        } else if !went_well {
+            tracing::info!(%cell, "bind requests are pulled again");
         }
         tokio::select! {
             biased;
@@ -117,10 +121,8 @@ async fn turn<S: StateStore>(shared: &Shared<S>, end: &mut watch::Receiver<bool>
     let consumer = tokio::select! {
         biased;
         () = is_to_end(end) => return Ok(()),
-        consumer = shared.js.get_consumer_from_stream::<config::Config, _, _>(Names::WORKERS, stream) => consumer,
+        consumer = consumer(&shared.js, &stream, Names::WORKERS) => consumer?,
     };
-    let consumer: PullConsumer =
-        consumer.map_err(|e| Error::unavailable("no consumer of bind requests: run `setup`").caused_by(e))?;
     let mut requests = Requests::pull(&shared.client, &shared.js, &consumer, ask, EXPIRES).await?;
     let (mut group, mut told, mut ends) = (Vec::new(), Ok(()), false);
     let mut claims = FuturesUnordered::new();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::pull;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Shared;
 use crate::bind::StateStore;
 use crate::error::{Error, Result};
 use crate::nats::Names;
+use crate::nats::consumers::consumer;
 
 const ASK: Duration = Duration::from_secs(2);
 
@@ -38,8 +38,9 @@ impl QueueHealth {
         self.answers.load(Ordering::Relaxed) && self.pulls.load(Ordering::Relaxed)
     }
 
-    pub(super) fn pulled(&self, well: bool) {
-        self.pulls.store(well, Ordering::Relaxed);
+    /// Takes note of a pull; how the one before went.
+    pub(super) fn pulled(&self, well: bool) -> bool {
+        self.pulls.swap(well, Ordering::Relaxed)
     }
 }
 
@@ -64,11 +65,7 @@ pub(super) async fn watch<S: StateStore>(shared: Arc<Shared<S>>) {
 /// A setup may have changed the consumer since, or made it another deployment's.
 async fn look<S: StateStore>(shared: &Shared<S>) -> Result<()> {
     let stream = shared.names.bind_stream();
-    let consumer = shared
-        .js
-        .get_consumer_from_stream::<pull::Config, _, _>(Names::WORKERS, &stream)
-        .await
-        .map_err(|e| Error::unavailable("no consumer of bind requests: run `setup`").caused_by(e))?;
+    let consumer = consumer(&shared.js, &stream, Names::WORKERS).await?;
     let config = &consumer.cached_info().config;
     shared.held.set_ack_wait(config.ack_wait);
     if let Some(owner) = &shared.options.owner

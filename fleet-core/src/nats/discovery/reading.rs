@@ -13,6 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep, sleep_
 use super::signal::Ack;
 use super::{Discovery, DiscoveryCounters};
 use crate::error::{Error, ErrorKind, Result};
+use crate::ids::CellId;
 use crate::nats::Names;
 use crate::nats::inbox::{inboxes, number_in};
 use crate::nats::reader::{Delivered, Event, Headers, Message, Read, Reader, ReaderOptions, Sid};
@@ -38,6 +39,30 @@ pub(super) struct Reading<'a, B> {
     ticker: Interval,
     asked: u64,
     intake: Intake<'a>,
+    outage: Outage,
+}
+
+/// Whether it was said that nothing is read.
+#[derive(Debug, Default)]
+struct Outage {
+    told: bool,
+}
+
+impl Outage {
+    /// Says once what keeps us from reading.
+    fn goes_on(&mut self, cell: &CellId, error: &Error) {
+        if std::mem::replace(&mut self.told, true) {
+            tracing::debug!(%cell, %error, "the `on` signals can't be read yet");
+        } else {
+            tracing::warn!(%cell, %error, "the `on` signals can't be read, trying again and again");
+        }
+    }
+
+    fn is_over(&mut self, cell: &CellId) {
+        if std::mem::take(&mut self.told) {
+            tracing::info!(%cell, "the `on` signals are read again");
+        }
+    }
 }
 
 /// What has come, and what is to be done about it.
@@ -69,12 +94,13 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
     /// Reads for ever; ready with an error that only a person can help with.
     pub(super) async fn run(discovery: &'a Discovery, beat: &'a B) -> Error {
         discovery.checkpoint.clear();
+        let (cell, mut outage) = (discovery.names.cell(), Outage::default());
         let mut reading = loop {
             match Self::connect(discovery, beat).await {
-                Ok(reading) => break reading,
+                Ok(reading) => break Self { outage, ..reading },
                 Err(error) if error.kind() == ErrorKind::Configuration => return error,
                 Err(error) => {
-                    broke_off(discovery, &error);
+                    outage.goes_on(cell, &error);
                     beat();
                     sleep(PAUSE).await;
                 }
@@ -86,7 +112,7 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
             if error.kind() == ErrorKind::Configuration {
                 return error;
             }
-            broke_off(discovery, &error);
+            reading.outage.goes_on(cell, &error);
             reading.intake.group = None;
             reading.serve(sleep(PAUSE)).await;
         }
@@ -116,7 +142,7 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
             refused: false,
             leave: false,
         };
-        Ok(Self { discovery, beat, reader, ticker, asked: 0, intake })
+        Ok(Self { discovery, beat, reader, ticker, asked: 0, intake, outage: Outage::default() })
     }
 
     /// Reads for as long as the server gives messages. Pulled a group at a time, and never more than are dealt
@@ -136,6 +162,9 @@ impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
         }
         discovery.reading_since.store(discovery.clock.now(), Ordering::Relaxed);
         discovery.reading.store(!self.intake.refused, Ordering::Relaxed);
+        if !self.intake.refused {
+            self.outage.is_over(discovery.names.cell());
+        }
         loop {
             if let Err(error) = self.pull() {
                 return error;
@@ -315,9 +344,4 @@ fn ended(message: &Message<'_>) -> Option<Error> {
     let description = String::from_utf8_lossy(description);
     // No more messages, or none in time.
     (!matches!(code, 404 | 408)).then(|| Error::unavailable(format!("no `on` signals: {code} {description}")))
-}
-
-fn broke_off(discovery: &Discovery, error: &Error) {
-    let cell = discovery.names.cell();
-    tracing::warn!(%cell, %error, "reading the `on` signals broke off, trying again");
 }
