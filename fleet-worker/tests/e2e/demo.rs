@@ -25,7 +25,11 @@ async fn the_demo_writes_what_it_came_to() {
     assert!(number("/acknowledged") > 0.0 && number("/records/stored") > 0.0);
     assert_eq!(number("/records/stored"), number("/records/expected"));
     assert_eq!(number("/records/missing") + number("/records/wrong") + number("/records/duplicate"), 0.0);
-    assert!(number("/publish_to_whole_row/p99") <= number("/publish_to_row/max"));
+    // So short a run may have no row with a value of every signal.
+    match json.pointer("/publish_to_whole_row").expect("it is told") {
+        Value::Null => {}
+        _ => assert!(number("/publish_to_whole_row/p99") <= number("/publish_to_row/max")),
+    }
     assert!(number("/publish_to_row/p50") <= number("/publish_to_row/p99"));
     assert!(
         json["failover"].is_null() && json["phases"]["failover"].is_null(),
