@@ -23,7 +23,7 @@ pub struct Binding {
     pub epoch: i32,
     /// Replay what was stored from this server time on.
     pub start: Micros,
-    /// When the `on` was stored that the binding began with (server time).
+    /// From when on samples are wanted (server time), as in the [`ClaimRequest`].
     pub on_time: Micros,
     /// Rows up to this event time were emitted by an earlier holder and are merged.
     pub floor: Option<Micros>,

@@ -53,7 +53,26 @@ pub struct Latency {
     pub max: f64,
 }
 
+impl Latency {
+    /// For programs.
+    pub fn to_json(self) -> serde_json::Value {
+        serde_json::json!({ "p50": self.p50, "p99": self.p99, "max": self.max })
+    }
+}
+
 impl Verdict {
+    /// How many records there are of each kind, for programs.
+    pub fn counts(&self) -> serde_json::Value {
+        serde_json::json!({
+            "stored": self.stored,
+            "expected": self.expected,
+            "missing": self.missing,
+            "wrong": self.wrong,
+            "duplicate": self.duplicate,
+            "unexpected": self.unexpected,
+        })
+    }
+
     /// Whether the table is exactly what the samples give.
     pub fn is_good(&self) -> bool {
         self.missing == 0 && self.wrong == 0 && self.duplicate == 0 && self.unexpected == 0

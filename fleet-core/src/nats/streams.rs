@@ -1,4 +1,4 @@
-//! The streams and consumers of a cell as they are wanted (DESIGN section 4).
+//! The streams and consumers of a cell as they are wanted (docs/architecture.md).
 
 use std::time::Duration;
 

@@ -405,7 +405,7 @@ impl Check {
     }
 }
 
-/// The frame's integers of the scenario's units (DESIGN section 8).
+/// The frame's integers of the default signals' units (docs/wire-format.md).
 fn wire_by_unit(unit: &str) -> Option<Wire> {
     let (integer, scale) = match unit {
         "deg" => (WireInteger::I32, 1e-7),

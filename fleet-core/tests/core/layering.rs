@@ -1,4 +1,4 @@
-//! Modules import only from layers above their own (DESIGN section 2).
+//! Modules import only from layers above their own (docs/architecture.md).
 
 use std::fs;
 use std::path::{Path, PathBuf};

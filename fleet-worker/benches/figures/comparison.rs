@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::figures::Figures;
+use crate::fleet::settings;
 
 /// What to compare.
 #[derive(Debug, Clone, Args)]
@@ -58,8 +59,6 @@ impl Consumer {
     }
 }
 
-const CONFIG: &str = "patience = \"45s\"\n";
-
 /// By then every row that can be waited for is stored, and the arrays of all are full.
 const WARM_UP: Duration = Duration::from_secs(90);
 
@@ -77,7 +76,7 @@ pub(crate) async fn measure(args: &ComparisonArgs, figures: &mut Figures) {
 async fn run(consumer: Consumer, vehicles: u32, seconds: u64) -> Value {
     eprintln!("{}, {vehicles} vehicles", consumer.name());
     let program = Path::new(env!("CARGO_BIN_EXE_fleet-worker"));
-    let config = format!("{CONFIG}[worker]\nmax_vehicles = {}\n", vehicles * 2);
+    let config = settings(vehicles);
     let workers = usize::from(consumer == Consumer::Fleet);
     let mut deployment = Deployment::start(program, &config, workers).await.unwrap();
     let log = tempfile::NamedTempFile::new().unwrap();
@@ -125,7 +124,6 @@ async fn run(consumer: Consumer, vehicles: u32, seconds: u64) -> Value {
     let messages = (after.messages - before.messages) as f64;
     let each = |of: fn(&Used) -> Usage| (of(&after).cpu - of(&before).cpu).as_secs_f64() * 1e6 / messages;
     let cpu = after.consumer.cpu.saturating_sub(before.consumer.cpu).as_secs_f64();
-    let latency = |of: Option<Latency>| of.map(|l| json!({ "p50": l.p50, "p99": l.p99, "max": l.max }));
     json!({
         "vehicles": vehicles,
         "consumer": consumer.name(),
@@ -136,16 +134,9 @@ async fn run(consumer: Consumer, vehicles: u32, seconds: u64) -> Value {
         "nats_us": each(|used| used.nats),
         "postgres_us": each(|used| used.postgres),
         "peak_memory": after.consumer.peak_memory,
-        "records": {
-            "stored": verdict.stored,
-            "expected": verdict.expected,
-            "missing": verdict.missing,
-            "wrong": verdict.wrong,
-            "duplicate": verdict.duplicate,
-            "unexpected": verdict.unexpected,
-        },
-        "publish_to_row": latency(verdict.latency),
-        "publish_to_whole_row": latency(verdict.latency_of_whole),
+        "records": verdict.counts(),
+        "publish_to_row": verdict.latency.map(Latency::to_json),
+        "publish_to_whole_row": verdict.latency_of_whole.map(Latency::to_json),
         "said": said,
     })
 }

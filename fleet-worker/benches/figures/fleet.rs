@@ -35,13 +35,17 @@ pub(crate) fn measure(args: &FleetArgs, figures: &mut Figures) {
     }
 }
 
+/// The default settings, for so many vehicles and with the patience that the simulated fuel sensors need.
+pub(crate) fn settings(vehicles: u32) -> String {
+    // Lanes take what they get: one may have more than its half.
+    format!("patience = \"45s\"\n[worker]\nmax_vehicles = {}\n", vehicles * 2)
+}
+
 /// What the demo says, whose table may be wrong: that is a figure too.
 fn demo(vehicles: u32, seconds: u64) -> Value {
     let folder = tempfile::tempdir().unwrap();
     let (config, json) = (folder.path().join("fleet.toml"), folder.path().join("demo.json"));
-    // Lanes take what they get: one may have more than its half.
-    let most = vehicles * 2;
-    std::fs::write(&config, format!("patience = \"45s\"\n[worker]\nmax_vehicles = {most}\n")).unwrap();
+    std::fs::write(&config, settings(vehicles)).unwrap();
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
     command.args(["demo", "--workers", "1", "--vehicles", &vehicles.to_string()]);
     command.args(["--cells", &vehicles.div_ceil(CELL).to_string(), "--seconds", &seconds.to_string()]);

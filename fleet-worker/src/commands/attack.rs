@@ -1,4 +1,4 @@
-//! Tries on a real server what a vehicle must not be able to do (DESIGN section 10). What is published
+//! Tries on a real server what a vehicle must not be able to do (docs/SECURITY.md). What is published
 //! is empty, so that nothing of it becomes a record.
 
 use std::path::Path;

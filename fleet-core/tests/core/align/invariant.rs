@@ -1,4 +1,4 @@
-//! The invariant (DESIGN section 6): the rows of a vehicle, merged column by column, are a function of
+//! The invariant (docs/interpolation.md): the rows of a vehicle, merged column by column, are a function of
 //! its set of samples alone.
 
 use fleet_core::align::Snapshot;

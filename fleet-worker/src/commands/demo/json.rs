@@ -11,7 +11,6 @@ use crate::verify::Latency;
 pub(super) fn json(args: &DemoArgs, outcome: &Outcome<'_>) -> Value {
     let Outcome { summary, verdict, stored, .. } = outcome;
     let phase = |phase| outcome.phases.spent(phase).map(|spent| spent_json(outcome, &spent));
-    let latency = |of: Option<Latency>| of.map(|l| json!({ "p50": l.p50, "p99": l.p99, "max": l.max }));
     let memory = outcome.before.iter().zip(&outcome.usage).map(|((name, before), (_, end))| {
         ((*name).to_owned(), json!({ "before": before.peak_memory, "peak": end.peak_memory }))
     });
@@ -23,16 +22,9 @@ pub(super) fn json(args: &DemoArgs, outcome: &Outcome<'_>) -> Value {
         "seconds": args.seconds,
         "acknowledged": summary.acknowledged,
         "retried": summary.retried,
-        "records": {
-            "stored": verdict.stored,
-            "expected": verdict.expected,
-            "missing": verdict.missing,
-            "wrong": verdict.wrong,
-            "duplicate": verdict.duplicate,
-            "unexpected": verdict.unexpected,
-        },
-        "publish_to_row": latency(verdict.latency),
-        "publish_to_whole_row": latency(verdict.latency_of_whole),
+        "records": verdict.counts(),
+        "publish_to_row": verdict.latency.map(Latency::to_json),
+        "publish_to_whole_row": verdict.latency_of_whole.map(Latency::to_json),
         "failover": outcome.failover.flatten().map(|took| took.as_secs_f64()),
         "phases": {
             "binding": phase(Phase::Binding),
