@@ -136,7 +136,8 @@ impl Discovery {
         self.enqueuing.load(Ordering::Relaxed)
     }
 
-    /// Runs until `stop` is ready; `beat` is called whenever the loop turns.
+    /// Runs until `stop` is ready, and then for as long as it takes to deal with the `on` signals that have been
+    /// sent to it, a few seconds at most; `beat` is called whenever the loop turns.
     ///
     /// # Errors
     /// [`Configuration`](crate::ErrorKind::Configuration) where only a person can help; a server
@@ -146,13 +147,12 @@ impl Discovery {
         stop: impl Future<Output = ()> + Send,
         beat: impl Fn() + Send + Sync,
     ) -> Result<()> {
-        let mut stop = std::pin::pin!(stop);
+        let stop = std::pin::pin!(stop);
         let mut strays = std::pin::pin!(watch_strays(&self.nats, &self.names, &self.counters));
         let mut progress = std::pin::pin!(self.keep_progress());
-        let mut reading = std::pin::pin!(Reading::run(self, &beat));
+        let mut reading = std::pin::pin!(Reading::run(self, &beat, stop));
         tokio::select! {
-            () = &mut stop => Ok(()),
-            error = &mut reading => Err(error),
+            ended = &mut reading => ended,
             () = &mut strays => Ok(()),
             () = &mut progress => Ok(()),
         }

@@ -25,6 +25,7 @@ mod mqtt;
 mod permissions;
 mod poisoned;
 mod publishing;
+mod pulls;
 mod reader;
 mod recordings;
 mod refusals;

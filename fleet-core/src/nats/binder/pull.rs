@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
 use super::claiming::claim;
@@ -26,11 +26,14 @@ use crate::time::Micros;
 /// Requests of one pull at most.
 const MOST: usize = 256;
 
-/// How long a pull waits at the server.
-const EXPIRES: Duration = Duration::from_secs(2);
+/// How long a pull waits at the server, and the end of pulling for the last one.
+const EXPIRES: Duration = Duration::from_secs(1);
 
-/// How long those that are on their way are waited for at the end.
-const LAST: Duration = Duration::from_secs(1);
+/// How much later the server's word on the end of a pull may come.
+const SLACK: Duration = Duration::from_secs(3);
+
+/// The same where nothing more is to be pulled.
+const LAST_SLACK: Duration = Duration::from_millis(500);
 
 /// How long more requests are waited for before a group is claimed.
 const GATHER: Duration = Duration::from_millis(30);
@@ -124,21 +127,21 @@ async fn turn<S: StateStore>(shared: &Shared<S>, end: &mut watch::Receiver<bool>
         consumer = consumer(&shared.js, &stream, Names::WORKERS) => consumer?,
     };
     let mut requests = Requests::pull(&shared.client, &shared.js, &consumer, ask, EXPIRES).await?;
+    let over = Instant::now() + EXPIRES + LAST_SLACK;
     let (mut group, mut told, mut ends) = (Vec::new(), Ok(()), false);
     let mut claims = FuturesUnordered::new();
     // To the pull's end, whatever fails or takes its time: what is delivered and neither held nor answered
     // would be somebody else's after `ack_wait`.
     loop {
         let wait = match group.is_empty() {
-            _ if ends => LAST,
-            true => EXPIRES + Duration::from_secs(3),
+            _ if ends => over.saturating_duration_since(Instant::now()),
+            true => EXPIRES + SLACK,
             false => GATHER,
         };
         let next = tokio::select! {
             biased;
             () = is_to_end(end), if !ends => {
                 ends = true;
-                requests.take_back().await;
                 continue;
             }
             Some(claimed) = claims.next() => {

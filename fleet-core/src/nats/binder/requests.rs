@@ -1,4 +1,5 @@
-//! One pull of bind requests, which can be broken off without losing those that are on their way.
+//! One pull of bind requests. It is never broken off: what is on its way then would be lost, since async-nats drops
+//! what comes for a subscription that it drains.
 
 use std::time::Duration;
 
@@ -61,13 +62,5 @@ impl Requests {
             }
         }
         None
-    }
-
-    /// Takes the question back: what the server has sent until it knows that comes, and then nothing more.
-    pub(super) async fn take_back(&mut self) {
-        // Without a connection nothing comes.
-        if self.messages.drain().await.is_err() {
-            self.left = 0;
-        }
     }
 }

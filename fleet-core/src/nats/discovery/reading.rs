@@ -1,7 +1,7 @@
 //! Reading the `on` signals: whatever their bytes, they end no connection.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::nats::reader::{Delivered, Event, Headers, Message, Read, Reader, Read
 const AT_ONCE: usize = 256;
 
 /// How long a group of them is waited for at the server.
-const EXPIRES: Duration = Duration::from_secs(5);
+const EXPIRES: Duration = Duration::from_secs(2);
 
 /// How long after that the server says that there are no more.
 const GRACE: Duration = Duration::from_secs(2);
@@ -91,31 +91,66 @@ struct Group {
 }
 
 impl<'a, B: Fn() + Send + Sync> Reading<'a, B> {
-    /// Reads for ever; ready with an error that only a person can help with.
-    pub(super) async fn run(discovery: &'a Discovery, beat: &'a B) -> Error {
+    /// Reads until `stop` is ready, and deals with what has come by then.
+    ///
+    /// # Errors
+    /// [`Configuration`](ErrorKind::Configuration): only a person can help.
+    pub(super) async fn run(
+        discovery: &'a Discovery,
+        beat: &'a B,
+        mut stop: Pin<&mut (impl Future<Output = ()> + Send)>,
+    ) -> Result<()> {
         discovery.checkpoint.clear();
-        let (cell, mut outage) = (discovery.names.cell(), Outage::default());
-        let mut reading = loop {
+        let mut reading = tokio::select! {
+            () = &mut stop => return Ok(()),
+            reading = Self::begin(discovery, beat) => reading?,
+        };
+        tokio::select! {
+            () = &mut stop => {}
+            error = reading.read_on() => return Err(error),
+        }
+        reading.leave().await;
+        Ok(())
+    }
+
+    /// Connects, however long that takes.
+    async fn begin(discovery: &'a Discovery, beat: &'a B) -> Result<Self> {
+        let mut outage = Outage::default();
+        loop {
             match Self::connect(discovery, beat).await {
-                Ok(reading) => break Self { outage, ..reading },
-                Err(error) if error.kind() == ErrorKind::Configuration => return error,
+                Ok(reading) => return Ok(Self { outage, ..reading }),
+                Err(error) if error.kind() == ErrorKind::Configuration => return Err(error),
                 Err(error) => {
-                    outage.goes_on(cell, &error);
+                    outage.goes_on(discovery.names.cell(), &error);
                     beat();
                     sleep(PAUSE).await;
                 }
             }
-        };
+        }
+    }
+
+    /// Reads for ever; ready with an error that only a person can help with.
+    async fn read_on(&mut self) -> Error {
         loop {
-            let error = reading.read().await;
-            discovery.reading.store(false, Ordering::Relaxed);
+            let error = self.read().await;
+            self.discovery.reading.store(false, Ordering::Relaxed);
             if error.kind() == ErrorKind::Configuration {
                 return error;
             }
-            reading.outage.goes_on(cell, &error);
-            reading.intake.group = None;
-            reading.serve(sleep(PAUSE)).await;
+            self.outage.goes_on(self.discovery.names.cell(), &error);
+            self.intake.group = None;
+            self.serve(sleep(PAUSE)).await;
         }
+    }
+
+    /// Asks for no more, and deals with what still comes: without an answer it would come again only after
+    /// `ack_wait`.
+    async fn leave(&mut self) {
+        let over = Instant::now() + EXPIRES + GRACE;
+        let is_busy = |reading: &Self| reading.intake.group.is_some() || !reading.intake.handled.is_empty();
+        self.serve_while(over, is_busy).await;
+        let answered = self.reader.barrier();
+        self.serve_while(over, |reading| !reading.reader.has_passed(answered)).await;
     }
 
     async fn connect(discovery: &'a Discovery, beat: &'a B) -> Result<Self> {
