@@ -84,11 +84,15 @@ pub trait Binder: Send {
     /// than that, so that it is taken off estimated arrival times in saved states.
     fn lease(&self) -> Duration;
 
-    /// On shutdown: takes no more vehicles, stores `states` and gives every vehicle back to the
-    /// queue at once.
+    /// On shutdown: takes no more vehicles, stores states whose rows are durable, and gives their vehicles back to the
+    /// queue, for others at once. Answered by [`BindEvent::Saved`] with this ticket; nothing more may be asked for
+    /// these vehicles.
+    fn hand_over(&mut self, ticket: u64, states: Vec<VehicleState>);
+
+    /// Takes no more vehicles and gives all that are left back to the queue, for others at once.
     ///
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable); the vehicles then come back to others after
     /// `ack_wait`.
-    fn shut_down(&mut self, states: Vec<VehicleState>) -> impl Future<Output = Result<()>> + Send;
+    fn shut_down(&mut self) -> impl Future<Output = Result<()>> + Send;
 }

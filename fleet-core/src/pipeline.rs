@@ -387,7 +387,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// Gives all vehicles back, and keeps the last dead letters meanwhile.
     async fn give_back(&mut self) -> Result<()> {
         let letters = tokio::time::timeout(LAST_LETTERS, self.source.shut_down());
-        let vehicles = tokio::time::timeout(GIVE_BACK, self.binder.shut_down(Vec::new()));
+        let vehicles = tokio::time::timeout(GIVE_BACK, self.binder.shut_down());
         let (_, given_back) = tokio::join!(letters, vehicles);
         given_back.unwrap_or_else(|_| {
             Err(Error::unavailable(

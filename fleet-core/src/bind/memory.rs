@@ -210,11 +210,14 @@ pub struct MemoryBinder<S> {
     held: BTreeMap<VehicleId, i32>,
     ready: VecDeque<BindEvent>,
     commands: VecDeque<Command>,
+    /// Nothing more is taken.
+    leaving: bool,
 }
 
 #[derive(Debug)]
 enum Command {
     Save(u64, Vec<VehicleState>),
+    HandOver(u64, Vec<VehicleState>),
     Release(VehicleState, Micros),
     NextTrip(VehicleId, Micros, Micros),
 }
@@ -223,7 +226,8 @@ impl<S: StateStore> MemoryBinder<S> {
     /// Binds what the queue offers. `context` is [`Lane::context`](crate::lane::Lane::context).
     pub fn new(queue: &MemoryQueue, states: Arc<S>, context: Micros) -> Self {
         let (ready, commands) = (VecDeque::new(), VecDeque::new());
-        Self { queue: queue.clone(), states, context, held: BTreeMap::new(), ready, commands }
+        let leaving = false;
+        Self { queue: queue.clone(), states, context, held: BTreeMap::new(), ready, commands, leaving }
     }
 
     async fn carry_out(&mut self) -> Result<()> {
@@ -233,6 +237,13 @@ impl<S: StateStore> MemoryBinder<S> {
             let event = match command {
                 Command::Save(ticket, states) => {
                     lost = self.void(states, &self.states.save(states).await?);
+                    Some(BindEvent::Saved(*ticket))
+                }
+                Command::HandOver(ticket, states) => {
+                    lost = self.void(states, &self.states.save(states).await?);
+                    let ours = states.iter().filter(|state| !lost.contains_key(&state.vehicle));
+                    let given = ours.filter_map(|state| self.held.remove_entry(&state.vehicle));
+                    self.queue.give_back(&given.collect());
                     Some(BindEvent::Saved(*ticket))
                 }
                 Command::Release(state, ended_at) => {
@@ -315,7 +326,7 @@ impl<S: StateStore> Binder for MemoryBinder<S> {
             let mut notified = std::pin::pin!(news.notified());
             notified.as_mut().enable();
             self.carry_out().await?;
-            if self.ready.is_empty() {
+            if self.ready.is_empty() && !self.leaving {
                 self.claim(free).await?;
             }
             if let Some(event) = self.ready.pop_front() {
@@ -346,9 +357,14 @@ impl<S: StateStore> Binder for MemoryBinder<S> {
         Duration::ZERO
     }
 
-    async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {
+    fn hand_over(&mut self, ticket: u64, states: Vec<VehicleState>) {
+        self.leaving = true;
+        self.commands.push_back(Command::HandOver(ticket, states));
+    }
+
+    async fn shut_down(&mut self) -> Result<()> {
+        self.leaving = true;
         self.carry_out().await?;
-        self.states.save(&states).await?;
         self.queue.give_back(&std::mem::take(&mut self.held));
         Ok(())
     }

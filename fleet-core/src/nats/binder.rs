@@ -203,7 +203,11 @@ impl<S: StateStore> Binder for NatsBinder<S> {
         self.shared.held.ack_wait()
     }
 
-    async fn shut_down(&mut self, states: Vec<VehicleState>) -> Result<()> {
+    fn hand_over(&mut self, ticket: u64, states: Vec<VehicleState>) {
+        self.command(Command::HandOver { ticket, states, pulls: self.pulls() });
+    }
+
+    async fn shut_down(&mut self) -> Result<()> {
         self.pulls.end().await;
         // What is saved and released so far comes first, unless the store is away.
         self.shared.leaving.store(true, Ordering::Relaxed);
@@ -214,10 +218,7 @@ impl<S: StateStore> Binder for NatsBinder<S> {
                 "the last states are not saved; the vehicles' next holder repeats what is missing"
             );
         }
-        if self.shared.held.holds() && !states.is_empty() {
-            self.shared.store.save(&states).await?;
-        }
-        let given_back = self.shared.give_back().await;
+        let given_back = self.shared.give_all_back().await;
         self.tasks.abort_all();
         given_back
     }

@@ -78,7 +78,8 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         Ok(false)
     }
 
-    /// Saves the states of all vehicles with what the next holders need to go on from here.
+    /// Saves the states of all vehicles with what the next holders need to go on from here, and gives each portion of
+    /// the vehicles back at once.
     async fn hand_over(&mut self, drained: &Drained, deadline: Instant) -> Result<()> {
         let (mut ticket, mut handed_over) = (u64::MAX, 0);
         for slots in self.lane.slots().chunks(PORTION) {
@@ -91,7 +92,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             // Batches' numbers are small.
             ticket -= 1;
             self.saving = Some(ticket);
-            self.binder.save(ticket, states);
+            self.binder.hand_over(ticket, states);
             while self.saving.is_some() {
                 match timeout_at(deadline, self.binder.next(0)).await {
                     Ok(event) => self.on_last(event?),

@@ -74,7 +74,7 @@ async fn a_worker_that_ends_keeps_no_request_that_was_on_its_way() {
                 event = binder.next(100_000) => drop(event.unwrap()),
             }
         }
-        binder.shut_down(Vec::new()).await.unwrap();
+        binder.shut_down().await.unwrap();
         ends.store(true, Ordering::Relaxed);
         offering.await.unwrap();
         let stored = stream.get_info().await.unwrap().state.messages;

@@ -174,16 +174,17 @@ impl<S: StateStore> Shared<S> {
     }
 
     /// Gives every request back to the queue at once, for other workers.
-    pub(super) async fn give_back(&self) -> Result<()> {
-        // The pull's inbox is gone by now; the server must know before a NAK, or the request would
-        // come back to us.
-        let flush = |e| Error::unavailable("NATS").caused_by(e);
-        self.client.flush().await.map_err(flush)?;
+    pub(super) async fn give_all_back(&self) -> Result<()> {
         let requests = std::mem::take(&mut *self.held.requests());
+        self.give_back(requests.into_values().collect()).await
+    }
+
+    /// Gives these back to the queue at once. There must be no pull of ours, or they would come back to us.
+    pub(super) async fn give_back(&self, requests: Vec<Request>) -> Result<()> {
         let nak: Bytes = AckKind::Nak(None).into();
-        for request in requests.into_values() {
+        for request in requests {
             self.publish(request.reply, nak.clone()).await?;
         }
-        self.client.flush().await.map_err(flush)
+        self.client.flush().await.map_err(|e| Error::unavailable("NATS").caused_by(e))
     }
 }

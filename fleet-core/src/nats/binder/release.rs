@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use super::Shared;
 use super::parts::Parts;
+use super::pull::Pulls;
 use super::refusals::{Asked, BinderCounters};
 use crate::bind::{BindEvent, StateStore, VehicleState};
 use crate::error::{ErrorKind, Result};
@@ -34,6 +35,12 @@ pub(super) enum Command {
         vehicle: VehicleId,
         ended_at: Micros,
         started_at: Micros,
+    },
+    /// Save, and give the vehicles back to the queue.
+    HandOver {
+        ticket: u64,
+        states: Vec<VehicleState>,
+        pulls: Pulls,
     },
     /// Answered when everything before it is done.
     Flush(oneshot::Sender<()>),
@@ -61,6 +68,13 @@ pub(super) async fn work<S: StateStore>(
                     release(&shared, std::mem::take(&mut releases)).await;
                     let changes = states.into_iter().map(Change::State).collect();
                     if persist(&shared, changes).await.is_some() {
+                        shared.tell(BindEvent::Saved(ticket));
+                    }
+                }
+                Command::HandOver { ticket, states, pulls } => {
+                    release(&shared, std::mem::take(&mut releases)).await;
+                    pulls.end().await;
+                    if hand_over(&shared, states).await {
                         shared.tell(BindEvent::Saved(ticket));
                     }
                 }
@@ -206,6 +220,18 @@ async fn drop_failed<S: StateStore>(shared: &Shared<S>, changes: &[Change]) {
             shared.tell(BindEvent::Lost(vec![vehicle.clone()]));
         }
     }
+}
+
+/// Saves states and gives their vehicles back, of which none is taken again; whether all was done.
+async fn hand_over<S: StateStore>(shared: &Shared<S>, states: Vec<VehicleState>) -> bool {
+    let vehicles: Vec<_> = states.iter().map(|state| (state.vehicle.clone(), state.epoch)).collect();
+    let changes = states.into_iter().map(Change::State).collect();
+    if persist(shared, changes).await.is_none() {
+        return false;
+    }
+    // What has another holder by now is not ours to give.
+    let requests = vehicles.iter().filter_map(|(vehicle, epoch)| shared.held.give(vehicle, *epoch));
+    shared.give_back(requests.collect()).await.is_ok()
 }
 
 /// Gives vehicles back whose rows are durable.

@@ -240,6 +240,8 @@ impl Binder for Given {
 
     fn save(&mut self, _ticket: u64, _states: Vec<VehicleState>) {}
 
+    fn hand_over(&mut self, _ticket: u64, _states: Vec<VehicleState>) {}
+
     fn release(&mut self, _state: VehicleState, _ended_at: Micros) {}
 
     fn next_trip(&mut self, _vehicle: VehicleId, _ended_at: Micros, _started_at: Micros) {}
@@ -253,7 +255,7 @@ impl Binder for Given {
     }
 
     #[allow(clippy::unused_async, reason = "the trait's shape")]
-    async fn shut_down(&mut self, _states: Vec<VehicleState>) -> Result<()> {
+    async fn shut_down(&mut self) -> Result<()> {
         Ok(())
     }
 }
