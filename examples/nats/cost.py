@@ -24,7 +24,7 @@ def connect(port, user):
     link = socket.create_connection(("127.0.0.1", port), 5)
     lines = link.makefile("rb")
     lines.readline()
-    link.sendall(b'CONNECT {"verbose":false,"user":"%s","pass":"x"}\r\nSUB _INBOX.> 1\r\nPING\r\n' % user)
+    link.sendall(b'CONNECT {"verbose":false,"headers":true,"user":"%s","pass":"x"}\r\nSUB _INBOX.> 1\r\nPING\r\n' % user)
     while lines.readline().strip() != b"PONG":
         pass
     return link, lines
@@ -66,8 +66,8 @@ def running(server, accounts=""):
             process.wait()
 
 
-def make_stream(link, lines):
-    link.sendall(b"PUB $JS.API.STREAM.CREATE.T _INBOX.a %d\r\n%s\r\n" % (len(STREAM), STREAM))
+def make_stream(link, lines, config=STREAM):
+    link.sendall(b"PUB $JS.API.STREAM.CREATE.T _INBOX.a %d\r\n%s\r\n" % (len(config), config))
     assert b'"error"' not in answer(lines)
 
 
