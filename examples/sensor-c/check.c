@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "posix.h"
+#include "signals.h"
 
 #define REQUIRE(what) do { if (!(what)) { fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #what); exit(1); } } while (0)
 
@@ -47,11 +48,6 @@ static int unhex(char c) { return c <= '9' ? c - '0' : c - 'a' + 10; }
 
 /* `frame` vectors are what an encoder writes. */
 static int vectors(const char *path) {
-    static const struct {
-        const char *name;
-        uint8_t columns, bytes;
-        int scale;
-    } signals[] = {{"position", FLEET_POSITION, 7}, {"speed", FLEET_SPEED, 2}, {"fuel", FLEET_FUEL, 2}, {"brake", FLEET_BRAKE, 1}};
     FILE *file = fopen(path, "r");
     REQUIRE(file);
     char line[4096];
@@ -59,12 +55,13 @@ static int vectors(const char *path) {
     while (fgets(line, sizeof line, file)) {
         if (strncmp(line, "frame ", 6) != 0) continue;
         char *name = strtok(line + 6, " \n"), *sequence = strtok(NULL, " \n"), *hex = strtok(NULL, " \n"), *sample;
-        int i = 0;
-        while (strcmp(signals[i].name, name) != 0) REQUIRE(++i < 4);
+        int signal = signal_find(name);
+        REQUIRE(signal >= 0);
+        const signal_shape *shape = &signal_shapes[signal];
         static uint8_t ring[FLEET_RING(64, 2, 4)];
         fleet_config config = {0};
-        config.cell = "0", config.vehicle = "V", config.signal = name;
-        config.columns = signals[i].columns, config.bytes = signals[i].bytes;
+        config.cell = "0", config.vehicle = "V";
+        signal_configure(shape, &config);
         config.batch = 64, config.ring = ring, config.ring_bytes = sizeof ring;
         static posix_link link;
         fleet_port port = posix_port(&link);
@@ -76,8 +73,8 @@ static int vectors(const char *path) {
             char *second = strchr(value, ',');
             if (second) *second++ = 0;
             int32_t counts[2];
-            REQUIRE(posix_scaled(value, signals[i].scale, &counts[0]));
-            if (second) REQUIRE(posix_scaled(second, signals[i].scale, &counts[1]));
+            REQUIRE(posix_scaled(value, shape->decimals, &counts[0]));
+            if (second) REQUIRE(posix_scaled(second, shape->decimals, &counts[1]));
             /* After the year 10889 the ring has no bits. */
             uint64_t ms = strtoull(sample, NULL, 10);
             if (ms >> 48) break;

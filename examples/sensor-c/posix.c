@@ -136,6 +136,24 @@ int posix_lines_next(posix_lines *lines, char *out, size_t size) {
     return 1;
 }
 
+const char *posix_name(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+int posix_fields(char *line, char **fields, int most) {
+    int found = 1;
+    line[strcspn(line, "\r\n")] = 0;
+    fields[0] = line;
+    for (char *c = line; *c; c++) {
+        if (*c != ',') continue;
+        *c = 0;
+        if (found == most) break;
+        fields[found++] = c + 1;
+    }
+    return found;
+}
+
 bool posix_url(char *url, posix_link *link, fleet_config *config) {
     if (strncmp(url, "nats://", 7) == 0) url += 7;
     if (strncmp(url, "tls://", 6) == 0) return false;

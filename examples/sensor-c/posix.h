@@ -50,6 +50,12 @@ int posix_lines_next(posix_lines *lines, char *out, size_t size);
 uint64_t posix_utc(void);
 void posix_sleep(unsigned ms);
 
+/* A program's name by its path. */
+const char *posix_name(const char *path);
+
+/* Cuts a line at its commas, and its end off; how many fields there are, up to `most`. */
+int posix_fields(char *line, char **fields, int most);
+
 /* "host:port" of a nats:// URL into the link, user and password into the configuration; the text is cut
  * into pieces and must live on. False if it is none: tls:// is tls.h's. */
 bool posix_url(char *url, posix_link *link, fleet_config *config);

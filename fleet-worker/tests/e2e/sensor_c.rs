@@ -21,9 +21,11 @@ use tokio::process::{Child, Command};
 use crate::world::{Hand, deployment};
 
 pub(crate) mod login;
+mod lwip;
 mod refusals;
 mod split;
 mod tls;
+mod vehicle;
 
 fn sources() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/sensor-c")
@@ -35,9 +37,12 @@ pub(crate) async fn programs(names: &[&str]) -> TempDir {
 }
 
 async fn programs_with(flags: &str, names: &[&str]) -> TempDir {
-    if names.contains(&"sensor-tls") {
-        // Elsewhere they may be in another place: where there are none, `make` says what to do.
+    // Elsewhere they may be in another place: where there are none, `make` says what to do.
+    if names.iter().any(|name| name.ends_with("-tls")) {
         let _ = debian_package("libssl-dev", &["/usr/include/openssl/ssl.h"]).await;
+    }
+    if names.iter().any(|name| name.ends_with("-lwip")) {
+        let _ = debian_package("liblwip-dev", &["/usr/include/lwip/lwip/tcp.h"]).await;
     }
     let out = tempfile::tempdir().unwrap();
     let mut make = Command::new(debian_package("make", &["make"]).await.unwrap());
@@ -198,14 +203,25 @@ async fn stored(js: &jetstream::Context) -> BTreeMap<(i64, String), usize> {
 
 /// Has `program` publish 400 speeds; they must be in the stream once each, and nothing else.
 async fn publishes(programs: &TempDir, program: &str, options: &[&str], url: &str, js: &jetstream::Context) {
-    let (lines, samples): (Vec<_>, Vec<_>) = (0..400).map(speed).unzip();
+    publishes_so_many(400, programs, program, options, url, js).await;
+}
+
+async fn publishes_so_many(
+    count: i64,
+    programs: &TempDir,
+    program: &str,
+    options: &[&str],
+    url: &str,
+    js: &jetstream::Context,
+) {
+    let (lines, samples): (Vec<_>, Vec<_>) = (0..count).map(speed).unzip();
     let file = programs.path().join("speeds.csv");
     std::fs::write(&file, lines.concat()).unwrap();
     let arguments = [options, &[url, "0", "C-3", "speed", file.to_str().unwrap()]].concat();
     let said = ended(start(programs, program, &arguments)).await;
     // Nothing resent: each acknowledgement was read, not found out by asking again. Connected more than once
     // only where `localhost` is ::1 first.
-    let whole = said.starts_with("pushed 400 acknowledged 400 dropped 0 resent 0 ");
+    let whole = said.starts_with(&format!("pushed {count} acknowledged {count} dropped 0 resent 0 "));
     assert!(whole && said.ends_with(" errors 0\n"), "the client lost its place: {said}");
     let expected: BTreeMap<_, _> = samples.into_iter().map(|sample| (sample, 1)).collect();
     assert_eq!(stored(js).await, expected, "each sample once");
@@ -226,10 +242,16 @@ fn speed(n: i64) -> (String, (i64, String)) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_and_comes_back_costs_nothing() {
-    let programs = programs(&["sensor"]).await;
+    survives_a_kill("sensor", &[]).await;
+}
+
+/// Has `program` publish while its server is killed and comes back: each sample must be in the stream once.
+async fn survives_a_kill(program: &str, options: &[&str]) {
+    let programs = programs(&[program]).await;
     let (mut server, _) = server_with_stream().await;
     let url = with_password(server.port());
-    let mut sensor = start(&programs, "sensor", &["--ring", "2000", &url, "0", "C-2", "speed", "-"]);
+    let arguments = [options, &["--ring", "2000", &url, "0", "C-2", "speed", "-"]].concat();
+    let mut sensor = start(&programs, program, &arguments);
     let mut pipe = sensor.stdin.take().unwrap();
     let mut expected = BTreeMap::new();
     for n in 0..1_500_i64 {
