@@ -2,6 +2,7 @@
 
 pub mod align_file;
 pub mod nats_users;
+pub mod trial;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,11 +1,13 @@
 //! `examples/compose.yaml` and `examples/Dockerfile`.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use clap::Parser as _;
-use fleet_worker::cli::Cli;
+use fleet_worker::cli::{Cli, SetupArgs};
+use fleet_worker::commands::setup::setup;
 use fleet_worker::config::Config;
-use fleet_worker::local::NatsServer;
+use fleet_worker::local::{NatsServer, Postgres};
 use serde_json::Value;
 
 use crate::{examples, packages, python, run};
@@ -34,6 +36,7 @@ fn the_specification_takes_it_and_the_programs_take_their_part() {
     let services = &compose["services"];
     let mut commands = Vec::new();
     for (name, service) in programs(&compose) {
+        assert_eq!(service["build"]["args"]["FLEET_COMMIT"], "${FLEET_COMMIT:-}");
         let cli = Cli::try_parse_from(["fleet-worker"].into_iter().chain(texts(&service["command"])));
         let cli = cli.unwrap_or_else(|e| panic!("{name}: {e}"));
         let env = service["environment"].as_object().unwrap().iter();
@@ -59,8 +62,9 @@ fn a_mistake_in_it_is_seen() {
     assert!(python("compose.py", &[], text.as_bytes()).unwrap_err().contains("'restarts' was unexpected"));
 }
 
-#[tokio::test]
-async fn its_broker_starts() {
+/// On a laptop: the server has little room for streams, and the streams ask for no more.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_broker_has_room_for_what_setup_makes() {
     let compose = tokio::task::spawn_blocking(checked).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let text = compose["configs"]["nats"]["content"].as_str().unwrap();
@@ -68,7 +72,21 @@ async fn its_broker_starts() {
         text.replace("/data", folder.path().to_str().unwrap()).replace("http: 8222", "server_name: compose");
     let file = folder.path().join("nats.conf");
     std::fs::write(&file, text).unwrap();
-    NatsServer::builder().file(&file, "compose").start().await.unwrap();
+    let nats = NatsServer::builder().file(&file, "compose").start().await.unwrap();
+    let postgres = Postgres::builder().start().await.unwrap();
+    postgres.client().await.unwrap().batch_execute("create role grafana").await.unwrap();
+    let env = compose["services"]["setup"]["environment"].as_object().unwrap().iter();
+    let mut env: BTreeMap<_, _> =
+        env.map(|(name, value)| (name.clone(), value.as_str().unwrap().to_owned())).collect();
+    env.insert("FLEET_NATS__URL".to_owned(), nats.url());
+    env.insert("FLEET_SINK__TIMESCALE__URL".to_owned(), postgres.url());
+    let config = Config::parse("", "", env.clone().into_iter(), &[]).unwrap();
+    assert!(config.nats.max_bytes <= 1 << 30);
+    setup(&config, &SetupArgs::default()).await.unwrap();
+    env.insert("FLEET_NATS__MAX_BYTES".to_owned(), "3GiB".to_owned());
+    let larger = Config::parse("", "", env.into_iter(), &[]).unwrap();
+    let refused = setup(&larger, &SetupArgs::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("whose max_bytes is reserved at once"), "{refused}");
 }
 
 #[test]
@@ -85,6 +103,9 @@ fn the_image_is_built_from_what_there_is() {
     };
     let rust = manifest("Cargo.toml")["workspace"]["package"]["rust-version"].as_str().unwrap().to_owned();
     assert!(text.contains(&format!("rust:{rust}-")), "the compiler is {rust}");
+    // An argument is a variable of the commands behind it.
+    let (argument, build) = (text.find("\nARG FLEET_COMMIT\n"), text.find("cargo build"));
+    assert!(argument.is_some() && argument < build, "`--version` would name no commit");
     let features = text.split("--features ").nth(1).unwrap().split_whitespace().next().unwrap();
     let worker = manifest("fleet-worker/Cargo.toml");
     for feature in features.split(',') {

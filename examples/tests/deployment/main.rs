@@ -4,6 +4,8 @@
 mod compose;
 mod kubernetes;
 mod scaleway;
+mod trial;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

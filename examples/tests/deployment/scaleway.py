@@ -117,6 +117,10 @@ def main():
         for kind in ("variable", "output"):
             for block in blocks[kind]:
                 result[f"{kind}s"].update(block)
+    example = folder / "terraform.tfvars.example"
+    if example.exists():
+        with open(example, encoding="utf-8") as text:
+            result["example"] = plain(hcl2.load(text))
     print("\n".join(problems), file=sys.stderr)
     print(json.dumps(result))
     sys.exit(bool(problems))

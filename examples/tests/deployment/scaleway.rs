@@ -38,6 +38,17 @@ fn every_argument_is_one_that_the_provider_documents() {
 }
 
 #[test]
+fn the_example_of_the_variables_has_each_with_what_is_chosen_without_it() {
+    let found = checked(&examples().join("scaleway")).unwrap();
+    let (variables, example) =
+        (found["variables"].as_object().unwrap(), found["example"].as_object().unwrap());
+    assert_eq!(variables.keys().collect::<BTreeSet<_>>(), example.keys().collect::<BTreeSet<_>>());
+    for (name, variable) in variables.iter().filter(|(_, variable)| variable.get("default").is_some()) {
+        assert_eq!(variable["default"], example[name], "{name}");
+    }
+}
+
+#[test]
 fn a_mistake_is_seen() {
     let folder = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(examples().join("scaleway/kubernetes.tf")).unwrap();
