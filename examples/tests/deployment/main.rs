@@ -6,6 +6,7 @@ mod kubernetes;
 mod scaleway;
 mod trial;
 mod versions;
+mod workflows;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
