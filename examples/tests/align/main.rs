@@ -1,6 +1,7 @@
 //! The `align` example, its library against the reference: the recordings, both outputs, bad input; and the program.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod pages;
 mod program;
 
 use std::fs::File;
