@@ -18,7 +18,7 @@ variable "zone" {
 variable "kubernetes_version" {
   description = "Minor version; patches come by themselves."
   type        = string
-  default     = "1.34"
+  default     = "1.36"
 }
 
 variable "program_nodes" {

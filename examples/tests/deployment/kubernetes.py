@@ -7,7 +7,7 @@ import sys
 import kubernetes_validate
 import yaml
 
-VERSION = "1.34"
+VERSION = "1.36"
 
 # KEDA's resource definition, config/crd/bases/keda.sh_scaledobjects.yaml of kedacore/keda (2.20), as far as it is
 # used here, and below it what the scalers read: pkg/scalers/nats_jetstream_scaler.go, metrics_api_scaler.go.

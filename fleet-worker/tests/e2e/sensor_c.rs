@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::{self, stream};
 use fleet_core::Schema;
 use fleet_core::decode::{AnyDecoder, Decoder};
@@ -186,7 +187,8 @@ async fn stored(js: &jetstream::Context) -> BTreeMap<(i64, String), usize> {
     if count == 0 {
         return found; // a consumer would wait
     }
-    let config = jetstream::consumer::pull::Config::default();
+    // With acknowledgements it would be given a thousand, and those again.
+    let config = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };
     let messages = stream.create_consumer(config).await.unwrap();
     let mut messages = messages.messages().await.unwrap().take(usize::try_from(count).unwrap());
     let schema = Schema::default();
