@@ -33,7 +33,10 @@ static int link_send(void *io, const uint8_t *data, size_t length) {
     if (taken == 0) return 0;
     err_t error = tcp_write(link->pcb, data, taken, TCP_WRITE_FLAG_COPY);
     if (error == ERR_MEM) return 0; /* Until something is acknowledged. */
-    return error == ERR_OK && tcp_output(link->pcb) == ERR_OK ? taken : -1;
+    if (error != ERR_OK) return -1;
+    /* What it can't send now it sends later. */
+    tcp_output(link->pcb);
+    return taken;
 }
 
 static int link_receive(void *io, uint8_t *data, size_t length) {
