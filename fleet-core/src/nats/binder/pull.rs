@@ -7,10 +7,8 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use async_nats::jetstream::{AckKind, Message};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::watch;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Shared;
@@ -78,6 +76,26 @@ impl Pulls {
     }
 }
 
+/// Claims that are under way, beside the pulls. They are broken off when it is dropped.
+#[derive(Default)]
+struct Claims(JoinSet<Result<()>>);
+
+impl Claims {
+    fn begin<S: StateStore>(&mut self, shared: &Arc<Shared<S>>, group: Vec<Pulled>) {
+        let shared = Arc::clone(shared);
+        self.0.spawn(async move { claim(&shared, group).await });
+    }
+
+    /// What the next one that is over came to; nothing where none is under way. Cancel-safe.
+    async fn next(&mut self) -> Option<Result<()>> {
+        let ended = self.0.join_next().await?;
+        Some(ended.unwrap_or_else(|e| Err(Error::internal("a claim ended").caused_by(e))))
+    }
+}
+
+/// Groups of requests that may wait for the store: while it is away, others get the rest.
+const CLAIMS: usize = 2;
+
 /// Until it is to end, and whoever could say so is there.
 async fn is_to_end(end: &mut watch::Receiver<bool>) {
     let _ = end.wait_for(|end| *end).await;
@@ -86,8 +104,9 @@ async fn is_to_end(end: &mut watch::Receiver<bool>) {
 async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut end: watch::Receiver<bool>) {
     let mut watched = end.clone();
     let mut ending = pin!(is_to_end(&mut watched));
+    let mut claims = Claims::default();
     loop {
-        let turned = turn(&shared, &mut end).await;
+        let turned = turn(&shared, &mut claims, &mut end).await;
         let went_well = shared.queue.pulled(turned.is_ok());
         let (cell, mut pause) = (shared.names.cell(), Duration::ZERO);
         if let Err(error) = turned {
@@ -111,12 +130,20 @@ async fn pull<S: StateStore>(shared: Arc<Shared<S>>, mut end: watch::Receiver<bo
 }
 
 /// One pull, if there is room. When it is to end, what is delivered is taken in, and not claimed any more.
-async fn turn<S: StateStore>(shared: &Shared<S>, end: &mut watch::Receiver<bool>) -> Result<()> {
+async fn turn<S: StateStore>(
+    shared: &Arc<Shared<S>>,
+    claims: &mut Claims,
+    end: &mut watch::Receiver<bool>,
+) -> Result<()> {
     let most = shared.options.max_vehicles.saturating_sub(shared.held.len());
     let room = most.min(shared.free.load(Ordering::Relaxed));
-    if room == 0 || !shared.held.holds() {
-        let _ = timeout(Duration::from_millis(100), is_to_end(end)).await;
-        return Ok(());
+    if room == 0 || claims.0.len() >= CLAIMS || !shared.held.holds() {
+        return tokio::select! {
+            biased;
+            () = is_to_end(end) => Ok(()),
+            Some(claimed) = claims.next() => claimed,
+            () = sleep(Duration::from_millis(100)) => Ok(()),
+        };
     }
     // The fuller we are, the fewer we ask for, so that emptier workers get more.
     let ask = (room / 8).clamp(1, MOST);
@@ -129,7 +156,6 @@ async fn turn<S: StateStore>(shared: &Shared<S>, end: &mut watch::Receiver<bool>
     let mut requests = Requests::pull(&shared.client, &shared.js, &consumer, ask, EXPIRES).await?;
     let over = Instant::now() + EXPIRES + LAST_SLACK;
     let (mut group, mut told, mut ends) = (Vec::new(), Ok(()), false);
-    let mut claims = FuturesUnordered::new();
     // To the pull's end, whatever fails or takes its time: what is delivered and neither held nor answered
     // would be somebody else's after `ack_wait`.
     loop {
@@ -158,27 +184,17 @@ async fn turn<S: StateStore>(shared: &Shared<S>, end: &mut watch::Receiver<bool>
             Ok(Some(Err(error))) => told = told.and(Err(error)),
             Ok(None) => break,
             Err(_) if ends => break,
-            Err(_) if !group.is_empty() => claims.push(claim(shared, std::mem::take(&mut group))),
+            Err(_) if !group.is_empty() => claims.begin(shared, std::mem::take(&mut group)),
             Err(_) => {
                 told = told.and(Err(Error::unavailable("a pull of bind requests has had no answer")));
                 break;
             }
         }
     }
-    if ends {
-        return told;
+    if !ends && !group.is_empty() {
+        claims.begin(shared, group);
     }
-    claims.push(claim(shared, group));
-    loop {
-        tokio::select! {
-            biased;
-            () = is_to_end(end) => return told,
-            claimed = claims.next() => match claimed {
-                Some(claimed) => told = claimed.and(told),
-                None => return told,
-            },
-        }
-    }
+    told
 }
 
 /// Takes a request in, so that it is held from now on; a bad one is done away with.
