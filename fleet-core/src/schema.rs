@@ -82,6 +82,9 @@ pub struct Signal {
     /// The least time between two of its samples where that is known, microseconds: room for its samples is
     /// checked by it.
     pub sampling_period: Option<Micros>,
+    /// How long records wait for it once it is silent while others go on, microseconds of server time. With 0 they
+    /// never do.
+    pub signal_timeout: Micros,
     first_column: usize,
 }
 
@@ -119,7 +122,8 @@ impl Schema {
         self.0.window
     }
 
-    /// How long a silent signal is waited for while others go on, microseconds of server time.
+    /// How long samples are waited for after a vehicle's `off`, microseconds; [`Signal::signal_timeout`] of signals that
+    /// have none of their own.
     pub fn patience(&self) -> Micros {
         self.0.patience
     }

@@ -48,7 +48,10 @@ fn limited(schema: &Schema) {
     assert!((8..=65_536).contains(&schema.max_samples()));
     assert!((64 << 10..=1 << 30).contains(&schema.max_vehicle_memory()));
     assert!((1..=MAX_SIGNALS).contains(&schema.signals().len()));
-    assert!(schema.signals().iter().all(|signal| signal.max_gap >= schema.interval()));
+    for signal in schema.signals() {
+        assert!((SECOND / 1_000..=24 * 60 * MINUTE).contains(&signal.max_gap));
+        assert!((0..=60 * MINUTE).contains(&signal.signal_timeout));
+    }
     let mut end = 0;
     for (index, signal) in schema.indexed() {
         assert_eq!(schema.find(&signal.name), Some(index), "a name that is there twice");

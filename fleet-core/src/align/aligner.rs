@@ -35,6 +35,8 @@ pub struct Aligner {
     schema: Schema,
     rules: Box<[Rules]>,
     context: Micros,
+    /// The shortest time that any signal is waited for; those that are never waited for don't count.
+    shortest_wait: Micros,
     /// How many a row has.
     columns: usize,
     /// Of all that a track's samples and rows hang on.
@@ -54,8 +56,11 @@ impl Aligner {
         let rules: Box<[Rules]> =
             rules.map(|(method, signal)| Rules::new(method, signal, interval, window)).collect();
         let context = rules.iter().map(|rules| rules.span).max().unwrap_or(0);
+        let waits = rules.iter().filter(|rules| rules.is_waited_for());
+        let shortest_wait = waits.map(|rules| rules.signal.signal_timeout).min().unwrap_or(Micros::MAX);
         let fingerprint = fingerprint(schema, &rules);
-        Ok(Self { schema: schema.clone(), rules, context, columns: schema.column_count(), fingerprint })
+        let (schema, columns) = (schema.clone(), schema.column_count());
+        Ok(Self { schema, rules, context, shortest_wait, columns, fingerprint })
     }
 
     /// The schema.
@@ -116,7 +121,7 @@ impl Aligner {
         carry::read(carry, self.fingerprint, &self.schema)
     }
 
-    /// Emits the rows that wait only for signals from which nothing has arrived for `patience`,
+    /// Emits the rows that wait only for signals from which nothing has arrived for their `signal_timeout`,
     /// while others went on. `now` is server time. Not to be called during a catch-up.
     pub fn tick(&self, track: &mut Track, now: Micros, emit: &mut impl FnMut(Row<'_>)) {
         let mut given_up = track.given_up;
@@ -142,18 +147,19 @@ impl Aligner {
 
     /// When patience ends with each signal that is silent while others went on, and not given up yet.
     fn dues(&self, track: &Track) -> impl Iterator<Item = (u8, Micros)> {
-        let silent = |(s, ring): (u8, &Ring)| {
+        let silent = |(s, (rules, ring)): (u8, (&Rules, &Ring))| {
             let heard = ring.heard().filter(|heard| *heard < track.heard && !track.has_given_up(s))?;
-            Some((s, heard.max(track.patience_from).saturating_add(self.schema.patience())))
+            let due = heard.max(track.patience_from).saturating_add(rules.signal.signal_timeout);
+            rules.is_waited_for().then_some((s, due))
         };
-        (0..).zip(&track.rings).filter_map(silent)
+        (0..).zip(self.rules.iter().zip(&track.rings)).filter_map(silent)
     }
 
     /// Lets patience begin anew at `now`, server time; called after a catch-up.
     pub fn touch(&self, track: &mut Track, now: Micros) {
         track.patience_from = track.patience_from.max(now);
         track.wait_for_all();
-        track.due = track.due.min(track.patience_from.saturating_add(self.schema.patience()));
+        track.due = track.due.min(track.patience_from.saturating_add(self.shortest_wait));
     }
 
     /// Emits all rows up to the last sample of any signal, waiting for nothing. The track stays

@@ -51,6 +51,11 @@ impl Rules {
         Self { method, reach, keeps_hits, interval, window, span, recent, older, signal: signal.clone() }
     }
 
+    /// Whether rows wait for its samples at all.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.signal.signal_timeout > 0
+    }
+
     /// Whether nothing can need the oldest of the samples any more, if all that came is settled.
     pub(super) fn is_spent(&self, samples: View<'_>, newest: Micros) -> bool {
         let is_before =

@@ -3,6 +3,7 @@
 mod custom;
 mod past;
 mod room;
+mod timeouts;
 
 use super::{Aligner, Inserted, Methods, Track};
 use crate::batch::Row;

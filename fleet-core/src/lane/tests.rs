@@ -282,6 +282,22 @@ fn times_are_judged_by_the_arrival_whenever_a_message_is_taken() {
 }
 
 #[test]
+fn what_one_sample_corrects_is_in_one_batch_with_what_it_completes() {
+    let mut config = RecordsConfig::default();
+    config.signal[2].signal_timeout = Some("0s".to_owned());
+    let mut car = car_of(&config.build().unwrap(), &[]);
+    car.message("fuel", 5, 5);
+    for second in [6, 16, 26, 36, 46] {
+        car.message("speed", second, second);
+        car.lane.seal().unwrap();
+    }
+    car.message("fuel", 44, 47);
+    let batch = car.lane.seal().unwrap();
+    assert_eq!((batch.len(), batch.corrections()), (4, &[true; 4][..]));
+    assert!(car.lane.seal().unwrap().is_empty());
+}
+
+#[test]
 fn no_jump_of_an_earlier_vehicle_is_taken_for_one_of_a_later_one() {
     for again in [false, true] {
         let mut car = car();

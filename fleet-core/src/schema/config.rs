@@ -36,7 +36,7 @@ pub struct RecordsConfig {
     /// How late a sample may come.
     #[serde(default = "thirty_seconds")]
     pub window: String,
-    /// How long a silent signal is waited for.
+    /// How long samples are waited for after an `off`; `signal_timeout` of signals that have none.
     #[serde(default = "thirty_seconds")]
     pub patience: String,
     /// How far ahead of the server's clock a sample may be.
@@ -72,6 +72,9 @@ pub struct SignalConfig {
     /// The least time between two of its samples where that is known, such as `"10ms"`.
     #[serde(default)]
     pub sampling_period: Option<String>,
+    /// How long records wait for it once it is silent while others go on; by default `patience`.
+    #[serde(default)]
+    pub signal_timeout: Option<String>,
 }
 
 /// One entry of `columns`.
@@ -150,6 +153,7 @@ fn scenario() -> Vec<SignalConfig> {
         interpolation: interpolation.to_owned(),
         max_gap: minute(),
         sampling_period: None,
+        signal_timeout: None,
     };
     vec![
         signal(
@@ -206,7 +210,7 @@ impl RecordsConfig {
         let mut signals = Vec::with_capacity(self.signal.len());
         let mut first_column = 0;
         for (i, config) in self.signal.iter().enumerate() {
-            let signal = check.signal(&format!("signal[{i}]"), config, first_column);
+            let signal = check.signal(&format!("signal[{i}]"), config, first_column, patience);
             first_column = signal.column_range().end;
             signals.push(signal);
         }
@@ -308,7 +312,13 @@ impl Check {
         }
     }
 
-    fn signal(&mut self, path: &str, config: &SignalConfig, first_column: usize) -> Signal {
+    fn signal(
+        &mut self,
+        path: &str,
+        config: &SignalConfig,
+        first_column: usize,
+        patience: Option<Micros>,
+    ) -> Signal {
         self.name(&format!("{path}.name"), &config.name, &TAKEN_SIGNALS);
         if config.interpolation.is_empty() {
             self.say(&format!("{path}.interpolation"), "\"\" names no method");
@@ -329,7 +339,12 @@ impl Check {
         let sampling_period = config.sampling_period.as_ref().and_then(|text| {
             self.duration(&format!("{path}.sampling_period"), text, 1_000..=24 * 60 * MINUTE)
         });
-        Signal { name, columns, interpolation, max_gap, sampling_period, first_column }
+        let signal_timeout = match &config.signal_timeout {
+            Some(text) => self.duration(&format!("{path}.signal_timeout"), text, 0..=60 * MINUTE),
+            None => patience,
+        };
+        let signal_timeout = signal_timeout.unwrap_or_default();
+        Signal { name, columns, interpolation, max_gap, sampling_period, signal_timeout, first_column }
     }
 
     fn column(&mut self, path: &str, config: &ColumnConfig) -> Column {

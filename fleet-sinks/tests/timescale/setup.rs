@@ -27,6 +27,7 @@ pub(crate) fn tyre() -> SignalConfig {
         interpolation: "linear".into(),
         max_gap: "60s".into(),
         sampling_period: None,
+        signal_timeout: None,
     }
 }
 

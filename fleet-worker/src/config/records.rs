@@ -7,7 +7,8 @@ use toml::{Table, Value};
 
 use super::values::Values;
 
-const SIGNAL: [&str; 5] = ["name", "columns", "interpolation", "max_gap", "sampling_period"];
+const SIGNAL: [&str; 6] =
+    ["name", "columns", "interpolation", "max_gap", "sampling_period", "signal_timeout"];
 const COLUMN: [&str; 7] = ["name", "unit", "min", "max", "wraps", "type", "wire"];
 const WIRE: [&str; 2] = ["integer", "scale"];
 

@@ -61,6 +61,10 @@ fn render_signal(text: &mut String, signal: &SignalConfig) {
     }
     let (interpolation, max_gap) = (quoted(&signal.interpolation), quoted(&signal.max_gap));
     let _ = write!(text, "]\ninterpolation = {interpolation}\nmax_gap = {max_gap}\n");
+    let optional = [("sampling_period", &signal.sampling_period), ("signal_timeout", &signal.signal_timeout)];
+    for (key, value) in optional.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?))) {
+        let _ = writeln!(text, "{key} = {}", quoted(value));
+    }
 }
 
 /// A basic string of TOML.

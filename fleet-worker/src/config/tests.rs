@@ -356,6 +356,18 @@ fn retention_outlasts_every_catch_up() {
 }
 
 #[test]
+fn a_signals_own_times_are_shown_and_loaded_again() {
+    let signal = "[[signal]]\nname = \"rpm\"\ninterpolation = \"linear\"\nsampling_period = \"50ms\"\n\
+        signal_timeout = \"0s\"\ncolumns = [{ name = \"rpm\", unit = \"1/min\", min = 0, max = 9000 }]\n";
+    let config = load(signal, &[], &[]).unwrap();
+    let [rpm] = config.schema.signals() else { panic!("one signal") };
+    assert_eq!((rpm.sampling_period, rpm.signal_timeout), (Some(50_000), 0));
+    assert_eq!(load(config.shown(), &[], &[]).unwrap().schema, config.schema);
+    let long = signal.replace("0s", "2h");
+    refused(&long, &[], &["signal[0].signal_timeout: \"2h\" is not between 0s and 1h"]);
+}
+
+#[test]
 fn no_sample_is_taken_that_retention_would_drop() {
     let days = |text: &str| {
         let config = load(text, &[], &[]).unwrap();

@@ -89,7 +89,7 @@ impl Aligner {
         let (mut until, mut fewest, mut waited) = (Micros::MAX, usize::MAX, None);
         for (s, (rules, ring)) in (0..).zip(self.rules.iter().zip(&track.rings)) {
             match rules.complete_until(ring, t) {
-                _ if track.has_given_up(s) => {}
+                _ if track.has_given_up(s) || !rules.is_waited_for() => {}
                 Some(instant) => until = until.min(instant),
                 None if ring.len() < fewest => (fewest, waited) = (ring.len(), Some(s)),
                 None => {}

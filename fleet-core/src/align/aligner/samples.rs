@@ -3,6 +3,7 @@
 use super::{Aligner, PAUSE};
 use crate::align::changed::{Changed, PIECE};
 use crate::align::ring::{Merged, Ring};
+use crate::align::rules::Rules;
 use crate::align::track::{Inserted, NEVER, Track};
 use crate::batch::Row;
 use crate::ids::SignalIndex;
@@ -152,7 +153,7 @@ impl Aligner {
         }
         if track.heard != NEVER {
             let earlier = arrival.min(track.heard).max(track.patience_from);
-            track.due = track.due.min(earlier.saturating_add(self.schema.patience()));
+            track.due = track.due.min(earlier.saturating_add(self.shortest_wait));
         }
         track.heard = track.heard.max(arrival);
     }
@@ -199,11 +200,13 @@ impl Aligner {
     pub(crate) fn foresees_rows(&self, track: &Track, s: SignalIndex) -> Option<bool> {
         let past = track.rings.get(s.index())?.newest().is_some_and(|newest| newest < track.frontier);
         let next = track.frontier.saturating_add(self.schema.interval());
-        let is_there = |(other, ring): (u8, &Ring)| {
-            let waited = usize::from(other) != s.index() && !track.has_given_up(other);
+        let is_there = |(other, (rules, ring)): (u8, (&Rules, &Ring))| {
+            let waited =
+                usize::from(other) != s.index() && rules.is_waited_for() && !track.has_given_up(other);
             !waited || ring.newest().is_none_or(|newest| newest >= next)
         };
-        (past || (track.waits_for(s) && (0..).zip(&track.rings).all(is_there))).then_some(past)
+        (past || (track.waits_for(s) && (0..).zip(self.rules.iter().zip(&track.rings)).all(is_there)))
+            .then_some(past)
     }
 
     /// Forgets the samples that nothing can need any more; all that was inserted is settled.

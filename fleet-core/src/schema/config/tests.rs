@@ -65,3 +65,18 @@ fn a_gap_has_its_own_bounds_and_may_be_shorter_than_the_interval() {
     assert_eq!(said("10s", "0s"), ["signal[0].max_gap: \"0s\" is not between 1ms and 1d"]);
     assert_eq!(said("soon", "later").len(), 2);
 }
+
+#[test]
+fn a_signal_is_waited_for_as_long_as_it_says_or_as_patience_does() {
+    let built = |patience: &str, timeout: Option<&str>| {
+        let mut config = RecordsConfig { patience: patience.to_owned(), ..RecordsConfig::default() };
+        config.signal[2].signal_timeout = timeout.map(str::to_owned);
+        config.build().map(|schema| [1, 2].map(|s| schema.signals()[s].signal_timeout / 1_000_000))
+    };
+    assert_eq!(built("45s", None), Ok([45, 45]));
+    assert_eq!(built("45s", Some("0s")), Ok([45, 0]));
+    let said = |patience, timeout| built(patience, timeout).unwrap_err()[0].to_string();
+    assert_eq!(said("45s", Some("2h")), "signal[2].signal_timeout: \"2h\" is not between 0s and 1h");
+    assert!(said("45s", Some("soon")).starts_with("signal[2].signal_timeout: \"soon\" is not a duration"));
+    assert!(said("ever", None).starts_with("patience: "));
+}

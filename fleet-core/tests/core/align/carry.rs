@@ -177,6 +177,8 @@ fn one_of_another_configuration_is_none() {
         aligner_of(&config.build().unwrap()).resume(&carry).is_none()
     };
     assert!(!change(&|_| {}), "the same");
+    assert!(!change(&|c| c.patience = "5s".to_owned()), "rows do not hang on how long they waited");
+    assert!(!change(&|c| c.signal[1].signal_timeout = Some("0s".to_owned())));
     assert!(change(&|c| c.interval = "5s".to_owned()));
     assert!(change(&|c| c.window = "20s".to_owned()));
     assert!(change(&|c| c.signal.swap(1, 2)));

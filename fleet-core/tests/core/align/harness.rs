@@ -22,6 +22,8 @@ pub(super) struct Rules {
     pub(super) interval: i64,
     pub(super) window: i64,
     pub(super) patience: i64,
+    /// Each signal's own `signal_timeout`, where it is not `patience`.
+    pub(super) timeouts: [Option<i64>; 3],
     pub(super) max_gap: [i64; 3],
     pub(super) methods: [&'static str; 3],
     /// Whether the columns of the last two signals wrap.
@@ -31,7 +33,8 @@ pub(super) struct Rules {
 impl Default for Rules {
     fn default() -> Self {
         let methods = ["great_circle", "linear", "previous"];
-        Self { interval: 1, window: 30, patience: 30, max_gap: [60; 3], methods, wraps: false }
+        let timeouts = [None; 3];
+        Self { interval: 1, window: 30, patience: 30, timeouts, max_gap: [60; 3], methods, wraps: false }
     }
 }
 
@@ -42,18 +45,21 @@ pub(super) fn rules() -> impl Strategy<Value = Rules> {
     let gap = || prop::sample::select(vec![2, 10, 20, 60]);
     let of_two = prop_oneof![Just("great_circle"), prop::sample::select(&ANY_COLUMNS[..])];
     let of_one = || prop::sample::select(&ANY_COLUMNS[..]);
+    let timeout = || prop::sample::select(vec![None, Some(0), Some(1), Some(4), Some(40)]);
     (
         prop::sample::select(vec![1, 5, 10]),
         prop::sample::select(vec![0, 5, 30]),
         prop::sample::select(vec![0, 10, 30]),
+        [timeout(), timeout(), timeout()],
         [gap(), gap(), gap()],
         (of_two, of_one(), of_one()).prop_map(|(a, b, c)| [a, b, c]),
         any::<bool>(),
     )
-        .prop_map(|(interval, window, patience, max_gap, methods, wraps)| Rules {
+        .prop_map(|(interval, window, patience, timeouts, max_gap, methods, wraps)| Rules {
             interval,
             window,
             patience,
+            timeouts,
             max_gap,
             methods,
             wraps,
@@ -76,6 +82,9 @@ pub(super) fn schema(rules: &Rules) -> Schema {
         (column.min, column.max) = (-90.0, 90.0);
         column.wraps = rules.wraps && signal.name != "position";
         column.kind = Some("double".to_owned());
+    }
+    for (signal, timeout) in config.signal.iter_mut().zip(rules.timeouts) {
+        signal.signal_timeout = timeout.map(|timeout| format!("{timeout}s"));
     }
     config.build().unwrap()
 }

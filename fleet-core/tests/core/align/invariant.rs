@@ -4,7 +4,7 @@
 use fleet_core::align::Snapshot;
 use proptest::prelude::*;
 
-use super::harness::{Op, Rules, Run, Vehicle, run, schema};
+use super::harness::{Op, Rules, Run, Vehicle, rules, run, schema};
 use crate::compare::difference;
 
 /// `crashes`: where the state is saved, and how many operations later the worker dies.
@@ -51,6 +51,14 @@ proptest! {
         let one_way = Vehicle::new(&run.rules).all(&run.ops);
         let other_way = Vehicle::new(&run.rules).all(&run.in_order());
         prop_assert_eq!(one_way.table, other_way.table);
+    }
+
+    #[test]
+    fn no_timeout_of_a_signal_changes_a_bit(run in run(), other in rules()) {
+        let hasty = Rules { timeouts: other.timeouts, patience: other.patience, ..run.rules.clone() };
+        let patient = Rules { timeouts: [None; 3], patience: 3_600, ..run.rules.clone() };
+        let [hasty, patient] = [hasty, patient].map(|rules| Vehicle::new(&rules).all(&run.ops).table);
+        prop_assert_eq!(hasty, patient);
     }
 
     #[test]

@@ -41,6 +41,14 @@ const WINDOW: Micros = 3 * SECOND;
 pub(super) fn schema(dice: &mut Dice) -> Schema {
     let curve = dice.of(&["linear", "pchip", "nearest", "time_weighted_mean"]);
     let heading = dice.of(&["linear", "pchip"]);
+    // As long as `patience` says, never, for less than most pauses, or for more. By dice of their own, so that what is
+    // driven does not hang on them.
+    let mut dice = Dice(dice.0 ^ 1);
+    let mut timeout = || match dice.of(&["", "0s", "500ms", "8s"]) {
+        "" => String::new(),
+        timeout => format!("signal_timeout = \"{timeout}\""),
+    };
+    let [position, speed, turned, door] = [timeout(), timeout(), timeout(), timeout()];
     let text = format!(
         r#"
         interval = "1s"
@@ -51,21 +59,25 @@ pub(super) fn schema(dice: &mut Dice) -> Schema {
         columns = [{{ name = "latitude", unit = "deg", min = -90, max = 90 }}, {{ name = "longitude", unit = "deg", min = -180, max = 180 }}]
         interpolation = "great_circle"
         max_gap = "4s"
+        {position}
         [[signal]]
         name = "speed"
         columns = [{{ name = "speed", unit = "km/h", min = 0, max = 400, type = "double" }}]
         interpolation = "{curve}"
         max_gap = "5s"
+        {speed}
         [[signal]]
         name = "heading"
         columns = [{{ name = "heading", unit = "deg", min = 0, max = 360, wraps = true }}]
         interpolation = "{heading}"
         max_gap = "5s"
+        {turned}
         [[signal]]
         name = "door"
         columns = [{{ name = "door", unit = "1", min = 0, max = 9 }}]
         interpolation = "previous"
         max_gap = "3s"
+        {door}
     "#
     );
     toml::from_str::<RecordsConfig>(&text).unwrap().build().unwrap()
