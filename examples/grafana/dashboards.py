@@ -233,8 +233,8 @@ def fleet():
                  from fleet_minute
                  where ts > now() - interval '7 minutes' and {WHOLE}
              """), "velocitykmh", decimals=0),
-        stat("Newest record", "How old the newest record of a vehicle that is on is. The newest records are "
-             "saved every 30 s.", (12, 1, 4, 4),
+        stat("Newest sample", "How old the newest sample of a vehicle that is on is. It is here some seconds "
+             "after it was sent.", (12, 1, 4, 4),
              table("select extract(epoch from now() - max(ts))::float8 as age from fleet_last where is_on"),
              "s", AGE, decimals=0),
         stat("Hot brakes", "Vehicles with brake fluid above 130 °C in the last ten minutes, whether they say that they are on or not.", (16, 1, 4, 4),
@@ -246,13 +246,13 @@ def fleet():
         stat("Low fuel", "Vehicles whose median over the last ten minutes is less than 10 %.",
              (20, 1, 4, 4), table(f"select count(*) as vehicles from (\n{LOW_FUEL}) low"), "short",
              [("green", None), ("orange", 1)]),
-        geomap("Last positions", "The newest position of each vehicle with a record in the chosen time, the "
-               "5,000 newest at most. Speed by colour.", (0, 5, 12, 16),
+        geomap("Last positions", "Where each vehicle was that sent a position in the chosen time, the 5,000 newest "
+               "at most, some seconds after it was sent. Speed by colour.", (0, 5, 12, 16),
                table("""
-                   select vin, ts as time, latitude, longitude, speed_kmh, brake_fluid_temp_c, is_on
+                   select vin, position_at as time, latitude, longitude, speed_kmh, brake_fluid_temp_c, is_on
                    from fleet_last
-                   where $__timeFilter(ts) and latitude is not null and longitude is not null
-                   order by ts desc
+                   where $__timeFilter(position_at) and latitude is not null and longitude is not null
+                   order by position_at desc
                    limit 5000
                """), [markers("vehicles", {"field": "speed_kmh", "fixed": "blue"}, 4)],
                [vin(), override("speed_kmh", unit="velocitykmh", displayName="speed",
@@ -273,7 +273,7 @@ def fleet():
              "percent.", (18, 5, 6, 8), table(f"{LOW_FUEL}        order by fuel limit 100"),
              [vin(), override("fuel", unit="percent", thresholds=thresholds(FUEL), decimals=1,
                               custom_cellOptions={"type": "color-text"})]),
-        panel("barchart", "Data freshness", "How old the newest record of each vehicle that is on is.",
+        panel("barchart", "Data freshness", "How old the newest sample of each vehicle that is on is.",
               (12, 13, 12, 8), [table("""
                   select a.label as age, count(l.vin) as vehicles
                   from (values (1, '< 1 min', 0, 60), (2, '1-5 min', 60, 300), (3, '5-15 min', 300, 900),
@@ -390,7 +390,7 @@ def vehicle():
              table(f"select is_on::int as state {newest}"), "short",
              mappings=[{"type": "value", "options": {"0": {"text": "off", "color": "text", "index": 0},
                                                      "1": {"text": "on", "color": "green", "index": 1}}}]),
-        stat("Speed", "Of the newest record.", (4, 0, 4, 4),
+        stat("Speed", "The newest that was sent.", (4, 0, 4, 4),
              table(f"select speed_kmh::float8 as speed {newest}"), "velocitykmh", decimals=0),
         stat("Fuel", "Median of the ten minutes before the newest record: the fuel slops about.", (8, 0, 4, 4),
              table("""
@@ -399,9 +399,9 @@ def vehicle():
                  join fleet_record r using (vehicle_id)
                  where l.vin = ${vin:sqlstring} and r.ts > l.ts - interval '10 minutes'
              """), "percent", FUEL, decimals=1),
-        stat("Brake fluid", "Of the newest record.", (12, 0, 4, 4),
+        stat("Brake fluid", "The newest that was sent.", (12, 0, 4, 4),
              table(f"select brake_fluid_temp_c::float8 as temperature {newest}"), "celsius", BRAKE, decimals=0),
-        stat("Newest record", "How old it is; while a vehicle is on it is saved every 30 s.", (16, 0, 4, 4),
+        stat("Newest sample", "How old it is; it is here some seconds after it was sent.", (16, 0, 4, 4),
              table(f"select extract(epoch from now() - ts)::float8 as age {newest}"), "s", AGE, decimals=0),
         stat("Measured", "Share of the speeds in the chosen time that were measured at that very instant and not "
              "interpolated.", (20, 0, 4, 4),

@@ -2,12 +2,14 @@
 
 mod carry;
 pub mod memory;
+mod newest;
 mod state;
 
 use std::future::Future;
 use std::time::Duration;
 
 pub use carry::Carry;
+pub use newest::{Newest, NewestStore};
 pub use state::{Claim, ClaimRequest, LatestRow, StateStore, Stored, TRIP_AHEAD, VehicleState, plan};
 
 use crate::error::Result;

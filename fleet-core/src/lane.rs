@@ -11,6 +11,7 @@ mod output;
 mod tests;
 mod vehicle;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -23,7 +24,7 @@ use self::output::Output;
 use self::vehicle::Vehicle;
 use crate::align::{Aligner, Methods};
 use crate::batch::Batch;
-use crate::bind::{Binding, Carry, VehicleState};
+use crate::bind::{Binding, Carry, Newest, VehicleState};
 use crate::decode::{DecodeError, Decoder, check};
 use crate::error::Result;
 use crate::ids::{SignalIndex, Slot, VehicleId};
@@ -45,6 +46,8 @@ pub struct Lane {
     dues: Dues,
     /// By slot: something came since the last snapshot.
     dirty: Vec<bool>,
+    /// By slot: a sample came since the newest ones were last taken.
+    fresh: Vec<bool>,
     /// The vehicles of a tick; empty between ticks.
     ticking: Vec<Slot>,
     free: Vec<Slot>,
@@ -70,6 +73,7 @@ impl Lane {
             vehicles: Vec::new(),
             dues: Dues::default(),
             dirty: Vec::new(),
+            fresh: Vec::new(),
             ticking: Vec::new(),
             free: Vec::new(),
             names: Names::default(),
@@ -137,6 +141,7 @@ impl Lane {
             extend(&mut self.vehicles, slot.index() + 1, || None);
             self.dues.extend(slot);
             extend(&mut self.dirty, slot.index() + 1, || false);
+            extend(&mut self.fresh, slot.index() + 1, || false);
             slot
         });
         let carried = binding.carry.as_ref().and_then(|carry| self.aligner.resume(&carry.track));
@@ -165,6 +170,7 @@ impl Lane {
         self.free.push(slot);
         self.dues.set(slot, NEVER_DUE);
         self.dirty[slot.index()] = false;
+        self.fresh[slot.index()] = false;
         self.refused.remove(&slot);
         let (generation, key) = vehicle.key;
         if generation == self.output.builder.generation() {
@@ -206,6 +212,7 @@ impl Lane {
             self.dues.set(message.slot, vehicle.track.due());
         }
         self.dirty[message.slot.index()] = true;
+        self.fresh[message.slot.index()] |= inserted.taken > 0 || inserted.conflicts > 0;
         let shortage = inserted.short_of_room.then(|| self.aligner.shortage(&vehicle.track, signal));
         // What comes live is not read again: nobody has used it.
         let (live, again) = if message.live { (inserted.replayed, 0) } else { (0, inserted.replayed) };
@@ -328,6 +335,7 @@ impl Lane {
             newest: snapshot.newest,
             released_at: None,
             latest: self.output.latest.get(slot),
+            samples: vehicle.track.newest_samples(),
             carry: None,
         })
     }
@@ -351,6 +359,36 @@ impl Lane {
         let mut slots: Vec<_> = dirty.map(|(index, _)| Slot::at(index)).collect();
         slots.retain(|slot| self.vehicle(*slot).is_some_and(|v| !v.track.catching_up));
         slots.into_iter().filter_map(|slot| self.snapshot(slot, margin)).collect()
+    }
+
+    /// How many slots there are, of vehicles and free ones.
+    pub(crate) fn places(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// The newest samples of the vehicles in these slots of which one came since they were last taken. Those that
+    /// are being caught up keep theirs: they are not the newest yet.
+    pub(crate) fn take_newest(&mut self, places: Range<usize>) -> Vec<Newest> {
+        let (vehicles, fresh) = (self.vehicles.get(places.clone()), self.fresh.get_mut(places));
+        let mut taken = Vec::new();
+        for (fresh, vehicle) in
+            fresh.into_iter().flatten().zip(vehicles.into_iter().flatten()).filter(|(fresh, _)| **fresh)
+        {
+            let Some(vehicle) = vehicle.as_ref().filter(|vehicle| !vehicle.track.catching_up) else {
+                continue;
+            };
+            *fresh = false;
+            let (id, samples) = (vehicle.id.clone(), vehicle.track.newest_samples());
+            taken.push(Newest { vehicle: id, epoch: vehicle.epoch, samples });
+        }
+        taken
+    }
+
+    /// Has the vehicle's newest samples taken once more.
+    pub(crate) fn renew(&mut self, vehicle: &VehicleId) {
+        if let Some(slot) = self.find(vehicle) {
+            self.fresh[slot.index()] = true;
+        }
     }
 
     /// Takes the dead letters since the last call.

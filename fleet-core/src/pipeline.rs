@@ -5,6 +5,7 @@ mod durable;
 mod held;
 mod leaving;
 mod phase;
+mod showing;
 mod sinking;
 
 use std::collections::VecDeque;
@@ -19,8 +20,9 @@ pub use counters::Counters;
 
 use self::durable::Checkpoint;
 use self::held::{Elapsed, FirstSample, HeldVehicles, Ticket};
+use self::showing::Showing;
 use self::sinking::Sinking;
-use crate::bind::{BindEvent, Binder, Binding};
+use crate::bind::{BindEvent, Binder, Binding, NewestStore};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
 use crate::lane::{Lane, Rows};
@@ -45,6 +47,8 @@ pub struct PipelineOptions {
     pub max_waiting_rows: usize,
     /// How often states are saved.
     pub save_interval: Duration,
+    /// How often a vehicle's newest samples are shown at most, where [`Pipeline::show_in`] says where.
+    pub newest_interval: Duration,
     /// How long after its `off` a vehicle's samples are waited for.
     pub patience: Duration,
     /// Without any sign of life for this long a vehicle counts as off.
@@ -66,6 +70,7 @@ impl Default for PipelineOptions {
             max_lag: Duration::from_secs(5 * 60),
             max_waiting_rows: 200_000,
             save_interval: Duration::from_secs(30),
+            newest_interval: Duration::from_secs(3),
             patience: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(15 * 60),
             first_sample_timeout: Duration::from_secs(2 * 60),
@@ -112,6 +117,8 @@ pub struct Pipeline<S, B> {
     /// A save that the store has not confirmed.
     saving: Option<u64>,
     last_save: Instant,
+    /// Where the newest samples are shown.
+    showing: Option<Showing>,
     oldest_row: Option<Instant>,
     /// Messages on their way to the lane; empty between events.
     group: Vec<Message>,
@@ -141,10 +148,19 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             gaps: VecDeque::new(),
             saving: None,
             last_save: Instant::now(),
+            showing: None,
             oldest_row: None,
             group: Vec::with_capacity(MAX_GROUP),
             behind: false,
         }
+    }
+
+    /// Shows each vehicle's newest samples in a store, [`PipelineOptions::newest_interval`] after they came at the latest.
+    /// Needs a Tokio runtime.
+    #[must_use]
+    pub fn show_in(mut self, store: impl NewestStore) -> Self {
+        self.showing = Some(Showing::new(store, self.options.newest_interval.div_duration_f64(TICK)));
+        self
     }
 
     /// What it does, readable while it runs.
@@ -369,6 +385,9 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             self.source.catch_up(&due);
         }
         self.advance_phases(elapsed);
+        if let Some(showing) = self.showing.as_mut().filter(|_| self.binder.holds()) {
+            showing.show(&mut self.lane);
+        }
         self.counters.publish(self.lane.counters());
     }
 

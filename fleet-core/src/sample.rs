@@ -90,6 +90,15 @@ impl Samples {
     }
 }
 
+/// The newest sample of each signal of a vehicle.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewestSamples {
+    /// Per signal of the schema its event time; `None` where no sample is known.
+    pub times: Vec<Option<Micros>>,
+    /// A value per column of the schema.
+    pub values: Vec<Option<f64>>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

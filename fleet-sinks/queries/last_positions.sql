@@ -1,4 +1,4 @@
-select vin, ts, latitude, longitude, is_on
+select vin, position_at, latitude, longitude, is_on
 from fleet_last
 where latitude is not null
 order by vin

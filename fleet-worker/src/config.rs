@@ -87,6 +87,8 @@ pub struct WorkerConfig {
     pub first_sample_timeout: Duration,
     /// How often states are saved.
     pub save_interval: Duration,
+    /// How often the newest samples of a vehicle are written at most.
+    pub newest_interval: Duration,
     /// How often everything is caught up; by default as the source sees fit.
     pub audit_interval: Option<Duration>,
     /// Catch-up rounds start at most this often.
@@ -269,6 +271,7 @@ impl Config {
             max_lag: self.parquet.as_ref().map_or(default.max_lag, |parquet| parquet.max_age),
             max_waiting_rows: share.max_waiting_rows,
             save_interval: worker.save_interval,
+            newest_interval: worker.newest_interval,
             patience: Duration::from_micros(self.schema.patience().unsigned_abs()),
             idle_timeout: worker.idle_timeout,
             first_sample_timeout: worker.first_sample_timeout,
@@ -321,6 +324,7 @@ fn worker(values: &mut Values, cells: usize) -> WorkerConfig {
         idle_timeout: values.duration("worker.idle_timeout", SECOND..=7 * 24 * HOUR),
         first_sample_timeout: values.duration("worker.first_sample_timeout", SECOND..=7 * 24 * HOUR),
         save_interval: values.duration("worker.save_interval", 100..=HOUR),
+        newest_interval: values.duration("worker.newest_interval", 250..=HOUR),
         audit_interval: audit.then(|| values.duration("worker.audit_interval", SECOND..=7 * 24 * HOUR)),
         round_interval: values.duration("worker.round_interval", 10..=HOUR),
         catch_up_timeout: values.duration("worker.catch_up_timeout", SECOND..=7 * 24 * HOUR),

@@ -5,6 +5,7 @@ use prefetch_index::prefetch_index;
 use super::ring::Ring;
 use super::sequence::Sequence;
 use crate::ids::SignalIndex;
+use crate::sample::NewestSamples;
 use crate::time::Micros;
 
 /// One vehicle's samples that may still be needed, and how far its rows have gone. Made by
@@ -126,6 +127,17 @@ impl Track {
     /// Has the samples fetched that the next row needs, or the last few rows.
     pub(crate) fn prefetch_rows(&self, past: bool) {
         self.rings.iter().for_each(|ring| ring.prefetch_rows(past));
+    }
+
+    /// The newest sample of each signal, of those that are held.
+    pub fn newest_samples(&self) -> NewestSamples {
+        let mut newest = NewestSamples::default();
+        for ring in &self.rings {
+            let sample = ring.len().checked_sub(1).and_then(|last| ring.view().get(last));
+            newest.times.push(sample.map(|sample| sample.time));
+            newest.values.extend((0..ring.columns()).map(|column| Some(sample?.value(column))));
+        }
+        newest
     }
 
     pub(super) fn oldest(&self) -> Option<Micros> {

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::{
-    BindEvent, Binder, Binding, Carry, Claim, ClaimRequest, StateStore, Stored, TRIP_AHEAD, VehicleState,
-    plan,
+    BindEvent, Binder, Binding, Carry, Claim, ClaimRequest, Newest, NewestStore, StateStore, Stored,
+    TRIP_AHEAD, VehicleState, plan,
 };
 use crate::error::Result;
 use crate::ids::VehicleId;
+use crate::sample::NewestSamples;
 use crate::time::Micros;
 
 /// A trip: when it began and, once it has, ended.
@@ -23,6 +24,7 @@ struct Row {
     stored: Stored,
     floor: Option<Micros>,
     carry: Option<Carry>,
+    samples: NewestSamples,
     trips: BTreeMap<Micros, Option<Micros>>,
 }
 
@@ -52,6 +54,11 @@ impl MemoryStates {
 
     fn rows(&self) -> MutexGuard<'_, BTreeMap<VehicleId, Row>> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A vehicle's newest samples.
+    pub fn samples(&self, vehicle: &VehicleId) -> NewestSamples {
+        self.rows().get(vehicle).map(|row| row.samples.clone()).unwrap_or_default()
     }
 
     /// A vehicle's trips, oldest first.
@@ -95,6 +102,7 @@ impl StateStore for MemoryStates {
             };
             row.floor = state.floor;
             row.carry.clone_from(&state.carry);
+            row.samples.clone_from(&state.samples);
         }
         Ok(superseded)
     }
@@ -114,6 +122,19 @@ impl StateStore for MemoryStates {
     async fn begin_trip(&self, vehicle: &VehicleId, started_at: Micros, told_at: Micros) -> Result<()> {
         self.rows().entry(vehicle.clone()).or_default().begin_trip(started_at, told_at);
         Ok(())
+    }
+}
+
+impl NewestStore for MemoryStates {
+    #[allow(clippy::unused_async, reason = "the trait's shape")]
+    async fn show(&self, newest: &[Newest]) -> Result<Vec<VehicleId>> {
+        let mut rows = self.rows();
+        for Newest { vehicle, epoch, samples } in newest {
+            if let Some(row) = rows.get_mut(vehicle).filter(|row| row.epoch == *epoch) {
+                row.samples.clone_from(samples);
+            }
+        }
+        Ok(Vec::new())
     }
 }
 
@@ -218,7 +239,7 @@ pub struct MemoryBinder<S> {
 enum Command {
     Save(u64, Vec<VehicleState>),
     HandOver(u64, Vec<VehicleState>),
-    Release(VehicleState, Micros),
+    Release(Box<VehicleState>, Micros),
     NextTrip(VehicleId, Micros, Micros),
 }
 
@@ -247,7 +268,7 @@ impl<S: StateStore> MemoryBinder<S> {
                     Some(BindEvent::Saved(*ticket))
                 }
                 Command::Release(state, ended_at) => {
-                    let states = std::slice::from_ref(state);
+                    let states = std::slice::from_ref(&**state);
                     let superseded = self.states.save(states).await?;
                     lost = self.void(states, &superseded);
                     if superseded.is_empty() {
@@ -341,7 +362,7 @@ impl<S: StateStore> Binder for MemoryBinder<S> {
     }
 
     fn release(&mut self, state: VehicleState, ended_at: Micros) {
-        self.commands.push_back(Command::Release(state, ended_at));
+        self.commands.push_back(Command::Release(Box::new(state), ended_at));
     }
 
     fn next_trip(&mut self, vehicle: VehicleId, ended_at: Micros, started_at: Micros) {

@@ -5,6 +5,7 @@ use std::future::Future;
 use super::Carry;
 use crate::error::Result;
 use crate::ids::VehicleId;
+use crate::sample::NewestSamples;
 use crate::time::{MINUTE, Micros};
 
 /// How far after the server's time of its `on` a trip may begin: that is the vehicle's own word, whose
@@ -43,6 +44,8 @@ pub struct VehicleState {
     pub released_at: Option<Micros>,
     /// The newest record, if there is one since the last save.
     pub latest: Option<LatestRow>,
+    /// The newest samples, of which there may be no record yet.
+    pub samples: NewestSamples,
     /// What is left to the next holder. Only with the last state of a holder that ends; a state without it makes
     /// void what was saved before.
     pub carry: Option<Carry>,

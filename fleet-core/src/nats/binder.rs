@@ -187,7 +187,7 @@ impl<S: StateStore> Binder for NatsBinder<S> {
     }
 
     fn release(&mut self, state: VehicleState, ended_at: Micros) {
-        self.command(Command::Release { state, ended_at });
+        self.command(Command::Release { state: Box::new(state), ended_at });
     }
 
     fn next_trip(&mut self, vehicle: VehicleId, ended_at: Micros, started_at: Micros) {

@@ -242,7 +242,7 @@ const OLDEST: Micros = 100 * 366 * 24 * 60 * MINUTE;
 
 /// Words that a subject, or a column of the tables, already has.
 const TAKEN_SIGNALS: [&str; 2] = ["on", "off"];
-const TAKEN_COLUMNS: [&str; 19] = [
+const TAKEN_COLUMNS: [&str; 21] = [
     "ts",
     "vehicle",
     "vehicle_id",
@@ -255,6 +255,8 @@ const TAKEN_COLUMNS: [&str; 19] = [
     "horizon",
     "newest",
     "carry",
+    "sampled_at",
+    "sampled",
     "is_on", // and PostgreSQL's own:
     "tableoid",
     "xmin",
@@ -410,11 +412,16 @@ impl Check {
                 columns.push(&column.name);
             }
         }
-        // The database's views have a column of this name for each signal.
+        // The database's views have columns of these names for each signal.
         for name in names {
-            let how = format!("{name}_how");
-            if columns.contains(&how.as_str()) {
-                self.say("signal", format!("column {how:?} is taken: it says how {name:?} came about"));
+            for (of_view, says) in [("how", "how"), ("at", "when")] {
+                let column = format!("{name}_{of_view}");
+                if columns.contains(&column.as_str()) {
+                    self.say(
+                        "signal",
+                        format!("column {column:?} is taken: it says {says} {name:?} came about"),
+                    );
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod fuzz_corpus;
 mod giving_way;
 mod hostile;
 mod layering;
+mod newest;
 mod outage;
 mod senml;
 mod simulation;

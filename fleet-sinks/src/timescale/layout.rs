@@ -5,7 +5,7 @@ use fleet_core::{Error, Schema, error::Result};
 
 use super::connect::{Connection, Connector};
 use super::pooled;
-use super::sql::type_name;
+use super::sql::{Has, type_name};
 
 /// What can be used of TimescaleDB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +50,16 @@ pub async fn check_writer(connector: &Connector, schema: &Schema) -> Result<Edit
     pooled::refuse(connector, &connection).await?;
     require(&connection, schema, Later::Ignored).await?;
     edition(&connection).await
+}
+
+/// Which columns `vehicle_latest` has of those that an older program does not make.
+pub(super) async fn has(connection: &Connection) -> Result<Has> {
+    const HAS: &str = "select bool_or(attname = 'carry' and atttypid = 'bytea'::regtype), \
+          bool_or(attname = 'sampled' and atttypid = 'float8[]'::regtype) from pg_attribute \
+        where attrelid = to_regclass('vehicle_latest') and attnum > 0";
+    let row = connection.client().query_one(HAS, &[]).await.map_err(connection.failed("read the columns"))?;
+    let has = |column| row.get::<_, Option<bool>>(column).unwrap_or(false);
+    Ok(Has { carry: has(0), samples: has(1) })
 }
 
 /// As [`compare`], and no signal may be new.

@@ -9,7 +9,7 @@
 //! 7. `trip`.
 //!
 //! A merge and a replacement read epochs (5) and write rows (6), a claim raises epochs (5) and begins trips (7),
-//! an erasure does all three; roll-ups and retention have their turn (2) first. A setup that adds columns takes
+//! an erasure does all three; who shows newest samples locks rows of (5) alone, and passes over those that are locked; roll-ups and retention have their turn (2) first. A setup that adds columns takes
 //! all of 1 to 6 before it changes anything.
 
 use std::time::Duration;

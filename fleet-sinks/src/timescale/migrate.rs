@@ -196,6 +196,7 @@ const STEPS: &[Step] = &[
     Step { version: 2, locks: false, statements: rollups },
     Step { version: 3, locks: true, statements: carries },
     Step { version: 4, locks: true, statements: by_vehicle },
+    Step { version: 5, locks: true, statements: newest_samples },
 ];
 
 /// The newest version of the tables that this program knows.
@@ -283,6 +284,14 @@ async fn migrate(
             .await?;
     }
     Ok(begun)
+}
+
+/// Step 5: the newest sample of each signal, in the order of the signals and of their columns. Programs that don't know
+/// of it may go on beside it.
+fn newest_samples(_: &Schema, _: &Ground<'_>) -> String {
+    "alter table vehicle_latest add column if not exists sampled_at timestamptz[], \
+       add column if not exists sampled double precision[]"
+        .to_owned()
 }
 
 /// Step 4: one key on all editions, and an index of time beside it.

@@ -89,11 +89,66 @@ fn merged_quality(old: &str) -> String {
     )
 }
 
+/// Which of a table's columns came with a step that an older program, which has set it up, does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Has {
+    pub(super) carry: bool,
+    pub(super) samples: bool,
+}
+
+/// The arrays `sampled_at` and `sampled` of `old` with those samples of `new` in their place that are newer. What a newer
+/// program keeps behind them stays.
+pub(super) fn newer_samples(schema: &Schema, new: &str, old: &str) -> (String, String) {
+    let newer = |i: usize| {
+        let i = i + 1;
+        format!("{new}.sampled_at[{i}] >= coalesce({old}.sampled_at[{i}], '-infinity')")
+    };
+    let (mut times, mut values) = (Vec::new(), Vec::new());
+    for (i, signal) in schema.signals().iter().enumerate() {
+        let newer = newer(i);
+        let either = |array: &str, n: usize| {
+            format!("case when {newer} then {new}.{array}[{n}] else {old}.{array}[{n}] end")
+        };
+        times.push(either("sampled_at", i + 1));
+        values.extend(signal.column_range().map(|c| either("sampled", c + 1)));
+    }
+    let array =
+        |all: &[String], name: &str| format!("array[{}] || {old}.{name}[{}:]", all.join(", "), all.len() + 1);
+    (array(&times, "sampled_at"), array(&values, "sampled"))
+}
+
+/// The `n`-th of lists that lie end to end in a parameter, each as long as another parameter says.
+fn part(list: &str, kind: &str, length: &str) -> String {
+    format!("({list}::{kind}[])[(n - 1) * {length}::int + 1 : n * {length}::int]")
+}
+
+/// Shows newest samples: `$1` vehicle ids, `$2` epochs, `$3` times and `$4` values end to end, `$5` and `$6` how many of
+/// them a vehicle has. Rows that others have locked are passed over; their ids are returned.
+pub(super) fn show(schema: &Schema) -> String {
+    let (times, values) = newer_samples(schema, "u", "l");
+    let (at, sampled) = (part("$3", "timestamptz", "$5"), part("$4", "float8", "$6"));
+    format!(
+        "with u as ( \
+           select id, epoch, {at} as sampled_at, {sampled} as sampled \
+           from unnest($1::int[], $2::int[]) with ordinality as u(id, epoch, n)), \
+         held as ( \
+           select l.vehicle_id from vehicle_latest l join u on u.id = l.vehicle_id and u.epoch = l.epoch \
+           order by l.vehicle_id for no key update of l skip locked), \
+         shown as ( \
+           update vehicle_latest l set sampled_at = {times}, sampled = {values} \
+           from held join u on u.id = held.vehicle_id \
+           where l.vehicle_id = held.vehicle_id \
+             and (l.sampled_at is distinct from {times} or l.sampled is distinct from {values})) \
+         select l.vehicle_id from vehicle_latest l join u on u.id = l.vehicle_id and u.epoch = l.epoch \
+         where not exists (select from held where held.vehicle_id = l.vehicle_id)"
+    )
+}
+
 /// Stores states with their newest records. `$1` vehicle ids, `$2` epochs, `$3` resume_at, `$4`
 /// released_at, `$5` floors, `$6` and `$7` horizons and newests end to end, `$8` how many of them each
-/// vehicle has, `$9` ts, `$10` quality, then the columns, and the carries where the table keeps them. Most states have
-/// none, and it stays null.
-pub(super) fn save(schema: &Schema, keeps_carries: bool) -> String {
+/// vehicle has, `$9` ts, `$10` quality, then the columns, the carries where the table keeps them (most states have none, and
+/// it stays null), and where it keeps samples their times and values, end to end, and how many values a vehicle has.
+pub(super) fn save(schema: &Schema, keeps: Has) -> String {
     let newer = "(excluded.ts >= coalesce(old.ts, '-infinity'))";
     let (mut names, mut parameters, mut set) = (String::new(), String::new(), String::new());
     for (n, column) in schema.columns().enumerate() {
@@ -101,10 +156,20 @@ pub(super) fn save(schema: &Schema, keeps_carries: bool) -> String {
         let _ = write!(names, ", {c}");
         let _ = write!(parameters, ", ${}::{}[]", n + 11, array_type(column.kind));
     }
-    if keeps_carries {
+    let mut next = schema.column_count() + 11;
+    if keeps.carry {
         names.push_str(", carry");
-        let _ = write!(parameters, ", ${}::bytea[]", schema.column_count() + 11);
+        let _ = write!(parameters, ", ${next}::bytea[]");
         set.push_str(", carry = excluded.carry");
+        next += 1;
+    }
+    let (mut sampled, mut samples) = ("", String::new());
+    if keeps.samples {
+        sampled = ", sampled_at, sampled";
+        let values = part(&format!("${}", next + 1), "float8", &format!("${}", next + 2));
+        samples = format!(", {}, {values}", part(&format!("${next}"), "timestamptz", "$8"));
+        let (times, values) = newer_samples(schema, "excluded", "old");
+        let _ = write!(set, ", sampled_at = {times}, sampled = {values}");
     }
     for (i, signal) in schema.signals().iter().enumerate() {
         let has = has(i);
@@ -114,12 +179,11 @@ pub(super) fn save(schema: &Schema, keeps_carries: bool) -> String {
         }
     }
     let quality = merged_quality("coalesce(old.quality, 0)");
+    let [horizon, newest] = ["$6", "$7"].map(|list| part(list, "timestamptz", "$8"));
     format!(
         "insert into vehicle_latest as old \
-         (vehicle_id, epoch, resume_at, released_at, floor, horizon, newest, ts, quality{names}) \
-         select id, epoch, resume_at, released_at, floor, \
-                ($6::timestamptz[])[(n - 1) * $8::int + 1 : n * $8::int], \
-                ($7::timestamptz[])[(n - 1) * $8::int + 1 : n * $8::int], ts, quality{names} \
+         (vehicle_id, epoch, resume_at, released_at, floor, horizon, newest, ts, quality{names}{sampled}) \
+         select id, epoch, resume_at, released_at, floor, {horizon}, {newest}, ts, quality{names}{samples} \
          from unnest($1::int[], $2::int[], $3::timestamptz[], $4::timestamptz[], $5::timestamptz[], \
                      $9::timestamptz[], $10::bigint[]{parameters}) \
               with ordinality as u(id, epoch, resume_at, released_at, floor, ts, quality{names}, n) \

@@ -15,7 +15,8 @@ use tokio_postgres::types::ToSql;
 
 use super::connect::{Connection, Connector};
 use super::layout::{self, Later};
-use super::sql;
+use super::newest::end_to_end;
+use super::sql::{self, Has};
 use super::value::{Time, micros, times};
 use super::vehicles::{VehicleIds, look_up};
 
@@ -41,8 +42,7 @@ impl std::fmt::Debug for TimescaleStates {
 
 struct Link {
     connection: Connection,
-    /// Whether the table has a place for them: an older program may have set it up.
-    keeps_carries: bool,
+    keeps: Has,
     ids: VehicleIds,
     raise: Statement,
     plan: Statement,
@@ -78,9 +78,6 @@ fn store_plan(keeps_carries: bool) -> String {
     )
 }
 
-const KEEPS_CARRIES: &str = "select exists (select from pg_attribute \
-    where attrelid = to_regclass('vehicle_latest') and attname = 'carry' and atttypid = 'bytea'::regtype)";
-
 /// The trip that began then (`$2`), or the newest if that began later, is there, and open unless it ended
 /// after it was told of (`$3`). What ended when it began may have been told of by a clock that is ahead.
 const BEGIN: &str = "with told as ( \
@@ -112,10 +109,9 @@ impl Link {
         let connection = connector.connect().await?;
         layout::require(&connection, schema, Later::Ignored).await?;
         let client = connection.client();
-        let keeps_carries = client.query_one(KEEPS_CARRIES, &[]).await;
-        let keeps_carries = keeps_carries.map_err(connection.failed("read the columns"))?.get(0);
-        let (raise, plan) = (raise(keeps_carries), store_plan(keeps_carries));
-        let save = sql::save(schema, keeps_carries);
+        let keeps = layout::has(&connection).await?;
+        let (raise, plan) = (raise(keeps.carry), store_plan(keeps.carry));
+        let save = sql::save(schema, keeps);
         let prepared = async {
             tokio::try_join!(
                 client.prepare(&raise),
@@ -129,7 +125,7 @@ impl Link {
         let (raise, plan, begin, save, end) =
             prepared.map_err(connection.failed("prepare the statements of the states"))?;
         let ids = VehicleIds::default();
-        Ok(Self { connection, keeps_carries, ids, raise, plan, begin, save, end })
+        Ok(Self { connection, keeps, ids, raise, plan, begin, save, end })
     }
 
     async fn claim(&mut self, group: &[&ClaimRequest], now: Micros, context: Micros) -> Result<Vec<Claim>> {
@@ -181,7 +177,7 @@ impl Link {
         states.sort_unstable_by_key(|(id, _)| *id);
         let mut superseded = Vec::new();
         for group in states.chunks(GROUP) {
-            let rows = saved(schema, group, self.keeps_carries);
+            let rows = saved(schema, group, self.keeps);
             let rows: Vec<&(dyn ToSql + Sync)> = rows.iter().map(|p| &**p as _).collect();
             let saved = self.connection.client().query(&self.save, &rows).await;
             let saved = saved.map_err(self.connection.failed("save states"))?;
@@ -244,7 +240,7 @@ impl Plans {
 type Parameter = Box<dyn ToSql + Sync + Send>;
 
 /// The parameters of [`sql::save`], column by column.
-fn saved(schema: &Schema, group: &[(i32, &VehicleState)], keeps_carries: bool) -> Vec<Parameter> {
+fn saved(schema: &Schema, group: &[(i32, &VehicleState)], keeps: Has) -> Vec<Parameter> {
     let states = || group.iter().map(|(_, state)| *state);
     let signals = schema.signals().len();
     let per_signal = |of: fn(&VehicleState) -> &Vec<Option<Micros>>| {
@@ -282,9 +278,15 @@ fn saved(schema: &Schema, group: &[(i32, &VehicleState)], keeps_carries: bool) -
             ColumnType::Real => Box::new(values.map(|v| v.map(|v| v as f32)).collect::<Vec<_>>()),
         });
     }
-    if keeps_carries {
+    if keeps.carry {
         let carry = |s: &VehicleState| s.carry.as_ref().map(|carry| carry.to_bytes(&s.vehicle, s.epoch));
         parameters.push(Box::new(states().map(carry).collect::<Vec<Option<Vec<u8>>>>()));
+    }
+    if keeps.samples {
+        let (times, values) = end_to_end(schema, states().map(|state| &state.samples));
+        parameters.push(Box::new(times));
+        parameters.push(Box::new(values));
+        parameters.push(Box::new(i32::try_from(schema.column_count()).unwrap_or_default()));
     }
     parameters
 }

@@ -34,28 +34,65 @@ impl VehicleIds {
         self.known.insert(vehicle.clone(), Known { epoch, id });
     }
 
-    /// The ids of these vehicles under these claims, in their order.
+    /// The ids of these vehicles under these claims, in their order; they are made where they are new.
     pub(super) async fn resolve(
         &mut self,
         connection: &Connection,
         vehicles: &[(&VehicleId, i32)],
     ) -> Result<Vec<i32>> {
-        let known = |(vehicle, epoch): &(&VehicleId, i32)| {
-            self.known.get(*vehicle).filter(|k| k.epoch == *epoch).map(|k| k.id)
-        };
-        let mut ids: Vec<_> = vehicles.iter().map(known).collect();
-        let missing: Vec<_> =
-            vehicles.iter().zip(&ids).filter(|(_, id)| id.is_none()).map(|((v, _), _)| v.as_str()).collect();
+        let mut ids = self.known(vehicles);
+        let missing = unknown(vehicles, &ids);
         if !missing.is_empty() {
             let found = look_up(connection, &missing).await?;
-            for ((vehicle, epoch), id) in vehicles.iter().zip(&mut ids).filter(|(_, id)| id.is_none()) {
-                let found = *found.get(vehicle.as_str()).ok_or_else(vanished)?;
-                self.insert(vehicle, *epoch, found);
-                *id = Some(found);
-            }
+            self.learn(vehicles, &mut ids, &found);
         }
         ids.into_iter().collect::<Option<_>>().ok_or_else(vanished)
     }
+
+    /// The same of vehicles that are there; none is made.
+    pub(super) async fn find(
+        &mut self,
+        connection: &Connection,
+        vehicles: &[(&VehicleId, i32)],
+    ) -> Result<Vec<Option<i32>>> {
+        let mut ids = self.known(vehicles);
+        let missing = unknown(vehicles, &ids);
+        if !missing.is_empty() {
+            let found = select(connection, &missing).await?;
+            self.learn(vehicles, &mut ids, &found);
+        }
+        Ok(ids)
+    }
+
+    fn known(&self, vehicles: &[(&VehicleId, i32)]) -> Vec<Option<i32>> {
+        let known = |(vehicle, epoch): &(&VehicleId, i32)| {
+            self.known.get(*vehicle).filter(|k| k.epoch == *epoch).map(|k| k.id)
+        };
+        vehicles.iter().map(known).collect()
+    }
+
+    fn learn(
+        &mut self,
+        vehicles: &[(&VehicleId, i32)],
+        ids: &mut [Option<i32>],
+        found: &HashMap<String, i32>,
+    ) {
+        for ((vehicle, epoch), id) in vehicles.iter().zip(ids).filter(|(_, id)| id.is_none()) {
+            *id = found.get(vehicle.as_str()).copied();
+            if let Some(id) = *id {
+                self.insert(vehicle, *epoch, id);
+            }
+        }
+    }
+}
+
+fn unknown<'a>(vehicles: &[(&'a VehicleId, i32)], ids: &[Option<i32>]) -> Vec<&'a str> {
+    vehicles
+        .iter()
+        .zip(ids)
+        .filter(|(_, id)| id.is_none())
+        .map(|((vehicle, _), _)| vehicle.as_str())
+        .collect()
 }
 
 fn vanished() -> Error {

@@ -1,11 +1,14 @@
 //! The views: what people and dashboards read, by the same names and columns on every edition.
 
+use std::fmt::Write as _;
+
 use fleet_core::Schema;
+use fleet_core::batch::Quality;
 use fleet_core::error::{Error, Result};
 
 use super::connect::Connection;
 use super::rollup::{Rollups, averaged};
-use super::sql::quote;
+use super::sql::{quote, type_name};
 
 /// A view as the program wants it.
 struct View {
@@ -54,18 +57,43 @@ fn record(schema: &Schema) -> View {
     View { name: "fleet_record", columns, from: "telemetry t join vehicle v using (vehicle_id)".to_owned() }
 }
 
-/// A vehicle is on while its last trip has no end.
+/// A vehicle is on while its last trip has no end. Of each signal the newest sample; or, where an older program that does
+/// not keep samples has seen a newer one, what the newest record has.
 fn last(schema: &Schema) -> View {
     let mut columns = plain(["vin"], "v");
-    columns.extend(plain(["vehicle_id", "ts"], "l"));
-    columns.extend(plain(schema.columns().map(|c| c.name.as_str()), "l"));
-    columns.extend(plain(["quality"], "l"));
+    columns.extend(plain(["vehicle_id"], "l"));
+    let (mut values, mut times, mut newest, mut quality) =
+        (Vec::new(), Vec::new(), String::new(), Vec::new());
+    for (i, signal) in schema.signals().iter().enumerate() {
+        let n = i + 1;
+        let sampled = format!("l.sampled_at[{n}] >= coalesce(l.newest[{n}], '-infinity')");
+        for (c, column) in signal.column_range().zip(&signal.columns) {
+            let (name, kind) = (quote(&column.name), type_name(column.kind));
+            let value = format!("case when {sampled} then l.sampled[{}]::{kind} else l.{name} end", c + 1);
+            values.push((column.name.clone(), value));
+        }
+        let any = &signal.columns.first().map(|column| quote(&column.name)).unwrap_or_default();
+        let at = format!("case when {sampled} then l.sampled_at[{n}] when l.{any} is not null then l.ts end");
+        times.push((format!("{}_at", signal.name), at));
+        let _ = write!(newest, ", l.sampled_at[{n}]");
+        let [measured, bits] = [Quality::Measured.at(i), 3_i64 << (2 * i)];
+        quality.push(format!(
+            "case when {sampled} then {measured}::bigint else coalesce(l.quality, 0) & {bits}::bigint end"
+        ));
+    }
+    let newest = format!("greatest(l.ts{newest})");
+    columns.push(("ts".to_owned(), newest.clone()));
+    columns.extend(values);
+    columns.push(("quality".to_owned(), quality.join(" | ")));
     columns.push(("is_on".to_owned(), "coalesce(t.is_on, false)".to_owned()));
-    let from = "vehicle_latest l join vehicle v using (vehicle_id) left join lateral ( \
-                  select ended_at is null as is_on from trip where trip.vehicle_id = l.vehicle_id \
-                  order by started_at desc limit 1) t on true \
-                where l.ts is not null";
-    View { name: "fleet_last", columns, from: from.to_owned() }
+    columns.extend(times);
+    let from = format!(
+        "vehicle_latest l join vehicle v using (vehicle_id) left join lateral ( \
+           select ended_at is null as is_on from trip where trip.vehicle_id = l.vehicle_id \
+           order by started_at desc limit 1) t on true \
+         where {newest} is not null"
+    );
+    View { name: "fleet_last", columns, from }
 }
 
 fn trip() -> View {

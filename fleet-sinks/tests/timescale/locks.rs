@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use fleet_core::batch::BatchBuilder;
 use fleet_core::bind::{ClaimRequest, StateStore, VehicleState};
+use fleet_core::sample::NewestSamples;
 use fleet_core::schema::{ColumnConfig, Schema, SignalConfig};
 use fleet_core::time::SECOND;
 use fleet_core::{ErrorKind, Sink};
@@ -104,6 +105,7 @@ async fn many_setups_beside_writers_claims_and_readers_deadlock_with_none() {
                         newest: Vec::new(),
                         released_at: None,
                         latest: None,
+                        samples: NewestSamples::default(),
                         carry: None,
                     })
                     .collect();

@@ -13,6 +13,7 @@ mod grafana;
 mod jobs;
 mod locks;
 mod maintain;
+mod newest;
 mod old_days;
 mod outages;
 mod policies;

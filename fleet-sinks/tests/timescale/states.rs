@@ -3,6 +3,7 @@
 use fleet_core::align::MAX_CARRY;
 use fleet_core::batch::Quality;
 use fleet_core::bind::{Carry, ClaimRequest, LatestRow, StateStore, TRIP_AHEAD, VehicleState};
+use fleet_core::sample::NewestSamples;
 use fleet_core::time::{MINUTE, Micros, SECOND};
 use fleet_sinks::timescale::TimescaleStates;
 
@@ -25,6 +26,7 @@ fn state(vehicle: usize, epoch: i32) -> VehicleState {
         newest: vec![Some(NOON + SECOND), None, None, Some(NOON + 3)],
         released_at: None,
         latest: None,
+        samples: NewestSamples::default(),
         carry: None,
     }
 }

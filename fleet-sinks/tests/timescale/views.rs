@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use fleet_core::ErrorKind;
 use fleet_core::batch::Quality;
 use fleet_core::bind::{ClaimRequest, LatestRow, StateStore, VehicleState};
+use fleet_core::sample::NewestSamples;
 use fleet_core::time::{MINUTE, Micros, SECOND};
 use fleet_sinks::timescale::{Edition, MaintainOptions, SetupOptions, TimescaleStates, maintain, setup};
 use tokio_postgres::Client;
@@ -79,6 +80,7 @@ async fn trips(f: &Fixture) {
         newest: vec![None; 4],
         released_at: None,
         latest: Some(latest(v)),
+        samples: NewestSamples::default(),
         carry: None,
     };
     // The fourth has a trip but no record yet.

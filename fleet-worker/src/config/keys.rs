@@ -78,6 +78,7 @@ pub(super) const KEYS: &[Key] = &[
     with("worker.idle_timeout", Kind::Duration, "15m"),
     with("worker.first_sample_timeout", Kind::Duration, "2m"),
     with("worker.save_interval", Kind::Duration, "30s"),
+    with("worker.newest_interval", Kind::Duration, "3s"),
     optional("worker.audit_interval", Kind::Duration),
     with("worker.round_interval", Kind::Duration, "5s"),
     with("worker.catch_up_timeout", Kind::Duration, "5m"),

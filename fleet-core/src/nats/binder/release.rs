@@ -28,7 +28,7 @@ pub(super) enum Command {
         states: Vec<VehicleState>,
     },
     Release {
-        state: VehicleState,
+        state: Box<VehicleState>,
         ended_at: Micros,
     },
     NextTrip {
@@ -78,7 +78,7 @@ pub(super) async fn work<S: StateStore>(
                         shared.tell(BindEvent::Saved(ticket));
                     }
                 }
-                Command::Release { state, ended_at } => releases.push((state, ended_at)),
+                Command::Release { state, ended_at } => releases.push((*state, ended_at)),
                 Command::NextTrip { vehicle, ended_at, started_at } => {
                     persist(&shared, vec![Change::Trip { vehicle, ended_at, started_at }]).await;
                 }

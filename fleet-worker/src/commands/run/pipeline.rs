@@ -13,7 +13,7 @@ use fleet_core::nats::{
 };
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::{Availability, Cursor};
-use fleet_sinks::timescale::{Connector, TimescaleStates};
+use fleet_sinks::timescale::{Connector, TimescaleNewest, TimescaleStates};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 
@@ -187,7 +187,8 @@ async fn connect(environment: &Environment, share: &Share, ticks: &Ticks) -> Res
     }
     let (source_counters, binder_counters) = (source.counters(), binder.counters());
     let (queue, pulls) = (binder.queue(), binder.pulls());
-    let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options(share));
+    let pipeline = Pipeline::new(source, binder, sink, lane, config.pipeline_options(share))
+        .show_in(TimescaleNewest::new(connector.clone(), schema));
     let counters = pipeline.counters();
     let edges = Edges {
         clock,
