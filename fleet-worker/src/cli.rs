@@ -189,6 +189,9 @@ pub struct DemoArgs {
     /// Write what it comes to into this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Look at 50 vehicles four times a second, and tell how soon what they publish can be seen
+    #[arg(long)]
+    pub watch: bool,
     /// How many workers; with two or more, one is stopped on the way
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub workers: u32,

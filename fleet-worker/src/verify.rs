@@ -54,6 +54,13 @@ pub struct Latency {
 }
 
 impl Latency {
+    /// Of these, if there is any.
+    pub fn of(mut latencies: Vec<f64>) -> Option<Self> {
+        latencies.sort_by(f64::total_cmp);
+        let at = |share: usize| latencies.get((latencies.len().saturating_sub(1)) * share / 100).copied();
+        Some(Self { p50: at(50)?, p99: at(99)?, max: at(100)? })
+    }
+
     /// For programs.
     pub fn to_json(self) -> serde_json::Value {
         serde_json::json!({ "p50": self.p50, "p99": self.p99, "max": self.max })
@@ -174,9 +181,9 @@ pub async fn verify_in(
             }
         }
     }
-    verdict.latency = percentiles(latencies);
-    verdict.latency_of_whole = percentiles(of_whole);
-    Ok((verdict, in_spans.into_iter().map(percentiles).collect()))
+    verdict.latency = Latency::of(latencies);
+    verdict.latency_of_whole = Latency::of(of_whole);
+    Ok((verdict, in_spans.into_iter().map(Latency::of).collect()))
 }
 
 fn query(schema: &Schema, commits: bool) -> String {
@@ -255,12 +262,6 @@ fn latency(row: &Stored, published: &[BTreeMap<Micros, Micros>]) -> Option<(Micr
     Some((last, (row.committed? - last) as f64 / 1e6))
 }
 
-fn percentiles(mut latencies: Vec<f64>) -> Option<Latency> {
-    latencies.sort_by(f64::total_cmp);
-    let at = |share: usize| latencies.get((latencies.len().saturating_sub(1)) * share / 100).copied();
-    Some(Latency { p50: at(50)?, p99: at(99)?, max: at(100)? })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,6 +305,6 @@ mod tests {
         let fuel = BTreeMap::from([(29_000_000, 29_500_000)]);
         let published = [position, speed, fuel, BTreeMap::new()];
         assert_eq!(latency(&stored[0], &published), Some((16_000_000, 14.0)));
-        assert_eq!(percentiles(Vec::new()), None);
+        assert_eq!(Latency::of(Vec::new()), None);
     }
 }

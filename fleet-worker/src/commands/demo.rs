@@ -7,6 +7,7 @@ mod phases;
 mod records;
 mod report;
 mod stored;
+mod watch;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -20,6 +21,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
 use self::phases::{Phase, Phases, usage};
+use self::watch::Watch;
 use super::{Stop, started, stop_signal};
 use crate::admin::{self, Serving};
 use crate::cli::DemoArgs;
@@ -106,6 +108,8 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
         },
     )
     .await?;
+    let watch =
+        if args.watch { Some(Watch::begin(deployment.client().await?, &config.schema)) } else { None };
     let progress = simulation.progress();
     let before = usage(&deployment);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -163,6 +167,10 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
         say(&error.to_string());
         return Ok(false);
     }
+    let seen = match watch {
+        Some(watch) => Some(watch.end().await?),
+        None => None,
+    };
     let client = deployment.client().await?;
     let verdict = verify(&client, &config.schema, &summary.ledger).await?;
     let stored = stored::Stored::look(&deployment, &client).await?;
@@ -176,6 +184,8 @@ async fn run(args: &DemoArgs, settings: &str, asked: Stop) -> Result<bool> {
         before,
         usage: usage(&deployment),
         stored: &stored,
+        to_newest: seen.as_ref().and_then(|seen| seen.to_newest(&summary.ledger)),
+        to_record: seen.as_ref().and_then(|seen| seen.to_record(&summary.ledger)),
         took: began.elapsed(),
         interrupted,
     };

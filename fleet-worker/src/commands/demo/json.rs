@@ -25,6 +25,8 @@ pub(super) fn json(args: &DemoArgs, outcome: &Outcome<'_>) -> Value {
         "records": verdict.counts(),
         "publish_to_row": verdict.latency.map(Latency::to_json),
         "publish_to_whole_row": verdict.latency_of_whole.map(Latency::to_json),
+        "publish_to_newest": outcome.to_newest.map(Latency::to_json),
+        "publish_to_record_of_two": outcome.to_record.map(Latency::to_json),
         "failover": outcome.failover.flatten().map(|took| took.as_secs_f64()),
         "phases": {
             "binding": phase(Phase::Binding),

@@ -12,7 +12,7 @@ use super::records::records;
 use super::stored::Stored;
 use crate::local::Usage;
 use crate::simulate::Summary;
-use crate::verify::Verdict;
+use crate::verify::{Latency, Verdict};
 
 /// What there is to say.
 pub(super) struct Outcome<'a> {
@@ -28,6 +28,9 @@ pub(super) struct Outcome<'a> {
     pub before: [(&'static str, Usage); PARTS],
     pub usage: [(&'static str, Usage); PARTS],
     pub stored: &'a Stored,
+    /// From publish to the first signal's newest value in `fleet_last`, and to a record with the first two signals.
+    pub to_newest: Option<Latency>,
+    pub to_record: Option<Latency>,
     pub took: Duration,
     /// Whether it was stopped before its time, maybe before there was anything to store.
     pub interrupted: bool,
@@ -57,6 +60,16 @@ pub(super) async fn print(client: &Client, outcome: &Outcome<'_>) -> Result<bool
     if let Some(latency) = &verdict.latency {
         line("publish to visible row, p50", &format!("{:.2} s", latency.p50));
         line("publish to visible row, p99", &format!("{:.2} s", latency.p99));
+    }
+    let [first, second] =
+        [0, 1].map(|s| outcome.schema.signals().get(s).map_or("", |signal| signal.name.as_str()));
+    let seen = [
+        (format!("publish to {first} in fleet_last"), outcome.to_newest),
+        (format!("publish to {first} and {second} in a record"), outcome.to_record),
+    ];
+    for (what, latency) in seen.into_iter().filter_map(|(what, latency)| Some((what, latency?))) {
+        line(&format!("{what}, p50"), &format!("{:.2} s", latency.p50));
+        line(&format!("{what}, p99"), &format!("{:.2} s", latency.p99));
     }
     // PostgreSQL's processes share most of theirs.
     for (part, usage) in outcome.usage.iter().filter(|(part, _)| *part != "PostgreSQL") {
