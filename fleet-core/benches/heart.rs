@@ -17,14 +17,13 @@ use fleet_core::ids::SignalIndex;
 use fleet_core::lane::Lane;
 use fleet_core::message::{Message, Topic};
 use fleet_core::sample::Samples;
-use fleet_core::schema::RecordsConfig;
 use fleet_core::time::{MINUTE, SECOND};
 use rustix::time::{ClockId, clock_gettime};
 
 #[path = "shared/fleet.rs"]
 mod fleet;
 
-use fleet::{Dice, Fleet, START, feed, lane};
+use fleet::{Dice, Fleet, START, feed, lane, patient};
 
 /// How many vehicles, unless an argument says another number.
 const VEHICLES: u32 = 10_000;
@@ -125,13 +124,11 @@ fn drive(fleet: &mut Fleet, lane: &mut Lane, seconds: std::ops::Range<i64>) -> C
     cost
 }
 
-/// What the heart costs with a patience, which silent signals are waited for.
-fn report(patience: &str, vehicles: u32) {
-    let patience = patience.to_owned();
-    let schema = RecordsConfig { patience, ..RecordsConfig::default() }.build().unwrap();
-    let mut fleet = Fleet::new(&schema, vehicles);
+/// What the heart costs with signals that are waited for as the schema says.
+fn report(schema: &Schema, vehicles: u32) {
+    let mut fleet = Fleet::new(schema, vehicles);
     let mut made = None;
-    let (_, held) = timed(|| made = Some(lane(&schema, vehicles)));
+    let (_, held) = timed(|| made = Some(lane(schema, vehicles)));
     let mut lane = made.unwrap();
     let minutes = |m: i64| m * MINUTE / SECOND;
     let warm_up = drive(&mut fleet, &mut lane, 0..minutes(20));
@@ -151,11 +148,11 @@ fn report(patience: &str, vehicles: u32) {
 fn main() {
     let vehicles = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(VEHICLES);
     println!("patience 45 s: longer than any sensor pauses");
-    report("45s", vehicles);
-    println!(
-        "\npatience 30 s, the default: fuel may pause for 42 s, then rows go without it and again with it"
-    );
-    report("30s", vehicles);
+    report(&patient("45s"), vehicles);
+    println!("\npatience 30 s: fuel may pause for 42 s, then rows go without it and again with it");
+    report(&patient("30s"), vehicles);
+    println!("\nthe default: rows go without fuel and again with it, and half of them without brake");
+    report(&Schema::default(), vehicles);
     println!();
     let [near, far] = [1 << 20, 1 << 26].map(|bytes| far_read(bytes, &mut Dice(1)));
     println!("a read from 1 MiB, from 64 MiB, ns          {near:8.1} {far:8.1}");

@@ -13,7 +13,6 @@ use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use bytes::BytesMut;
-use fleet_core::Schema;
 use fleet_core::nats::reader::{Inbound, Limits, Operation};
 
 /// The encoder is private to its crate, and needs no more of it than this file.
@@ -70,7 +69,7 @@ fn reader(rounds: u32) -> u64 {
 /// A minute of 1,000 vehicles at the default pace for each round, two minutes after they began. The messages of all
 /// rounds that there may be are made in any case.
 fn lane(rounds: u32) -> u64 {
-    let schema = Schema::default();
+    let schema = fleet::patient("30s");
     let (mut fleet, mut lane) = (fleet::Fleet::new(&schema, VEHICLES), fleet::lane(&schema, VEHICLES));
     let seconds: Vec<_> = (0..120 + 60 * i64::from(2 * ROUNDS)).map(|second| fleet.second(second)).collect();
     let mut messages = 0;
@@ -84,7 +83,7 @@ fn lane(rounds: u32) -> u64 {
 
 /// Ten minutes of rows of 1,000 vehicles, encoded once for each round.
 fn encoder(rounds: u32) -> u64 {
-    let schema = Schema::default();
+    let schema = fleet::patient("30s");
     let (mut fleet, mut lane) = (fleet::Fleet::new(&schema, VEHICLES), fleet::lane(&schema, VEHICLES));
     for second in 0..600 {
         fleet::feed(&mut lane, &fleet.second(second));

@@ -122,8 +122,7 @@ impl Schema {
         self.0.window
     }
 
-    /// How long samples are waited for after a vehicle's `off`, microseconds; [`Signal::signal_timeout`] of signals that
-    /// have none of their own.
+    /// How long samples are waited for after a vehicle's `off`, microseconds; no [`Signal::signal_timeout`] is longer.
     pub fn patience(&self) -> Micros {
         self.0.patience
     }

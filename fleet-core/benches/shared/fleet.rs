@@ -7,6 +7,7 @@ use fleet_core::ids::{SignalIndex, Slot};
 use fleet_core::lane::Lane;
 use fleet_core::message::{Message, Topic};
 use fleet_core::sample::Samples;
+use fleet_core::schema::RecordsConfig;
 use fleet_core::time::SECOND;
 use fleet_core::{Micros, Schema, VehicleId};
 
@@ -88,6 +89,13 @@ impl Fleet {
         };
         messages.into_iter().map(message).collect()
     }
+}
+
+/// The scenario's signals, for all of which records wait for as long as that.
+pub(crate) fn patient(patience: &str) -> Schema {
+    let mut config = RecordsConfig { patience: patience.to_owned(), ..RecordsConfig::default() };
+    config.signal.iter_mut().for_each(|signal| signal.signal_timeout = None);
+    config.build().unwrap()
 }
 
 pub(crate) fn lane(schema: &Schema, vehicles: u32) -> Lane {

@@ -28,7 +28,13 @@ fn config(methods: &[&str]) -> RecordsConfig {
         let mut column = of.columns[0].clone();
         column.name = format!("c{i}");
         let interpolation = (*method).to_owned();
-        SignalConfig { name: format!("s{i}"), columns: vec![column], interpolation, ..of.clone() }
+        SignalConfig {
+            name: format!("s{i}"),
+            columns: vec![column],
+            interpolation,
+            signal_timeout: None,
+            ..of.clone()
+        }
     });
     RecordsConfig { signal: signal.collect(), ..RecordsConfig::default() }
 }

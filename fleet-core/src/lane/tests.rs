@@ -14,9 +14,15 @@ struct Car {
     slot: Slot,
 }
 
-/// Bound at `NOW`, from 100 s before on, and not caught up yet.
+/// Bound at `NOW`, from 100 s before on, and not caught up yet. All signals are waited for for 30 s.
 fn car() -> Car {
-    car_of(&Schema::default(), &[])
+    car_of(&patient().build().unwrap(), &[])
+}
+
+fn patient() -> RecordsConfig {
+    let mut config = RecordsConfig::default();
+    config.signal.iter_mut().for_each(|signal| signal.signal_timeout = None);
+    config
 }
 
 fn car_of(schema: &Schema, horizon: &[Option<Micros>]) -> Car {

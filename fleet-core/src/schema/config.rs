@@ -36,7 +36,7 @@ pub struct RecordsConfig {
     /// How late a sample may come.
     #[serde(default = "thirty_seconds")]
     pub window: String,
-    /// How long samples are waited for after an `off`; `signal_timeout` of signals that have none.
+    /// How long samples are waited for after an `off`, and how long records wait for any signal at most.
     #[serde(default = "thirty_seconds")]
     pub patience: String,
     /// How far ahead of the server's clock a sample may be.
@@ -72,7 +72,7 @@ pub struct SignalConfig {
     /// The least time between two of its samples where that is known, such as `"10ms"`.
     #[serde(default)]
     pub sampling_period: Option<String>,
-    /// How long records wait for it once it is silent while others go on; by default `patience`.
+    /// How long records wait for it once it is silent while others go on, if that is less than `patience`.
     #[serde(default)]
     pub signal_timeout: Option<String>,
 }
@@ -147,23 +147,26 @@ fn column(name: &str, unit: &str, min: f64, max: f64) -> ColumnConfig {
 }
 
 fn scenario() -> Vec<SignalConfig> {
-    let signal = |name: &str, interpolation: &str, columns: Vec<ColumnConfig>| SignalConfig {
+    let signal = |name: &str, interpolation: &str, timeout: &str, columns: Vec<ColumnConfig>| SignalConfig {
         name: name.to_owned(),
         columns,
         interpolation: interpolation.to_owned(),
         max_gap: minute(),
         sampling_period: None,
-        signal_timeout: None,
+        signal_timeout: Some(timeout.to_owned()),
     };
+    // Position and speed are waited for, whose next samples come soon; brake for as long as it often pauses. Fuel pauses
+    // for longer than anybody waits: its samples correct records.
     vec![
         signal(
             "position",
             "great_circle",
+            "15s",
             vec![column("latitude", "deg", -90.0, 90.0), column("longitude", "deg", -180.0, 180.0)],
         ),
-        signal("speed", "linear", vec![column("speed_kmh", "km/h", 0.0, 400.0)]),
-        signal("fuel", "linear", vec![column("fuel_level_pct", "%", 0.0, 100.0)]),
-        signal("brake", "linear", vec![column("brake_fluid_temp_c", "Cel", -60.0, 400.0)]),
+        signal("speed", "linear", "20s", vec![column("speed_kmh", "km/h", 0.0, 400.0)]),
+        signal("fuel", "linear", "10s", vec![column("fuel_level_pct", "%", 0.0, 100.0)]),
+        signal("brake", "linear", "15s", vec![column("brake_fluid_temp_c", "Cel", -60.0, 400.0)]),
     ]
 }
 
@@ -341,11 +344,11 @@ impl Check {
         let sampling_period = config.sampling_period.as_ref().and_then(|text| {
             self.duration(&format!("{path}.sampling_period"), text, 1_000..=24 * 60 * MINUTE)
         });
-        let signal_timeout = match &config.signal_timeout {
-            Some(text) => self.duration(&format!("{path}.signal_timeout"), text, 0..=60 * MINUTE),
-            None => patience,
-        };
-        let signal_timeout = signal_timeout.unwrap_or_default();
+        let timeout = config
+            .signal_timeout
+            .as_ref()
+            .and_then(|text| self.duration(&format!("{path}.signal_timeout"), text, 0..=60 * MINUTE));
+        let signal_timeout = timeout.into_iter().chain(patience).min().unwrap_or_default();
         Signal { name, columns, interpolation, max_gap, sampling_period, signal_timeout, first_column }
     }
 

@@ -67,14 +67,26 @@ fn a_gap_has_its_own_bounds_and_may_be_shorter_than_the_interval() {
 }
 
 #[test]
-fn a_signal_is_waited_for_as_long_as_it_says_or_as_patience_does() {
+fn slow_signals_of_the_scenario_hold_nobody_back_for_long() {
+    let timeouts = |patience: &str| -> Vec<_> {
+        let schema =
+            RecordsConfig { patience: patience.to_owned(), ..RecordsConfig::default() }.build().unwrap();
+        schema.signals().iter().map(|signal| signal.signal_timeout / 1_000_000).collect()
+    };
+    assert_eq!((timeouts("30s"), timeouts("12s")), (vec![15, 20, 10, 15], vec![12, 12, 10, 12]));
+}
+
+#[test]
+fn a_signal_is_waited_for_as_long_as_it_says_and_as_patience_lets_it() {
     let built = |patience: &str, timeout: Option<&str>| {
         let mut config = RecordsConfig { patience: patience.to_owned(), ..RecordsConfig::default() };
+        config.signal[1].signal_timeout = None;
         config.signal[2].signal_timeout = timeout.map(str::to_owned);
         config.build().map(|schema| [1, 2].map(|s| schema.signals()[s].signal_timeout / 1_000_000))
     };
     assert_eq!(built("45s", None), Ok([45, 45]));
     assert_eq!(built("45s", Some("0s")), Ok([45, 0]));
+    assert_eq!(built("45s", Some("50s")), Ok([45, 45]), "patience is the most");
     let said = |patience, timeout| built(patience, timeout).unwrap_err()[0].to_string();
     assert_eq!(said("45s", Some("2h")), "signal[2].signal_timeout: \"2h\" is not between 0s and 1h");
     assert!(said("45s", Some("soon")).starts_with("signal[2].signal_timeout: \"soon\" is not a duration"));

@@ -41,10 +41,10 @@ const WINDOW: Micros = 3 * SECOND;
 pub(super) fn schema(dice: &mut Dice) -> Schema {
     let curve = dice.of(&["linear", "pchip", "nearest", "time_weighted_mean"]);
     let heading = dice.of(&["linear", "pchip"]);
-    // As long as `patience` says, never, for less than most pauses, or for more. By dice of their own, so that what is
-    // driven does not hang on them.
+    // As long as `patience` says, never, for less than most pauses, or for longer than some. By dice of their own, so that
+    // what is driven does not hang on them.
     let mut dice = Dice(dice.0 ^ 1);
-    let mut timeout = || match dice.of(&["", "0s", "500ms", "8s"]) {
+    let mut timeout = || match dice.of(&["", "0s", "500ms", "2s"]) {
         "" => String::new(),
         timeout => format!("signal_timeout = \"{timeout}\""),
     };
@@ -53,7 +53,7 @@ pub(super) fn schema(dice: &mut Dice) -> Schema {
         r#"
         interval = "1s"
         window = "3s"
-        patience = "2s"
+        patience = "8s"
         [[signal]]
         name = "position"
         columns = [{{ name = "latitude", unit = "deg", min = -90, max = 90 }}, {{ name = "longitude", unit = "deg", min = -180, max = 180 }}]
