@@ -104,14 +104,34 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)?;
+        let mut text = self.message.clone();
         let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
         while let Some(error) = cause {
-            write!(f, ": {error}")?;
+            let said = error.to_string();
+            // Many errors repeat their cause in their own text.
+            if !text.contains(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             cause = error.source();
         }
-        Ok(())
+        f.write_str(&text)
     }
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let refused = || std::io::Error::other("connection refused");
+        let repeating = Error::unavailable("error connecting").caused_by(refused());
+        let error = Error::unavailable("no database").caused_by(repeating);
+        assert_eq!(error.to_string(), "no database: error connecting: connection refused");
+        let repeated = Error::unavailable("no database: connection refused").caused_by(refused());
+        assert_eq!(repeated.to_string(), "no database: connection refused");
+    }
+}

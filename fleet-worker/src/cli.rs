@@ -93,6 +93,11 @@ pub enum Command {
 }
 
 impl Command {
+    /// Whether it runs until it is stopped and all that it says goes to its log.
+    pub fn is_service(&self) -> bool {
+        matches!(self, Self::Run | Self::Discover)
+    }
+
     /// What it can't do without.
     pub fn needs(&self) -> Needs {
         match self {

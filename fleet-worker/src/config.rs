@@ -114,6 +114,12 @@ pub struct LogConfig {
     pub level: tracing::Level,
 }
 
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, level: tracing::Level::INFO }
+    }
+}
+
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {

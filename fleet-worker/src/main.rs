@@ -7,7 +7,7 @@ use fleet_core::Error;
 use fleet_core::error::Result;
 use fleet_worker::cli::{Cli, Command};
 use fleet_worker::commands::{Stop, unless_stopped};
-use fleet_worker::config::Config;
+use fleet_worker::config::{Config, LogConfig};
 use fleet_worker::terminal::complain;
 use fleet_worker::{cli, commands, exit, logging};
 use tokio::runtime::Runtime;
@@ -48,6 +48,12 @@ fn start(cli: Cli, runtime: &Runtime, stop: Stop) -> Result<u8> {
     let needs = cli.command.needs();
     let config = match Config::load_for(needs, cli.global.config.as_deref(), env, &cli.global.overrides()) {
         Ok(config) => config,
+        Err(problems) if cli.command.is_service() => {
+            // The file can't say how it wants its logs.
+            logging::init(LogConfig::default());
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            return Ok(last_words(&Error::configuration(problems.join("; "))));
+        }
         Err(problems) => {
             for problem in problems {
                 complain(format_args!("fleet-worker: {problem}"));
@@ -61,7 +67,18 @@ fn start(cli: Cli, runtime: &Runtime, stop: Stop) -> Result<u8> {
         log.level = log.level.min(tracing::Level::WARN);
     }
     logging::init(log);
-    runtime.block_on(Box::pin(run(cli, config, stop))).map(|()| exit::OK)
+    let is_service = cli.command.is_service();
+    match runtime.block_on(Box::pin(run(cli, config, stop))) {
+        Err(error) if is_service => Ok(last_words(&error)),
+        ended => ended.map(|()| exit::OK),
+    }
+}
+
+/// Why a service ends, as its log has it; the exit code.
+fn last_words(error: &Error) -> u8 {
+    let (code, error) = (exit::code(error.kind()), error.to_string().replace('\n', " "));
+    tracing::error!(error, code, "fleet-worker ends");
+    code
 }
 
 async fn run(cli: Cli, config: Config, stop: Stop) -> Result<()> {

@@ -24,7 +24,7 @@ use crate::misconfigured::Started;
 use crate::replay::{replayed, short};
 use crate::world::{
     ACK_WAIT, Fleet, QUICK, assert_exact, compare, count, deployment_by, endless_fleet, endless_fleet_of,
-    eventually, finish, until_bound,
+    eventually, finish, last_words, until_bound,
 };
 
 /// Vehicles of the first cell and of the second.
@@ -221,7 +221,7 @@ async fn a_lane_that_ends_with_an_error_ends_the_worker_and_the_others_give_back
     let ended = worker.process.wait(SOON).await.unwrap();
     let logs = worker.process.logs();
     assert_eq!(ended.0.code(), Some(64), "{logs}");
-    assert!(logs.lines().any(|line| line.starts_with("fleet-worker: workers on BINDINGS_west")), "{logs}");
+    assert!(last_words(&logs).iter().any(|said| said.starts_with("workers on BINDINGS_west")), "{logs}");
     // Sooner than `ack_wait` would bring them.
     eventually("the other has them", Duration::from_secs(3), async || {
         bound(&other.admin, "{cell=\"0\"").await == Some(VEHICLES[0])

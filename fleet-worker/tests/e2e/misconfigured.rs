@@ -11,7 +11,7 @@ use fleet_worker::local::{Process, free_port, http_get};
 use tokio::process::Command;
 
 use crate::permissions::Job;
-use crate::world::{Hand, deployment, eventually};
+use crate::world::{Hand, deployment, eventually, last_words};
 
 /// A program that was started but need not get ready.
 pub(crate) struct Started {
@@ -34,8 +34,8 @@ impl Started {
         let logs = self.process.logs();
         assert_eq!(ended.0.code(), Some(code), "{logs}");
         let says = |line: &str| parts.iter().all(|part| line.contains(part));
-        let lines: Vec<&str> = logs.lines().filter(|line| line.starts_with("fleet-worker: ")).collect();
-        assert!(lines.len() == 1 && says(lines[0]), "{parts:?} in {logs}");
+        let lines = last_words(&logs);
+        assert!(lines.len() == 1 && says(&lines[0]), "{parts:?} in {logs}");
         logs
     }
 

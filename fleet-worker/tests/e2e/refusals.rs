@@ -9,7 +9,7 @@ use fleet_worker::clock::now;
 use futures_util::StreamExt;
 use tokio::process::Command;
 
-use crate::world::{Hand, count, deployment, eventually};
+use crate::world::{Hand, count, deployment, eventually, last_words};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_ends_as_dead_letters_and_loses_nothing_else() {
@@ -82,7 +82,7 @@ async fn worker(arguments: &[&str]) -> Output {
 /// It must end with that code and one line that says all of this, and nothing secret.
 fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
     let said = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<&str> = said.lines().filter(|l| l.starts_with("fleet-worker: ")).collect();
+    let lines = last_words(&said);
     assert_eq!(output.status.code(), Some(code), "{said}");
     assert_eq!(lines.len(), 1, "{said}");
     for part in parts {

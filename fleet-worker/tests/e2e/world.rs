@@ -143,6 +143,19 @@ pub(crate) fn assert_exact(deployment: &Deployment, verdict: &Verdict) {
     assert!(verdict.expected > 0 && verdict.stored == verdict.expected, "{verdict:#?}");
 }
 
+/// Why programs say that they end: services in their log, which is JSON here, jobs in plain words.
+pub(crate) fn last_words(said: &str) -> Vec<String> {
+    let words = |line: &str| {
+        if let Some(plain) = line.strip_prefix("fleet-worker: ") {
+            return Some(plain.to_owned());
+        }
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        (line["message"] == "fleet-worker ends" && line["level"] == "ERROR")
+            .then(|| line["error"].as_str().unwrap().to_owned())
+    };
+    said.lines().filter_map(words).collect()
+}
+
 /// One number out of the database.
 pub(crate) async fn count(deployment: &Deployment, query: &str) -> i64 {
     deployment.client().await.unwrap().query_one(query, &[]).await.unwrap().get(0)

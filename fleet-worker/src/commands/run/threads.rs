@@ -175,8 +175,10 @@ fn serve(
         while let Some(ended) = pipelines.join_next().await {
             let ended =
                 ended.unwrap_or_else(|e| Err(Error::internal("a pipeline has panicked").caused_by(e)));
+            // Of the only one the program's last line says it.
             if let Err(error) = &ended
                 && *orders.borrow() != Order::Stop
+                && environment.handles.len() > 1
             {
                 tracing::error!(%error, "a pipeline has ended, the others give their vehicles back");
             }
