@@ -233,7 +233,7 @@ impl Lane {
     }
 
     fn refuse(&mut self, message: &Message, signal: SignalIndex, error: DecodeError) {
-        self.output.counters.refuse(error.refusal);
+        self.output.counters.refused.add(error.refusal);
         let Some(vehicle) = self.vehicles.get(message.slot.index()).and_then(Option::as_ref) else { return };
         if vehicle.track.newest().is_none() {
             let arrival = self.refused.entry(message.slot).or_insert(message.arrival);

@@ -1,5 +1,7 @@
 //! What a source delivers.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 
 use crate::ids::{SignalIndex, Slot, VehicleId};
@@ -59,6 +61,21 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in their order.
+    pub const ALL: [Self; 11] = [
+        Self::Malformed,
+        Self::Empty,
+        Self::UnknownSignal,
+        Self::NotFinite,
+        Self::OutOfRange,
+        Self::TooOld,
+        Self::InFuture,
+        Self::Late,
+        Self::Capacity,
+        Self::Row,
+        Self::Unreadable,
+    ];
+
     /// The reason as a metric's label and a dead letter's header.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,6 +94,38 @@ impl Refusal {
     }
 }
 
+/// How often each [`Refusal`] came up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Refusals([u64; Refusal::ALL.len()]);
+
+impl Refusals {
+    /// One more.
+    pub fn add(&mut self, refusal: Refusal) {
+        self.0[refusal as usize] += 1;
+    }
+
+    /// How often this one did.
+    pub fn of(&self, refusal: Refusal) -> u64 {
+        self.0[refusal as usize]
+    }
+}
+
+/// The same, for several threads.
+#[derive(Debug, Default)]
+pub struct SharedRefusals([AtomicU64; Refusal::ALL.len()]);
+
+impl SharedRefusals {
+    /// One more.
+    pub fn add(&self, refusal: Refusal) {
+        self.0[refusal as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often this one came up.
+    pub fn of(&self, refusal: Refusal) -> u64 {
+        self.0[refusal as usize].load(Ordering::Relaxed)
+    }
+}
+
 /// A message that could not be used as a whole, or a row that could not be stored, for an operator
 /// to read.
 #[derive(Debug, Clone)]
@@ -91,4 +140,23 @@ pub struct DeadLetter {
     pub detail: String,
     /// The message as it came, or the row as JSON.
     pub payload: Bytes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_a_place_of_its_own() {
+        for (place, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, place, "{refusal:?}");
+            let (mut counted, shared) = (Refusals::default(), SharedRefusals::default());
+            counted.add(refusal);
+            shared.add(refusal);
+            for other in Refusal::ALL {
+                let expected = u64::from(other == refusal);
+                assert_eq!((counted.of(other), shared.of(other)), (expected, expected), "{other:?}");
+            }
+        }
+    }
 }

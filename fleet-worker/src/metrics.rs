@@ -2,11 +2,13 @@
 
 mod counters;
 mod parts;
+mod state;
 
 use std::fmt::Write as _;
 
-pub use counters::{binder, discovery, optional_sinks, pipeline, source, upkeep};
+pub use counters::{binder, discovery, optional_sinks, pipeline, refused, source, upkeep};
 pub use parts::of_parts;
+pub use state::{capacity, process, ready, sinks};
 
 /// What a metric's value may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +18,9 @@ pub enum MetricKind {
     /// Goes up and down.
     Gauge,
 }
+
+/// Labels and a value.
+pub type Sample = (Vec<(String, String)>, f64);
 
 /// A metric with its samples.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +32,7 @@ pub struct Metric {
     /// What its value may do.
     pub kind: MetricKind,
     /// Labels and value of each sample.
-    pub samples: Vec<(Vec<(String, String)>, f64)>,
+    pub samples: Vec<Sample>,
 }
 
 impl Metric {
@@ -42,7 +47,7 @@ impl Metric {
     }
 
     /// Any metric.
-    pub fn new(name: &str, help: &str, kind: MetricKind, samples: Vec<(Vec<(String, String)>, f64)>) -> Self {
+    pub fn new(name: &str, help: &str, kind: MetricKind, samples: Vec<Sample>) -> Self {
         Self { name: name.to_owned(), help: help.to_owned(), kind, samples }
     }
 }

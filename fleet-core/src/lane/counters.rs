@@ -1,6 +1,6 @@
 //! Plain counters of a lane.
 
-use crate::message::Refusal;
+use crate::message::Refusals;
 
 /// What a lane has done since it was made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,15 +25,6 @@ pub struct LaneCounters {
     pub batches: u64,
     /// Jumps of a frame's counter.
     pub sequence_gaps: u64,
-    /// Messages refused, by reason.
-    pub refused: Vec<(Refusal, u64)>,
-}
-
-impl LaneCounters {
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
-        match self.refused.iter_mut().find(|(r, _)| *r == refusal) {
-            Some((_, count)) => *count += 1,
-            None => self.refused.push((refusal, 1)),
-        }
-    }
+    /// Messages or samples refused, by reason.
+    pub refused: Refusals,
 }

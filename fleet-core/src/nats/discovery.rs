@@ -4,6 +4,7 @@ mod checkpoint;
 mod reading;
 mod signal;
 mod strays;
+mod waiting;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use tokio::sync::OnceCell;
 use self::checkpoint::{Checkpoint, Progress, Stored};
 use self::reading::Reading;
 use self::strays::watch_strays;
+use self::waiting::Waiting;
 use super::clock::{ServerClock, ask};
 use super::connect::{NatsOptions, connect};
 use super::consumers::consumer;
@@ -47,6 +49,10 @@ pub struct DiscoveryCounters {
     pub since_refused: AtomicU64,
     /// Messages on subjects with fewer or more than four tokens, which no stream keeps.
     pub strays: AtomicU64,
+    /// Bind requests that no worker had taken when the queue was last asked, which is every 5 s.
+    pub waiting: AtomicU64,
+    /// And those that workers held.
+    pub bound: AtomicU64,
 }
 
 /// The state of a cell's bind queue.
@@ -158,11 +164,16 @@ impl Discovery {
         }
     }
 
-    /// Keeps the clock, and stores up to when everything has been dealt with. Never ready.
+    /// Keeps the clock and the queue's length, and stores up to when everything has been dealt with. Never ready.
     async fn keep_progress(&self) {
-        let (mut stored, mut said) = (None, false);
+        let (mut stored, mut said, mut waiting) = (None, false, Waiting::default());
         loop {
             tokio::time::sleep(OBSERVE).await;
+            if let Ok(Ok(bindings)) = tokio::time::timeout(OBSERVE, self.bindings()).await {
+                self.counters.waiting.store(bindings.waiting, Ordering::Relaxed);
+                self.counters.bound.store(bindings.bound, Ordering::Relaxed);
+                waiting.saw(self.names.cell(), bindings);
+            }
             let progress = match self.look().await {
                 Ok(progress) => progress,
                 Err(error) => {

@@ -43,7 +43,7 @@ use super::watch::{Owed, Watch};
 use super::{Gets, Names, NatsOptions, connect};
 use crate::error::{Error, Result};
 use crate::ids::Slot;
-use crate::message::{DeadLetter, Message};
+use crate::message::{DeadLetter, Message, SharedRefusals};
 use crate::schema::Schema;
 use crate::source::{Attach, Drained, Source, SourceEvent};
 use crate::time::{Micros, display, micros};
@@ -95,6 +95,10 @@ pub struct SourceCounters {
     pub unreadable: AtomicU64,
     /// The vehicles that are being caught up.
     pub catching_up: Arc<CatchingUp>,
+    /// Vehicles whose live messages are taken as they come: attached, not being caught up, and connected.
+    pub followed: AtomicU64,
+    /// Messages that were refused before the lane had them, or that it can't have.
+    pub refused: SharedRefusals,
     /// What became of dead letters.
     pub dead_letters: Arc<LetterCounters>,
     /// Whether what is published to JetStream is stored.
@@ -245,7 +249,10 @@ impl NatsSource {
             Found::Done(tickets) => self.on_passed(&tickets),
             Found::Unfenced(wanted) => self.fence_for(rounds, wanted),
             Found::Gaps { tickets, found } => self.on_gaps(&tickets, found),
-            Found::Unreadable(letter) => self.refuse(letter),
+            Found::Unreadable(letter) => {
+                self.counters.refused.add(letter.refusal);
+                self.refuse(letter);
+            }
         }
     }
 
@@ -359,6 +366,8 @@ impl NatsSource {
         let unsubscribed = std::mem::take(&mut self.unsubscribed);
         self.subscribe(unsubscribed);
         self.audit();
+        let followed = if self.link.is_down() { 0 } else { self.vehicles.count() - self.catch_ups.count() };
+        self.counters.followed.store(followed as u64, Ordering::Relaxed);
     }
 
     fn disturb_all(&mut self, from: Micros) {

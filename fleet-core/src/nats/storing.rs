@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
+use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -17,12 +18,13 @@ const PROBE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Storing {
     stores: AtomicBool,
-    failures: AtomicU64,
+    unanswered: AtomicU64,
+    refused: AtomicU64,
 }
 
 impl Default for Storing {
     fn default() -> Self {
-        Self { stores: AtomicBool::new(true), failures: AtomicU64::new(0) }
+        Self { stores: AtomicBool::new(true), unanswered: AtomicU64::new(0), refused: AtomicU64::new(0) }
     }
 }
 
@@ -32,9 +34,11 @@ impl Storing {
         self.stores.load(Ordering::Relaxed)
     }
 
-    /// Messages of ours that were not: refused, or without an answer.
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
+    /// Messages of ours that were not, by reason: `no_answer`, as while the server is away or after its disk was full,
+    /// and `refused`, as where there is no stream or its account's limits are reached.
+    pub fn failures(&self) -> [(&'static str, u64); 2] {
+        let value = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("no_answer", value(&self.unanswered)), ("refused", value(&self.refused))]
     }
 
     fn stored(&self, cell: &crate::ids::CellId) {
@@ -43,8 +47,10 @@ impl Storing {
         }
     }
 
-    fn failed(&self, cell: &crate::ids::CellId, error: &impl std::fmt::Display) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
+    fn failed(&self, cell: &crate::ids::CellId, error: &PublishError) {
+        let is_unanswered = matches!(error.kind(), PublishErrorKind::TimedOut | PublishErrorKind::BrokenPipe);
+        let counter = if is_unanswered { &self.unanswered } else { &self.refused };
+        counter.fetch_add(1, Ordering::Relaxed);
         if self.stores.swap(false, Ordering::Relaxed) {
             tracing::error!(%cell, %error, "NATS stores no message, of vehicles neither: is it there, has its disk room, are its limits reached? One whose disk was full must be restarted once there is room");
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::lane::LaneCounters;
+use crate::message::SharedRefusals;
 
 /// Counters of a pipeline; those of its lane are a copy that is at most a moment old.
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub struct Counters {
     pub released: AtomicU64,
     /// Vehicles that gave way because no sample of theirs was ever heard of.
     pub without_sample: AtomicU64,
+    /// Rows emitted that are not durable yet, as of the last tick.
+    pub waiting_rows: AtomicU64,
+    /// What is refused behind the lane: rows that a sink would not take.
+    pub refused: SharedRefusals,
     /// Catch-ups of vehicles for a counter's jump or after a sink was down.
     pub catch_ups: AtomicU64,
     /// Catch-ups whose beginning the stream no longer held.

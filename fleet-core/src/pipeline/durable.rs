@@ -8,6 +8,7 @@ use super::sinking::Sunk;
 use super::{Counters, Pipeline};
 use crate::bind::{Binder, VehicleState};
 use crate::error::Result;
+use crate::message::Refusal;
 use crate::source::Source;
 use crate::time::micros;
 
@@ -69,6 +70,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         self.counters.worked(sunk.took);
         for row in sunk.progress.rejected {
             tracing::warn!(vehicle = %row.vehicle, reason = row.reason, "a row could not be stored");
+            self.counters.refused.add(Refusal::Row);
             self.source.refuse(row.into());
         }
         let durable = sunk.progress.durable;
@@ -96,6 +98,11 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             state.released_at = Some(self.source.now() - margin);
             self.binder.release(state, ended_at);
         }
+    }
+
+    /// Rows that were emitted and are not durable: those of the lane, and those on their way.
+    pub(super) fn waiting_rows(&self) -> usize {
+        self.lane.rows() + self.checkpoints.iter().map(|checkpoint| checkpoint.rows).sum::<usize>()
     }
 
     /// The sink is back: read again what was left to the stream meanwhile.

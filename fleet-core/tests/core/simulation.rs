@@ -5,6 +5,7 @@ mod edges;
 mod play;
 mod traffic;
 
+use fleet_core::message::Refusals;
 use fleet_core::time::SECOND;
 
 use play::{Fault, Seen, play};
@@ -47,7 +48,11 @@ fn the_runs_see_what_they_are_made_for() {
     ] {
         assert!(count >= 50, "{count} × {what}");
     }
-    assert_eq!((all.counters.late, &all.counters.refused[..]), (0, &[][..]), "nothing is beyond the window");
+    assert_eq!(
+        (all.counters.late, all.counters.refused),
+        (0, Refusals::default()),
+        "nothing is beyond the window"
+    );
 }
 
 #[test]

@@ -42,9 +42,11 @@ pub async fn discover(config: &Config, stop: Stop) -> Result<()> {
     let (told, asked, of_upkeep) = (Arc::clone(&cells), Arc::clone(&cells), upkeep.counters());
     let snapshot = move || {
         let of = |cell: &Arc<Cell>| {
-            (cell.names.cell().clone(), None, metrics::discovery(&cell.discovery.counters()))
+            let mut metrics = metrics::discovery(&cell.discovery.counters());
+            metrics.push(metrics::ready(&cell.conditions()));
+            (cell.names.cell().clone(), None, metrics)
         };
-        [metrics::of_parts(told.iter().map(of)), metrics::upkeep(&of_upkeep)].concat()
+        [metrics::of_parts(told.iter().map(of)), metrics::upkeep(&of_upkeep), metrics::process()].concat()
     };
     let admin = Admin::new(health, snapshot).with_bindings(move |cell| {
         let cells = Arc::clone(&asked);
@@ -169,14 +171,23 @@ const SIGNALS: &str = "on signals";
 /// What readiness calls the bind queue's taking of requests.
 const QUEUE: &str = "bind queue";
 
+impl Cell {
+    /// What must hold for it to be ready, and whether it does.
+    fn conditions(&self) -> [(String, bool); 2] {
+        let reads = self.runs.load(Ordering::Relaxed) && self.discovery.is_reading();
+        [(SIGNALS.to_owned(), reads), (QUEUE.to_owned(), self.discovery.is_enqueuing())]
+    }
+}
+
 /// Ready means that every cell's `on` signals are read and that its bind queue takes requests.
 async fn watch(cells: Vec<Arc<Cell>>) {
     loop {
-        for Cell { discovery, part, runs, .. } in cells.iter().map(AsRef::as_ref) {
-            let runs = runs.load(Ordering::Relaxed);
-            part.set(SIGNALS, runs && discovery.is_reading());
-            part.set(QUEUE, discovery.is_enqueuing());
-            if !runs {
+        for cell in &cells {
+            let Cell { part, runs, .. } = cell.as_ref();
+            for (condition, met) in cell.conditions() {
+                part.set(&condition, met);
+            }
+            if !runs.load(Ordering::Relaxed) {
                 // It waits, and is not stuck.
                 part.beat();
             }

@@ -47,10 +47,12 @@ pub async fn run(config: &Config, stop: impl Future<Output = ()> + Send) -> Resu
     // Ready is said only of what was looked at.
     parts.iter().for_each(|(handle, part)| look(handle, part, config.worker.catch_up_timeout, &mut 0));
     let (told, of_upkeep) = (handles.clone(), upkeep.counters());
+    let catch_up_timeout = config.worker.catch_up_timeout;
     let snapshot = move || {
-        let of =
-            |handle: &Arc<Handle>| (handle.share.cell.clone(), Some(handle.share.lane), handle.metrics());
-        [metrics::of_parts(told.iter().map(of)), metrics::upkeep(&of_upkeep)].concat()
+        let of = |handle: &Arc<Handle>| {
+            (handle.share.cell.clone(), Some(handle.share.lane), handle.metrics(catch_up_timeout))
+        };
+        [metrics::of_parts(told.iter().map(of)), metrics::upkeep(&of_upkeep), metrics::process()].concat()
     };
     let mut admin = Admin::new(health, snapshot);
     if config.page {
@@ -107,18 +109,6 @@ fn page(config: &Config, connector: Connector, handles: Vec<Arc<Handle>>) -> Liv
     })
 }
 
-/// What readiness calls the bind queue.
-const QUEUE: &str = "bind queue";
-
-/// What it calls the database's taking of claims and states.
-const STATES: &str = "states";
-
-/// What it calls JetStream's storing of messages.
-const STORING: &str = "nats storage";
-
-/// What it calls the vehicles that wait too long for what is stored of them.
-const CATCH_UP: &str = "catch-up";
-
 /// Looks at every pipeline each second.
 async fn beat(parts: Vec<(Arc<Handle>, Part)>, catch_up_timeout: Duration) {
     let mut seen = vec![0; parts.len()];
@@ -132,21 +122,12 @@ async fn beat(parts: Vec<(Arc<Handle>, Part)>, catch_up_timeout: Duration) {
     }
 }
 
-/// Alive means that the loop turns; ready that the queue answers, that what is published is stored, that the
-/// database takes claims and states, that no catch-up takes too long, and that every required sink is there. Nothing is known of a pipeline that
-/// is not connected but that its queue is not there.
+/// Alive means that the loop turns, ready that its conditions are met.
 fn look(handle: &Handle, part: &Part, catch_up_timeout: Duration, seen: &mut u64) {
-    let Some(Edges { counters, source, binder, queue, required, .. }) = handle.edges() else {
-        part.set(QUEUE, false);
-        return;
-    };
-    part.set(QUEUE, queue.is_there());
-    part.set(STATES, !binder.is_refused());
-    part.set(STORING, source.storing.is_storing());
-    part.set(CATCH_UP, source.catching_up.oldest() < catch_up_timeout);
-    for (name, sink) in required {
-        part.set(&format!("sink {name}"), sink.is_available());
+    for (condition, met) in handle.conditions(catch_up_timeout) {
+        part.set(&condition, met);
     }
+    let Some(Edges { counters, .. }) = handle.edges() else { return };
     let turns = counters.turns.load(Ordering::Relaxed);
     if turns != *seen {
         *seen = turns;

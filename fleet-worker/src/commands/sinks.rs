@@ -18,6 +18,8 @@ pub(super) struct Sinks {
     pub sink: Box<dyn DynSink>,
     /// Whether the required ones are there, by name.
     pub required: Vec<(&'static str, Availability)>,
+    /// Whether the optional ones are.
+    pub optional: Vec<(&'static str, Availability)>,
     /// How far the optional ones are, by name.
     pub cursors: Vec<(&'static str, Cursor)>,
 }
@@ -37,20 +39,23 @@ pub(super) async fn sinks(
     let timescale = Retry::new(timescale, DATABASE, Backoff::default());
     let required = vec![(DATABASE, timescale.availability())];
     match archive(config, &share.cell, |whole| share.part(whole), clock).await? {
-        None => Ok(Sinks { sink: Box::new(timescale), required, cursors: Vec::new() }),
+        None => Ok(Sinks { sink: Box::new(timescale), required, optional: Vec::new(), cursors: Vec::new() }),
         #[cfg(feature = "parquet")]
         Some((archive, limits)) => {
             let tee = fleet_core::sink::Tee::new().required(timescale);
-            let mut required = required;
+            let (mut required, mut optional) = (required, Vec::new());
             let tee = match limits {
                 None => {
                     required.push((ARCHIVE, archive.availability()));
                     tee.required(archive)
                 }
-                Some(limits) => tee.optional(ARCHIVE, archive, limits),
+                Some(limits) => {
+                    optional.push((ARCHIVE, archive.availability()));
+                    tee.optional(ARCHIVE, archive, limits)
+                }
             };
             let cursors = tee.cursors().into_iter().map(|cursor| (ARCHIVE, cursor)).collect();
-            Ok(Sinks { sink: Box::new(tee), required, cursors })
+            Ok(Sinks { sink: Box::new(tee), required, optional, cursors })
         }
         #[cfg(not(feature = "parquet"))]
         Some(never) => match never {},

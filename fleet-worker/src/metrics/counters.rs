@@ -2,11 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fleet_core::message::Refusal;
 use fleet_core::nats::{BinderCounters, DiscoveryCounters, SourceCounters};
 use fleet_core::pipeline::Counters;
 use fleet_core::sink::Cursor;
 
-use super::{Metric, MetricKind, number};
+use super::{Metric, MetricKind, Sample, number};
 use crate::commands::UpkeepCounters;
 
 fn counter(name: &str, help: &str, value: &AtomicU64) -> Metric {
@@ -56,10 +57,6 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
     let c = counters;
     let lane = c.lane();
     let sink_seconds = number(c.sink_micros.load(Ordering::Relaxed)) / 1e6;
-    let refused = lane
-        .refused
-        .iter()
-        .map(|(reason, count)| (vec![("reason".to_owned(), reason.as_str().to_owned())], number(*count)));
     vec![
         Metric::gauge("fleet_bound", "Vehicles held now.", number(c.bound.load(Ordering::Relaxed))),
         counter("fleet_bindings_total", "Bindings made.", &c.bindings),
@@ -80,6 +77,11 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
             "fleet_catch_ups_unreachable_total",
             "Catch-ups whose beginning the stream no longer held.",
             &c.unreachable,
+        ),
+        Metric::gauge(
+            "fleet_waiting_rows",
+            "Rows emitted that are not durable yet.",
+            number(c.waiting_rows.load(Ordering::Relaxed)),
         ),
         counter("fleet_durable_rows_total", "Rows made durable.", &c.durable_rows),
         counter("fleet_durable_batches_total", "Batches made durable.", &c.durable_batches),
@@ -108,17 +110,23 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
         Metric::counter("fleet_corrections_total", "Rows emitted again.", lane.corrections),
         Metric::counter("fleet_batches_total", "Batches sealed.", lane.batches),
         Metric::counter("fleet_sequence_gaps_total", "Jumps of a frame's counter.", lane.sequence_gaps),
-        Metric::new(
-            "fleet_refused_total",
-            "Messages or samples refused, by reason.",
-            MetricKind::Counter,
-            refused.collect(),
-        ),
     ]
 }
 
-fn outcome((name, count): (&str, u64)) -> (Vec<(String, String)>, f64) {
-    (vec![("outcome".to_owned(), name.to_owned())], number(count))
+/// What a pipeline and its source have refused, with a series for each reason from the start.
+pub fn refused(pipeline: &Counters, source: &SourceCounters) -> Metric {
+    let lane = pipeline.lane().refused;
+    let samples = Refusal::ALL.map(|reason| {
+        let count = lane.of(reason) + pipeline.refused.of(reason) + source.refused.of(reason);
+        by("reason")((reason.as_str(), count))
+    });
+    let help = "Messages, samples or rows refused, by reason.";
+    Metric::new("fleet_refused_total", help, MetricKind::Counter, samples.to_vec())
+}
+
+/// A sample with one label.
+fn by(label: &str) -> impl Fn((&str, u64)) -> Sample {
+    move |(name, count)| (vec![(label.to_owned(), name.to_owned())], number(count))
 }
 
 /// The metrics of a binder.
@@ -154,6 +162,11 @@ pub fn source(counters: &SourceCounters) -> Vec<Metric> {
             &c.unreadable,
         ),
         Metric::gauge(
+            "fleet_source_followed",
+            "Vehicles held whose live messages are taken as they come: connected, and not being caught up.",
+            number(c.followed.load(Ordering::Relaxed)),
+        ),
+        Metric::gauge(
             "fleet_source_catching_up",
             "Vehicles that are being caught up.",
             number(c.catching_up.vehicles()),
@@ -167,12 +180,13 @@ pub fn source(counters: &SourceCounters) -> Vec<Metric> {
             "fleet_source_dead_letters_total",
             "What became of dead letters.",
             MetricKind::Counter,
-            c.dead_letters.by_outcome().map(outcome).to_vec(),
+            c.dead_letters.by_outcome().map(by("outcome")).to_vec(),
         ),
-        Metric::counter(
+        Metric::new(
             "fleet_source_not_stored_total",
-            "Messages of ours that NATS did not store.",
-            c.storing.failures(),
+            "Messages of ours that NATS did not store, by reason.",
+            MetricKind::Counter,
+            c.storing.failures().map(by("reason")).to_vec(),
         ),
     ]
 }
@@ -193,6 +207,14 @@ pub fn discovery(counters: &DiscoveryCounters) -> Vec<Metric> {
         ),
         counter("fleet_discovery_failed_total", "On signals that could not be dealt with yet.", &c.failed),
         counter("fleet_discovery_strays_total", "Messages on odd subjects.", &c.strays),
+        Metric::new(
+            "fleet_discovery_vehicles",
+            "Active vehicles, as on /bindings: those that wait for a worker, and those that one holds.",
+            MetricKind::Gauge,
+            [("waiting", &c.waiting), ("bound", &c.bound)]
+                .map(|(state, count)| by("state")((state, count.load(Ordering::Relaxed))))
+                .to_vec(),
+        ),
     ]
 }
 
@@ -206,15 +228,40 @@ mod tests {
         all.extend(source(&SourceCounters::default()));
         all.extend(binder(&BinderCounters::default()));
         all.extend(discovery(&DiscoveryCounters::default()));
+        all.extend(upkeep(&UpkeepCounters::default()));
+        all.push(refused(&Counters::default(), &SourceCounters::default()));
+        all.extend(super::super::process());
+        all.extend(super::super::capacity(1, 1));
         let mut names: Vec<_> = all.iter().map(|m| m.name.clone()).collect();
         for metric in &all {
-            assert!(metric.name.starts_with("fleet_"));
+            assert!(metric.name.starts_with("fleet_") || metric.name.starts_with("process_"));
             assert_eq!(metric.kind == MetricKind::Counter, metric.name.ends_with("_total"), "{metric:?}");
         }
         let count = names.len();
         names.sort();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn every_counter_has_its_series_from_the_start() {
+        let (pipeline, source) = (Counters::default(), SourceCounters::default());
+        let text = super::super::render(&[refused(&pipeline, &source)]);
+        for reason in Refusal::ALL {
+            assert!(
+                text.contains(&format!("fleet_refused_total{{reason=\"{}\"}} 0\n", reason.as_str())),
+                "{text}"
+            );
+        }
+        let all = [super::pipeline(&pipeline), super::source(&source)].concat();
+        assert!(all.iter().all(|metric| !metric.samples.is_empty()), "{all:?}");
+        pipeline.refused.add(Refusal::Row);
+        source.refused.add(Refusal::UnknownSignal);
+        let text = super::super::render(&[refused(&pipeline, &source)]);
+        assert!(
+            text.contains("{reason=\"row\"} 1\n") && text.contains("{reason=\"unknown_signal\"} 1\n"),
+            "{text}"
+        );
     }
 
     #[test]

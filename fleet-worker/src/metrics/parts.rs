@@ -2,16 +2,18 @@
 
 use fleet_core::CellId;
 
-use super::Metric;
+use super::{Metric, Sample};
 
 /// What is told of each lane, too: how evenly they are at work.
-const PER_LANE: [&str; 3] = ["fleet_bound", "fleet_messages_total", "fleet_turns_total"];
+const PER_LANE: [&str; 5] =
+    ["fleet_bound", "fleet_messages_total", "fleet_turns_total", "fleet_ready", "fleet_sink_available"];
 
-/// What happens once to a cell, and every lane of it sees.
-const SEEN_BY_ALL: [&str; 1] = ["fleet_source_stream_losses_total"];
+/// Of these the largest of a cell's lanes counts: what happens once to a cell and every lane of it sees, and how
+/// long somebody has waited.
+const LARGEST: [&str; 2] = ["fleet_source_stream_losses_total", "fleet_source_catching_up_seconds"];
 
 /// The metrics of parts, by cell and lane; a part without lanes has none. Samples get the label `cell`, those that
-/// are told of each lane `lane` too. Of all others a cell's lanes are added up, unless each has seen the same.
+/// are told of each lane `lane` too. Of all others a cell's lanes are added up, or the largest counts.
 pub fn of_parts(parts: impl IntoIterator<Item = (CellId, Option<usize>, Vec<Metric>)>) -> Vec<Metric> {
     let mut all: Vec<Metric> = Vec::new();
     for (cell, lane, metrics) in parts {
@@ -30,9 +32,9 @@ pub fn of_parts(parts: impl IntoIterator<Item = (CellId, Option<usize>, Vec<Metr
     all
 }
 
-fn add(metric: &mut Metric, (labels, value): (Vec<(String, String)>, f64)) {
+fn add(metric: &mut Metric, (labels, value): Sample) {
     match metric.samples.iter_mut().find(|(known, _)| *known == labels) {
-        Some((_, most)) if SEEN_BY_ALL.contains(&metric.name.as_str()) => *most = most.max(value),
+        Some((_, most)) if LARGEST.contains(&metric.name.as_str()) => *most = most.max(value),
         Some((_, sum)) => *sum += value,
         None => metric.samples.push((labels, value)),
     }
@@ -51,6 +53,16 @@ mod tests {
         };
         let all = of_parts([part(1), part(2), part(0)]);
         assert!(render(&all).ends_with("fleet_source_stream_losses_total{cell=\"0\"} 2\n"), "{all:?}");
+    }
+
+    #[test]
+    fn nobody_has_waited_for_as_long_as_several_together() {
+        let part = |seconds| {
+            let waited = Metric::gauge("fleet_source_catching_up_seconds", "Waited.", seconds);
+            (CellId::default(), Some(0), vec![waited])
+        };
+        let all = of_parts([part(70.0), part(80.0), part(0.0)]);
+        assert!(render(&all).ends_with("fleet_source_catching_up_seconds{cell=\"0\"} 80\n"), "{all:?}");
     }
 
     #[test]

@@ -31,6 +31,7 @@ struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Attachments {
     places: Vec<Place>,
+    count: usize,
 }
 
 impl Attachments {
@@ -41,12 +42,19 @@ impl Attachments {
         }
         let place = &mut self.places[slot.index()];
         place.generation = place.generation.wrapping_add(1);
-        place.vehicle = Some(vehicle);
+        self.count += usize::from(place.vehicle.replace(vehicle).is_none());
         Ticket { slot, generation: place.generation }
     }
 
     pub(super) fn detach(&mut self, slot: Slot) -> Option<Attached> {
-        self.places.get_mut(slot.index())?.vehicle.take()
+        let vehicle = self.places.get_mut(slot.index())?.vehicle.take()?;
+        self.count -= 1;
+        Some(vehicle)
+    }
+
+    /// How many vehicles are attached.
+    pub(super) fn count(&self) -> usize {
+        self.count
     }
 
     /// The vehicle that is attached to the slot now, and its ticket.

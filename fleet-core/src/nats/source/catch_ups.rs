@@ -52,6 +52,10 @@ impl CatchUps {
         Self { begun: BTreeSet::new(), told }
     }
 
+    pub(super) fn count(&self) -> usize {
+        self.begun.len()
+    }
+
     /// The catch-up of a vehicle begins, or goes on to another fence; when it began before, if it did.
     pub(super) fn begin(&mut self, ticket: Ticket, since: &mut Option<Instant>) {
         let now = Instant::now();

@@ -116,6 +116,7 @@ impl NatsSource {
     fn refuse_live(&mut self, slot: Slot, signal: &str, refusal: Refusal, detail: String, payload: Bytes) {
         if let Some((_, vehicle)) = self.vehicles.at(slot) {
             let vehicle = vehicle.id.clone();
+            self.counters.refused.add(refusal);
             self.refuse(DeadLetter { vehicle, signal: signal.to_owned(), refusal, detail, payload });
         }
     }

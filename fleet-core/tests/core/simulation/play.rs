@@ -11,6 +11,7 @@ use fleet_core::bind::memory::{MemoryBinder, MemoryQueue, MemoryStates};
 
 use fleet_core::ids::SignalIndex;
 use fleet_core::lane::{Lane, LaneCounters};
+use fleet_core::message::Refusal;
 use fleet_core::pipeline::{Pipeline, PipelineOptions};
 use fleet_core::reference::{self, Samples, Table};
 use fleet_core::schema::Schema;
@@ -73,7 +74,9 @@ impl std::ops::AddAssign<LaneCounters> for Seen {
         self.counters.corrections += lane.corrections;
         self.counters.duplicates += lane.duplicates;
         self.counters.late += lane.late;
-        self.counters.refused.extend(lane.refused);
+        for refusal in Refusal::ALL {
+            (0..lane.refused.of(refusal)).for_each(|_| self.counters.refused.add(refusal));
+        }
     }
 }
 

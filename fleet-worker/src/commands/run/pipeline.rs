@@ -59,10 +59,23 @@ pub(super) struct Edges {
     pub queue: Arc<QueueHealth>,
     pulls: Pulls,
     pub required: Vec<(&'static str, Availability)>,
+    optional: Vec<(&'static str, Availability)>,
     cursors: Vec<(&'static str, Cursor)>,
 }
 
 type Connected = (Pipeline<NatsSource, NatsBinder<TimescaleStates>>, Edges);
+
+/// What readiness calls the bind queue.
+const QUEUE: &str = "bind queue";
+
+/// What it calls the database's taking of claims and states.
+const STATES: &str = "states";
+
+/// What it calls JetStream's storing of messages.
+const STORING: &str = "nats storage";
+
+/// What it calls the vehicles that wait too long for what is stored of them.
+const CATCH_UP: &str = "catch-up";
 
 /// How long after a failure it is tried again to connect.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -139,11 +152,39 @@ impl Handle {
         pipeline.run(stop).await
     }
 
-    /// Its metrics; none before it is connected.
-    pub(super) fn metrics(&self) -> Vec<Metric> {
-        let Some(Edges { counters, source, binder, cursors, .. }) = self.edges() else { return Vec::new() };
-        let optional = metrics::optional_sinks(cursors);
-        [metrics::pipeline(counters), metrics::source(source), metrics::binder(binder), optional].concat()
+    /// What must hold for it to be ready, and whether it does: the queue answers, what is published is stored, the
+    /// database takes claims and states, no catch-up takes too long, and every required sink is there. Nothing is
+    /// known of one that is not connected but that its queue is not there.
+    pub(super) fn conditions(&self, catch_up_timeout: Duration) -> Vec<(String, bool)> {
+        let Some(Edges { source, binder, queue, required, .. }) = self.edges() else {
+            return vec![(QUEUE.to_owned(), false)];
+        };
+        let mut conditions = vec![
+            (QUEUE.to_owned(), queue.is_there()),
+            (STATES.to_owned(), !binder.is_refused()),
+            (STORING.to_owned(), source.storing.is_storing()),
+            (CATCH_UP.to_owned(), source.catching_up.oldest() < catch_up_timeout),
+        ];
+        conditions.extend(required.iter().map(|(name, sink)| (format!("sink {name}"), sink.is_available())));
+        conditions
+    }
+
+    /// Its metrics. Before it is connected its counters are zero.
+    pub(super) fn metrics(&self, catch_up_timeout: Duration) -> Vec<Metric> {
+        let mut metrics = vec![metrics::ready(&self.conditions(catch_up_timeout))];
+        metrics.extend(metrics::capacity(self.share.max_vehicles, self.share.max_waiting_rows));
+        if let Some(Edges { counters, source, binder, required, optional, cursors, .. }) = self.edges() {
+            metrics.push(metrics::sinks(required.iter().chain(optional)));
+            metrics.extend(metrics_of(counters, source, binder));
+            metrics.extend(metrics::optional_sinks(cursors));
+        } else {
+            metrics.extend(metrics_of(
+                &Counters::default(),
+                &SourceCounters::default(),
+                &BinderCounters::default(),
+            ));
+        }
+        metrics
     }
 
     /// Messages with samples and rows made durable, so far.
@@ -152,6 +193,11 @@ impl Handle {
             (counters.lane().messages, counters.durable_rows.load(Ordering::Relaxed))
         })
     }
+}
+
+fn metrics_of(counters: &Counters, source: &SourceCounters, binder: &BinderCounters) -> Vec<Metric> {
+    let refused = vec![metrics::refused(counters, source)];
+    [metrics::pipeline(counters), metrics::source(source), metrics::binder(binder), refused].concat()
 }
 
 /// Whoever asked may have had enough of it.
@@ -170,7 +216,8 @@ async fn connect(environment: &Environment, share: &Share, ticks: &Ticks) -> Res
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
     let clock = source.clock();
     let stored_at = clock.clone();
-    let Sinks { sink, required, cursors } = sinks(config, connector, share, move || stored_at.now()).await?;
+    let Sinks { sink, required, optional, cursors } =
+        sinks(config, connector, share, move || stored_at.now()).await?;
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
     })?;
@@ -198,6 +245,7 @@ async fn connect(environment: &Environment, share: &Share, ticks: &Ticks) -> Res
         queue,
         pulls,
         required,
+        optional,
         cursors,
     };
     Ok((pipeline, edges))
