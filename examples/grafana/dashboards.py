@@ -292,7 +292,7 @@ def fleet():
         series("Active vehicles", "Vehicles with a record in a minute: on average, and at most.", (0, 22, 12, 8),
                [sql(per_group('avg(vehicles)::float8 as "average", max(vehicles) as "most"'))], "short"),
         series("Records per second", "On average over the group, all vehicles together. What the workers take in "
-               "is in the last row, from Prometheus.", (12, 22, 12, 8),
+               "is in the dashboard Workers, from Prometheus.", (12, 22, 12, 8),
                [sql(f"""
                    select $__timeGroupAlias(m.ts, $__interval, NULL), avg(coalesce(r.records, 0))::float8 / 60 as "records"
                    from generate_series(date_trunc('minute', $__timeFrom()::timestamptz),
@@ -317,26 +317,103 @@ def fleet():
                    group by 1 order by 1
                """)], "short", custom={"drawStyle": "bars", "fillOpacity": 60}),
     ]
-    workers = [
-        series("Messages per second", "What the workers take in, by worker.", (0, 47, 12, 8),
-               [promql("sum by (instance) (rate(fleet_messages_total[$__rate_interval]))", "{{instance}}")], "short"),
-        series("Records made durable per second", "By worker; corrections count too.", (12, 47, 12, 8),
-               [promql("sum by (instance) (rate(fleet_durable_rows_total[$__rate_interval]))", "{{instance}}")], "short"),
-        series("Vehicles held", "By worker: the figure that workers are scaled by.", (0, 55, 12, 8),
-               [promql("sum by (instance) (fleet_bound)", "{{instance}}")], "short"),
-        series("Refused and late", "Messages or samples a second that were refused, by reason, and samples older "
-               "than the window.", (12, 55, 12, 8),
-               [promql("sum by (reason) (rate(fleet_refused_total[$__rate_interval]))", "{{reason}}"),
-                promql("sum(rate(fleet_late_samples_total[$__rate_interval]))", "late", "B")], "short"),
+    panels = [row("Now", 0), *now, row("Over the chosen time", 21), *over_time]
+    return dashboard("fleet", "Fleet", "All vehicles: where they are, how fast, what needs a look.", panels, [],
+                     "now-6h", "30s")
+
+
+# --- Workers --------------------------------------------------------------------------------------
+
+CELL = 'cell=~"$cell"'
+
+
+def rate(metric, by, labels=""):
+    return f"sum by ({by}) (rate({metric}{{{CELL}{labels}}}[$__rate_interval]))"
+
+
+def total(metric, by="instance", how="sum"):
+    return f"{how} by ({by}) ({metric}{{{CELL}}})"
+
+
+def workers():
+    good_is_none = [("green", None), ("red", 1)]
+    now = [
+        stat("Alerts", "Alerts of examples/prometheus that fire now.", (0, 1, 4, 4),
+             promql('count(ALERTS{alertstate="firing",alertname=~"Fleet.*"}) or vector(0)', "alerts"), "short", good_is_none),
+        stat("Not ready", "Conditions of /readyz that are not met, of all programs.", (4, 1, 4, 4),
+             promql(f"count(fleet_ready{{{CELL}}} == 0) or vector(0)", "conditions"), "short", good_is_none),
+        stat("Sinks away", "Databases and archives that are away, as the workers see it.", (8, 1, 4, 4),
+             promql(f"count(fleet_sink_available{{{CELL}}} == 0) or vector(0)", "sinks"), "short", good_is_none),
+        stat("Vehicles held", "By all workers.", (12, 1, 4, 4),
+             promql(f"sum(fleet_bound{{{CELL}}})", "vehicles"), "short"),
+        stat("Room taken", "Vehicles held, of those that the workers may hold: above 80 % there is none for those of a worker "
+             "that ends.", (16, 1, 4, 4),
+             promql(f"sum(fleet_bound{{{CELL}}}) / sum(fleet_max_vehicles{{{CELL}}})", "taken"), "percentunit",
+             [("green", None), ("orange", 0.8), ("red", 1)], decimals=0),
+        stat("Longest catch-up", "How long the vehicle has waited that has waited longest for what the stream holds of it.",
+             (20, 1, 4, 4), promql(f"max(fleet_source_catching_up_seconds{{{CELL}}})", "waits"), "s",
+             [("green", None), ("orange", 60), ("red", 120)], decimals=0),
     ]
-    panels = [row("Now", 0), *now, row("Over the chosen time", 21), *over_time,
-              row("Workers (needs Prometheus)", 46, workers)]
-    prometheus = {
-        "type": "datasource", "name": "prometheus", "label": "Prometheus", "query": "prometheus", "hide": 0,
-        "regex": "", "refresh": 1, "multi": False, "includeAll": False, "options": [],
-    }
-    return dashboard("fleet", "Fleet", "All vehicles: where they are, how fast, what needs a look.", panels,
-                     [prometheus], "now-6h", "30s")
+    state = [
+        series("Ready", "1 where a condition of /readyz is met, by program.", (0, 6, 12, 8),
+               [promql(total("fleet_ready", "instance, condition", "min"), "{{condition}} {{instance}}")], "bool",
+               custom={"lineInterpolation": "stepAfter"}),
+        series("Alerts", "Alerts that fire, by name.", (12, 6, 12, 8),
+               [promql('count by (alertname) (ALERTS{alertstate="firing",alertname=~"Fleet.*"})', "{{alertname}}")], "short",
+               custom={"lineInterpolation": "stepAfter"}),
+        series("Vehicles", "Held; those of them whose live messages are taken; those that are being caught up; and those that "
+               "wait for a worker.", (0, 14, 12, 8),
+               [promql(f"sum(fleet_bound{{{CELL}}})", "held"),
+                promql(f"sum(fleet_source_followed{{{CELL}}})", "followed", "B"),
+                promql(f"sum(fleet_source_catching_up{{{CELL}}})", "catching up", "C"),
+                promql(f'sum(max by (cell) (fleet_discovery_vehicles{{{CELL},state="waiting"}}))', "waiting", "D")], "short"),
+        series("Vehicles held", "By worker: the figure that workers are scaled by.", (12, 14, 12, 8),
+               [promql(total("fleet_bound"), "{{instance}}")], "short"),
+    ]
+    flow = [
+        series("Messages per second", "What the workers take in, by worker.", (0, 23, 12, 8),
+               [promql(rate("fleet_messages_total", "instance"), "{{instance}}")], "short"),
+        series("Records made durable per second", "By worker; corrections count too.", (12, 23, 12, 8),
+               [promql(rate("fleet_durable_rows_total", "instance"), "{{instance}}")], "short"),
+        series("Rows that wait", "Emitted and not durable, by worker.", (0, 31, 12, 8),
+               [promql(total("fleet_waiting_rows"), "{{instance}}")], "short"),
+        series("Sink at work", "Share of the time in which batches were on their way, by worker: at 1 the sink is as busy as it "
+               "can be.", (12, 31, 12, 8),
+               [promql(rate("fleet_sink_seconds_total", "instance"), "{{instance}}")], "percentunit"),
+    ]
+    trouble = [
+        series("Refused and late", "Messages, samples or rows a second that were refused, by reason, and samples older "
+               "than the window.", (0, 40, 12, 8),
+               [promql(rate("fleet_refused_total", "reason"), "{{reason}}"),
+                promql(f"sum(rate(fleet_late_samples_total{{{CELL}}}[$__rate_interval]))", "late samples", "B")], "short"),
+        series("Not stored by NATS", "Messages of ours that NATS did not store, by reason, and dead letters that were lost.",
+               (12, 40, 12, 8),
+               [promql(rate("fleet_source_not_stored_total", "reason"), "{{reason}}"),
+                promql(rate("fleet_source_dead_letters_total", "outcome", ',outcome!="stored"'), "letters {{outcome}}", "B")],
+               "short"),
+        series("Bindings", "Made, lost and given back, a second.", (0, 48, 12, 8),
+               [promql(f"sum(rate(fleet_bindings_total{{{CELL}}}[$__rate_interval]))", "made"),
+                promql(f"sum(rate(fleet_bindings_lost_total{{{CELL}}}[$__rate_interval]))", "lost", "B"),
+                promql(f"sum(rate(fleet_released_total{{{CELL}}}[$__rate_interval]))", "given back", "C")], "short"),
+        series("Data gone", "Catch-ups whose beginning the stream no longer held, a second, by worker.", (12, 48, 12, 8),
+               [promql(rate("fleet_catch_ups_unreachable_total", "instance"), "{{instance}}")], "short"),
+        series("CPU", "Cores, by program.", (0, 56, 12, 8),
+               [promql('sum by (instance) (rate(process_cpu_seconds_total{job=~"fleet-.*"}[$__rate_interval]))', "{{instance}}")],
+               "short"),
+        series("Memory", "The largest resident set so far, by program.", (12, 56, 12, 8),
+               [promql('max by (instance) (process_peak_memory_bytes{job=~"fleet-.*"})', "{{instance}}")], "bytes"),
+    ]
+    panels = [row("Now", 0), *now, row("State", 5), *state, row("Flow", 22), *flow, row("Trouble and cost", 39), *trouble]
+    variables = [
+        {
+            "type": "datasource", "name": "prometheus", "label": "Prometheus", "query": "prometheus", "hide": 0,
+            "regex": "", "refresh": 1, "multi": False, "includeAll": False, "options": [],
+        },
+        variable("cell", "Cell", {"query": "label_values(fleet_ready, cell)", "refId": "cell"}, multi=True, includeAll=True,
+                 allValue=".*", datasource=PROMETHEUS, current={"selected": True, "text": ["All"], "value": ["$__all"]}),
+    ]
+    return dashboard("fleet-workers", "Workers", "The programs, from their own metrics: what is ready, how full, what is "
+                     "refused.", panels, variables, "now-6h", "30s")
 
 
 # --- Vehicle --------------------------------------------------------------------------------------
@@ -519,7 +596,7 @@ def vehicle():
 
 def main():
     stale = []
-    for name, made in [("fleet.json", fleet()), ("vehicle.json", vehicle())]:
+    for name, made in [("fleet.json", fleet()), ("vehicle.json", vehicle()), ("workers.json", workers())]:
         path = FOLDER / name
         text = json.dumps(made, indent=2, ensure_ascii=False) + "\n"
         if "--check" not in sys.argv[1:]:

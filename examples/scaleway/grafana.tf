@@ -21,11 +21,11 @@ resource "scaleway_instance_security_group" "grafana" {
 
 locals {
   grafana_files = "${path.module}/../grafana"
-  # Dashboards and provisioning, packed: the whole of user data is limited.
+  # Dashboards and provisioning, packed: the whole of user data is limited. What asks Prometheus is left out, as there is none.
   grafana_provisioned = {
     for file in setunion(
-      fileset(local.grafana_files, "provisioning/**/*.yaml"),
-      fileset(local.grafana_files, "dashboards/*.json"),
+      fileset(local.grafana_files, "provisioning/**/fleet.yaml"),
+      fileset(local.grafana_files, "dashboards/{fleet,vehicle}.json"),
     ) : file => base64gzip(file("${local.grafana_files}/${file}"))
   }
 }

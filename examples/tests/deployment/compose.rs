@@ -57,6 +57,25 @@ fn the_specification_takes_it_and_the_programs_take_their_part() {
 }
 
 #[test]
+fn its_prometheus_finds_the_programs_and_the_rules() {
+    let compose = checked();
+    let services = &compose["services"];
+    for volume in services["prometheus"]["volumes"].as_array().unwrap().iter().filter(|v| v.is_object()) {
+        let source = examples().join(volume["source"].as_str().unwrap());
+        assert!(source.is_file(), "{}", source.display());
+    }
+    let config = std::fs::read_to_string(examples().join("prometheus/prometheus.yaml")).unwrap();
+    assert!(config.contains("rule_files: [/etc/prometheus/rules.yaml]"), "{config}");
+    for (job, service) in [("fleet-worker", "worker"), ("fleet-discovery", "discovery")] {
+        assert!(services[service].is_object());
+        let scraped =
+            format!("job_name: {job}\n    dns_sd_configs: [{{ names: [{service}], type: A, port: 9600");
+        assert!(config.contains(&scraped), "{config}");
+    }
+    assert_eq!(services["grafana"]["environment"]["FLEET_GRAFANA_PROMETHEUS_URL"], "http://prometheus:9090");
+}
+
+#[test]
 fn a_mistake_in_it_is_seen() {
     let text = compose().replace("restart: unless-stopped", "restarts: unless-stopped");
     assert!(python("compose.py", &[], text.as_bytes()).unwrap_err().contains("'restarts' was unexpected"));

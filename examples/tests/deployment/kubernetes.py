@@ -1,4 +1,4 @@
-"""Checks manifests on standard input against Kubernetes' strict schemas, and ScaledObjects against the
+"""Checks manifests on standard input against Kubernetes' strict schemas, and what others define against the
 tables below; prints them as JSON. Whatever is wrong goes to standard error, one line each."""
 
 import json
@@ -34,6 +34,28 @@ METADATA = {
         {"activationTargetValue", "format", "unsafeSsl", "timeout", "authMode"},
     ),
 }
+
+# The Prometheus Operator's definitions (monitoring.coreos.com/v1), as far as they are used here.
+MONITORING = {
+    "PodMonitor": {"jobLabel", "selector", "podMetricsEndpoints"},
+    "PrometheusRule": {"groups"},
+}
+MONITORED = {
+    "podMetricsEndpoints": {"port", "path", "interval"},
+    "groups": {"name", "rules"},
+    "rules": {"alert", "expr", "for", "labels", "annotations"},
+}
+
+
+def monitoring(kind, spec):
+    """What is wrong with an object of the Prometheus Operator."""
+    yield from (f"{key} is no field" for key in set(spec) - MONITORING[kind])
+    yield from (f"{key} is missing" for key in MONITORING[kind] - set(spec))
+    for name, fields in MONITORED.items():
+        lists = [spec.get(name, []), *(group.get(name, []) for group in spec.get("groups", []))]
+        for entry in sum(lists, []):
+            yield from (f"{name}.{key} is no field" for key in set(entry) - fields)
+            yield from (f"{name}.{key} is missing" for key in fields - set(entry))
 
 
 def scaled_object(spec):
@@ -80,6 +102,9 @@ def main():
     problems = []
     for manifest in manifests:
         what = f"{manifest['kind']} {manifest['metadata']['name']}"
+        if manifest["kind"] in MONITORING:
+            problems += [f"{what}: {problem}" for problem in monitoring(manifest["kind"], manifest["spec"])]
+            continue
         if manifest["kind"] == "ScaledObject":
             problems += [f"{what}: {problem}" for problem in scaled_object(manifest["spec"])]
             manifest = autoscaler(manifest["spec"])

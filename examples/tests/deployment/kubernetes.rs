@@ -98,6 +98,26 @@ const OVERLAYS: [(&str, &[&str]); 3] =
     [("small", &["0"]), ("fleet", &["0", "1", "2", "3", "4", "5", "6", "7"]), ("managed-nats", &["0"])];
 
 #[test]
+fn the_operator_scrapes_the_programs_by_the_jobs_of_the_rules() {
+    let monitoring = Manifests::checked(&examples().join("kubernetes/monitoring"));
+    let (monitor, rules) = (monitoring.get("PodMonitor", "fleet"), monitoring.get("PrometheusRule", "fleet"));
+    let cells = Manifests::of("small");
+    let selected = &monitor["spec"]["selector"]["matchExpressions"][0];
+    for name in selected["values"].as_array().unwrap() {
+        let program = cells.programs().find(|program| program["metadata"]["name"] == *name).unwrap();
+        assert_eq!(program["spec"]["template"]["metadata"]["labels"][text(&selected["key"])], *name);
+        assert_eq!(container(program)["ports"][0]["name"], monitor["spec"]["podMetricsEndpoints"][0]["port"]);
+        assert!(text(name).starts_with("fleet-"), "the rules look for these jobs");
+    }
+    assert_eq!(monitor["spec"]["jobLabel"], selected["key"]);
+    assert!(rules["spec"]["groups"][0]["rules"].as_array().unwrap().len() > 15);
+    let wrong = rendered(&examples().join("kubernetes/monitoring"));
+    let wrong = String::from_utf8(wrong).unwrap().replace("jobLabel:", "jobLabels:");
+    let problems = python("kubernetes.py", &[], wrong.as_bytes()).unwrap_err();
+    assert!(problems.contains("PodMonitor fleet: jobLabels is no field"), "{problems}");
+}
+
+#[test]
 fn every_cell_has_its_programs_with_a_configuration_that_they_take() {
     for (overlay, cells) in OVERLAYS {
         let manifests = Manifests::of(overlay);

@@ -74,9 +74,9 @@ fn grafana_is_told_of_the_database_by_the_names_that_its_data_source_has() {
     };
     let data_source = variables("grafana/provisioning/datasources/fleet.yaml");
     assert!(data_source.contains("FLEET_GRAFANA_DB_HOST"));
-    for file in ["compose.yaml", "scaleway/grafana.yaml.tftpl"] {
-        assert_eq!(variables(file), data_source, "{file}");
-    }
+    assert_eq!(variables("scaleway/grafana.yaml.tftpl"), data_source);
+    let prometheus = variables("grafana/provisioning/datasources/prometheus.yaml");
+    assert_eq!(variables("compose.yaml"), data_source.union(&prometheus).cloned().collect());
 }
 
 #[tokio::test]

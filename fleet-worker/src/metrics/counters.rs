@@ -45,7 +45,7 @@ pub fn upkeep(counters: &UpkeepCounters) -> Vec<Metric> {
     let UpkeepCounters { minutes, dropped, failures, jobs } = counters;
     let in_trouble = "Jobs of the database server that fail or don't run.";
     vec![
-        counter("fleet_upkeep_minutes_total", "Minutes whose roll-up was made by this process.", minutes),
+        counter("fleet_upkeep_rolled_up_total", "Minutes whose roll-up was made by this process.", minutes),
         counter("fleet_upkeep_dropped_total", "Chunks and partitions dropped for their age.", dropped),
         counter("fleet_upkeep_failures_total", "Failed runs of the database's maintenance.", failures),
         Metric::gauge("fleet_upkeep_jobs_in_trouble", in_trouble, number(jobs.load(Ordering::Relaxed))),

@@ -6,6 +6,7 @@ use fleet_worker::clock::now;
 use fleet_worker::deployment::{Deployment, Program};
 use tokio::time::sleep;
 
+use crate::alerts::Recording;
 use crate::replay::rows;
 use crate::world::{
     Hand, QUICK, assert_exact, deployment, deployment_by, durable_deployment, endless_fleet, eventually,
@@ -73,6 +74,7 @@ async fn a_full_worker_learns_that_the_queue_is_away() {
     // Long enough for it to hold what it has throughout.
     let config = QUICK.replace("ack_wait = \"4s\"", "ack_wait = \"10m\"\nmax_vehicles = 1");
     let mut deployment = deployment_by(&config, 1).await;
+    let mut recording = Recording::of(&deployment.workers).await;
     let mut hand = Hand::new(&deployment, "CAR").await;
     hand.drive(now() - 5_000_000, 5).await;
     hand.send("on", "").await;
@@ -82,13 +84,32 @@ async fn a_full_worker_learns_that_the_queue_is_away() {
         status == 503 && said.contains("bind queue")
     };
     until_readyz(&deployment.workers[0], 200, "ok\n").await;
+    let followed =
+        async |deployment: &Deployment| deployment.workers[0].metric("fleet_source_followed").await;
+    eventually("it is followed", Duration::from_secs(30), async || followed(&deployment).await == Some(1))
+        .await;
     // A broker that says nothing, and one that is gone.
     deployment.nats.process().pause().unwrap();
     eventually("it is told", Duration::from_secs(60), async || unready(&deployment).await).await;
+    eventually("and that nothing is stored", Duration::from_secs(60), async || {
+        let logs = deployment.workers[0].process.logs();
+        deployment.workers[0].metric("fleet_ready{condition=\"nats storage\"").await == Some(0)
+            && logs.contains("no bind queue")
+    })
+    .await;
+    recording.scrape(&deployment.workers).await;
+    let alerts = recording.alerts();
+    let words = [deployment.workers[0].address(), "cell 0"];
+    alerts.assert_leads("FleetNatsAway", &words, &deployment.workers[0].process.logs());
+    alerts.assert_silent(&["FleetNatsStoresNothing", "FleetSinkAway"]);
     deployment.nats.process().resume().unwrap();
     until_readyz(&deployment.workers[0], 200, "ok\n").await;
     deployment.nats.stop().await.unwrap();
     eventually("it is told", Duration::from_secs(60), async || unready(&deployment).await).await;
+    eventually("it is not followed", Duration::from_secs(30), async || {
+        followed(&deployment).await == Some(0)
+    })
+    .await;
     deployment.nats.start_again().await.unwrap();
     until_readyz(&deployment.workers[0], 200, "ok\n").await;
     assert_eq!(deployment.workers[0].metric("fleet_bound").await, Some(1));
@@ -96,10 +117,19 @@ async fn a_full_worker_learns_that_the_queue_is_away() {
 
 /// Every worker is unready while the database is away, whether it has rows or none.
 async fn away_and_back(deployment: &mut Deployment) {
+    let mut recording = Recording::of(&deployment.workers).await;
     deployment.postgres.crash().await.unwrap();
     for worker in &deployment.workers {
         until_readyz(worker, 503, "not ready: sink timescale\n").await;
+        assert_eq!(worker.metric("fleet_sink_available{sink=\"timescale\"").await, Some(0));
     }
+    recording.scrape(&deployment.workers).await;
+    let alerts = recording.alerts();
+    for worker in &deployment.workers {
+        let words = ["Sink timescale is away", worker.address()];
+        alerts.assert_leads("FleetSinkAway", &words, &worker.process.logs());
+    }
+    alerts.assert_silent(&["FleetNatsAway", "FleetNatsStoresNothing", "FleetProgramDown"]);
     deployment.postgres.start_again().await.unwrap();
     for worker in &deployment.workers {
         until_readyz(worker, 200, "ok\n").await;

@@ -9,6 +9,7 @@ use fleet_worker::clock::now;
 use fleet_worker::commands::setup::setup;
 use fleet_worker::deployment::Deployment;
 
+use crate::alerts::Recording;
 use crate::replay::replay;
 use crate::world::{QUICK, deployment, endless_fleet, eventually, until_bound};
 
@@ -37,6 +38,8 @@ async fn is_told(happens: impl AsyncFn(&Deployment)) {
         crate::world::count(&deployment, states).await == i64::try_from(VEHICLES).unwrap()
     })
     .await;
+    let mut recording = Recording::of(&deployment.workers).await;
+    let killed = deployment.workers[0].address().to_owned();
     deployment.kill_worker().await;
     happens(&deployment).await;
     deployment.add_worker().await.unwrap();
@@ -45,7 +48,12 @@ async fn is_told(happens: impl AsyncFn(&Deployment)) {
         worker.metric("fleet_catch_ups_unreachable_total").await == Some(VEHICLES)
     })
     .await;
+    // The counter has grown before Prometheus asks for the first time.
+    recording.scrape(&deployment.workers).await;
+    let alerts = recording.alerts();
     let logs = worker.process.logs();
+    alerts.assert_leads("FleetDataGone", &[worker.address(), "cell 0"], &logs);
+    alerts.assert_says("FleetProgramDown", &["fleet-worker", &killed]);
     let told = logs.lines().filter(|line| line.contains("data is gone")).count();
     assert!((1..=3).contains(&told), "told {told} times, once for all that are bound together:\n{logs}");
     drop(on);
@@ -75,12 +83,16 @@ async fn made_anew_under_a_worker_is_told_and_nothing_that_came_is_lost() {
     let rows = async || worker.metric("fleet_durable_rows_total").await.is_some_and(|rows| rows >= 7);
     eventually("it is stored", Duration::from_secs(30), rows).await;
     assert_eq!(worker.metric("fleet_source_stream_losses_total").await, Some(0));
+    let mut recording = Recording::of(&deployment.workers).await;
     anew(&deployment).await;
     eventually("the loss is counted", Duration::from_secs(30), async || {
         worker.metric("fleet_source_stream_losses_total").await == Some(1)
     })
     .await;
-    assert!(worker.process.logs().contains("the stream was made anew"), "{}", worker.process.tail());
+    let logs = worker.process.logs();
+    assert!(logs.contains("the stream was made anew"), "{logs}");
+    recording.scrape(&deployment.workers).await;
+    recording.alerts().assert_leads("FleetStreamLost", &["telemetry stream of cell 0"], &logs);
     hand.drive(begun + 500_000, 4).await;
     hand.send("off", "").await;
     deployment.until_released(Duration::from_secs(60)).await.unwrap();

@@ -1,6 +1,7 @@
 //! The whole path against real servers, which each test starts itself.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod alerts;
 mod archive;
 mod bindings;
 mod browser;

@@ -9,13 +9,24 @@ use fleet_worker::clock::now;
 use futures_util::StreamExt;
 use tokio::process::Command;
 
+use crate::alerts::Recording;
 use crate::world::{Hand, count, deployment, eventually, last_words};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_ends_as_dead_letters_and_loses_nothing_else() {
     let deployment = deployment(1).await;
     let mut hand = Hand::new(&deployment, "NOISY").await;
+    let worker = &deployment.workers[0];
+    let mut recording = Recording::of(&deployment.workers).await;
     hand.send("on", "").await;
+    eventually("it is followed", Duration::from_secs(30), async || {
+        worker.metric("fleet_source_followed").await == Some(1)
+    })
+    .await;
+    // No stream keeps it.
+    let client = async_nats::connect(deployment.nats.url()).await.unwrap();
+    client.publish("fleet.0.NOISY.tyres", "{}".into()).await.unwrap();
+    client.flush().await.unwrap();
     let begun = now();
     let ms = begun / 1_000;
     for (n, second) in (0..10).enumerate() {
@@ -38,8 +49,12 @@ async fn garbage_ends_as_dead_letters_and_loses_nothing_else() {
     hand.send("off", "").await;
     deployment.until_released(Duration::from_secs(40)).await.unwrap();
     hand.assert_exact(&deployment).await;
+    recording.scrape(&deployment.workers).await;
+    for reason in ["unknown_signal", "malformed", "too_old"] {
+        let words = format!("replay --dead-letters --list --reason {reason}");
+        recording.alerts().assert_says("FleetRefused", &[worker.address(), &words]);
+    }
 
-    let client = async_nats::connect(deployment.nats.url()).await.unwrap();
     let js = async_nats::jetstream::new(client);
     let stream = js.get_stream("DEADLETTER_0").await.unwrap();
     let config = async_nats::jetstream::consumer::pull::Config::default();
@@ -53,8 +68,15 @@ async fn garbage_ends_as_dead_letters_and_loses_nothing_else() {
         *reasons.entry(headers.get("Fleet-Reason").unwrap().to_string()).or_default() += 1;
         assert!(!headers.get("Fleet-Detail").unwrap().as_str().is_empty());
     }
-    let expected =
-        [("empty", 1), ("in_future", 1), ("late", 1), ("malformed", 6), ("out_of_range", 1), ("too_old", 1)];
+    let expected = [
+        ("empty", 1),
+        ("in_future", 1),
+        ("late", 1),
+        ("malformed", 6),
+        ("out_of_range", 1),
+        ("too_old", 1),
+        ("unknown_signal", 1),
+    ];
     // "hello" came four times, and is the same letter each time.
     let expected: BTreeMap<String, usize> = expected.map(|(r, n)| (r.to_owned(), n)).into();
     assert_eq!(reasons, expected);

@@ -12,6 +12,7 @@ use fleet_worker::local::NatsServer;
 use tempfile::TempDir;
 use tokio::time::timeout;
 
+use crate::alerts::Recording;
 use crate::failures::until_readyz;
 use crate::world::{Hand, QUICK, until_bound};
 
@@ -60,6 +61,7 @@ async fn a_broker_without_room_is_told() {
     hand.drive(now() - 8_000_000, 8).await;
     until_bound(&deployment, 1, Duration::from_secs(20)).await;
 
+    let mut recording = Recording::of(&deployment.workers).await;
     let js = jetstream::new(async_nats::connect(deployment.nats.url()).await.unwrap());
     let filling = async {
         loop {
@@ -72,9 +74,13 @@ async fn a_broker_without_room_is_told() {
     timeout(Duration::from_secs(120), filling).await.unwrap();
     let worker = &deployment.workers[0];
     until_readyz(worker, 503, "not ready: nats storage\n").await;
-    assert!(worker.metric("fleet_source_not_stored_total").await.unwrap() > 0);
+    assert!(worker.metric("fleet_source_not_stored_total{reason=\"no_answer\"").await.unwrap() > 0);
     let logs = worker.process.logs();
     assert!(logs.contains("must be restarted once there is room"), "{logs}");
+    recording.scrape(&deployment.workers).await;
+    let alerts = recording.alerts();
+    alerts.assert_leads("FleetNatsStoresNothing", &["cell 0", "stores nothing"], &logs);
+    alerts.assert_silent(&["FleetNatsAway"]);
 
     disk.grow(200);
     deployment.nats.stop().await.unwrap();

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use fleet_core::nats::SourceCounters;
+use fleet_core::nats::{BinderCounters, DiscoveryCounters, SourceCounters};
 use fleet_core::pipeline::Counters;
+use fleet_worker::commands::UpkeepCounters;
 use fleet_worker::local::node_packages;
 use fleet_worker::metrics;
 use serde_json::Value;
@@ -60,6 +61,7 @@ async fn dashboards_are_of_grafanas_types() {
     let mut programs = vec![
         ("fleet.ts".to_owned(), program(&dashboard("fleet.json"))),
         ("vehicle.ts".to_owned(), program(&dashboard("vehicle.json"))),
+        ("workers.ts".to_owned(), program(&dashboard("workers.json"))),
     ];
     // What is wrong must be found: a misspelt key, a value that is none of an enum's, a missing option.
     let mistakes = [
@@ -85,7 +87,9 @@ async fn dashboards_are_of_grafanas_types() {
     }
     let output = tsc.current_dir(dir.path()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
-    assert!(!said.contains("fleet.ts(") && !said.contains("vehicle.ts("), "{said}");
+    for name in ["fleet.ts(", "vehicle.ts(", "workers.ts("] {
+        assert!(!said.contains(name), "{said}");
+    }
     for (i, (path, _)) in mistakes.iter().enumerate() {
         assert!(said.contains(&format!("wrong{i}.ts(")), "{path} was taken: {said}");
     }
@@ -97,21 +101,39 @@ fn dashboards_are_what_their_script_makes() {
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }
 
-#[test]
-fn metrics_are_those_of_the_worker() {
-    let told =
-        [metrics::pipeline(&Counters::default()), metrics::source(&SourceCounters::default())].concat();
-    let fleet = dashboard("fleet.json");
-    let targets = panels(&fleet).into_iter().flat_map(|p| p["targets"].as_array().into_iter().flatten());
+/// Of the dashboard and of the alerts.
+#[tokio::test]
+async fn metrics_are_those_of_the_programs() {
+    let (pipeline, source) = (Counters::default(), SourceCounters::default());
+    let told = [
+        metrics::pipeline(&pipeline),
+        metrics::source(&source),
+        metrics::binder(&BinderCounters::default()),
+        metrics::discovery(&DiscoveryCounters::default()),
+        metrics::upkeep(&UpkeepCounters::default()),
+        metrics::capacity(1, 1),
+        metrics::process(),
+        vec![metrics::refused(&pipeline, &source), metrics::ready(&[]), metrics::sinks([])],
+    ];
+    let mut told: Vec<_> = told.concat().into_iter().map(|metric| metric.name).collect();
+    // Only where there is an optional sink.
+    told.push("fleet_optional_missed_rows_total".to_owned());
+    let workers = dashboard("workers.json");
+    let targets = panels(&workers).into_iter().flat_map(|p| p["targets"].as_array().into_iter().flatten());
+    let mut expressions: Vec<_> = targets.map(|target| text(target, "expr").to_owned()).collect();
+    for group in yaml("alerting/workers.yaml").await["groups"].as_array().unwrap() {
+        let rules = group["rules"].as_array().unwrap().iter();
+        expressions.extend(rules.map(|rule| text(&rule["data"][0]["model"], "expr").to_owned()));
+    }
     let mut seen = 0;
-    for expression in targets.filter_map(|t| t["expr"].as_str()) {
+    for expression in expressions {
         let names = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-        for name in names.filter(|name| name.starts_with("fleet_")) {
-            assert!(told.iter().any(|metric| metric.name == name), "{name}");
+        for name in names.filter(|name| name.starts_with("fleet_") || name.starts_with("process_")) {
+            assert!(told.iter().any(|known| known == name), "{name}");
             seen += 1;
         }
     }
-    assert!(seen >= 5);
+    assert!(seen >= 40, "{seen}");
 }
 
 /// Names are unique where Grafana tells panels, dashboards and rules apart by them.
@@ -124,8 +146,11 @@ async fn names_fit_together() {
         assert!(secret.as_str().unwrap().starts_with("$FLEET_GRAFANA_DB_"), "{secret}");
     }
     let uid = text(source, "uid");
+    let prometheus = yaml("datasources/prometheus.yaml").await;
+    let prometheus = &prometheus["datasources"][0];
+    assert_eq!(text(prometheus, "url"), "$FLEET_GRAFANA_PROMETHEUS_URL");
     let mut ids = Vec::new();
-    for name in ["fleet.json", "vehicle.json"] {
+    for name in ["fleet.json", "vehicle.json", "workers.json"] {
         let dashboard = dashboard(name);
         ids.push(text(&dashboard, "uid").to_owned());
         let mut numbers = Vec::new();
@@ -141,7 +166,10 @@ async fn names_fit_together() {
         numbers.dedup();
         assert_eq!(numbers.len(), count, "{name}");
     }
-    assert!(folder().join("dashboards/vehicle.json").exists() && ids == ["fleet", "fleet-vehicle"]);
+    assert!(
+        folder().join("dashboards/vehicle.json").exists()
+            && ids == ["fleet", "fleet-vehicle", "fleet-workers"]
+    );
     assert!(dashboard("fleet.json").to_string().contains("/d/fleet-vehicle?var-vin="));
     let provider = yaml("dashboards/fleet.yaml").await;
     assert_eq!(provider["providers"][0]["options"]["path"], "/var/lib/grafana/dashboards");
@@ -150,24 +178,27 @@ async fn names_fit_together() {
     let known =
         ["uid", "title", "condition", "data", "for", "noDataState", "execErrState", "labels", "annotations"];
     let mut uids = Vec::new();
-    for group in yaml("alerting/fleet.yaml").await["groups"].as_array().unwrap() {
-        for key in ["name", "folder", "interval"] {
-            text(group, key);
-        }
-        for rule in group["rules"].as_array().unwrap() {
-            let keys: Vec<_> = rule.as_object().unwrap().keys().collect();
-            assert!(
-                keys.len() == known.len() && keys.iter().all(|k| known.contains(&k.as_str())),
-                "{keys:?}"
-            );
-            assert!(["OK", "NoData", "Alerting", "KeepLast"].contains(&text(rule, "noDataState")));
-            assert!(["OK", "Error", "Alerting", "KeepLast"].contains(&text(rule, "execErrState")));
-            assert_eq!(rule["data"][0]["datasourceUid"], uid);
-            assert_eq!(rule["data"][1]["datasourceUid"], "__expr__");
-            uids.push(text(rule, "uid").to_owned());
+    for (file, asked) in [("alerting/fleet.yaml", uid), ("alerting/workers.yaml", text(prometheus, "uid"))] {
+        for group in yaml(file).await["groups"].as_array().unwrap() {
+            for key in ["name", "folder", "interval"] {
+                text(group, key);
+            }
+            for rule in group["rules"].as_array().unwrap() {
+                let keys: Vec<_> = rule.as_object().unwrap().keys().collect();
+                assert!(
+                    keys.len() == known.len() && keys.iter().all(|k| known.contains(&k.as_str())),
+                    "{keys:?}"
+                );
+                assert!(["OK", "NoData", "Alerting", "KeepLast"].contains(&text(rule, "noDataState")));
+                assert!(["OK", "Error", "Alerting", "KeepLast"].contains(&text(rule, "execErrState")));
+                assert_eq!(rule["data"][0]["datasourceUid"], asked);
+                assert_eq!(rule["data"][1]["datasourceUid"], "__expr__");
+                uids.push(text(rule, "uid").to_owned());
+            }
         }
     }
+    let all = uids.len();
     uids.sort();
     uids.dedup();
-    assert_eq!(uids.len(), 5);
+    assert!(uids.len() == all && all > 20, "{uids:?}");
 }

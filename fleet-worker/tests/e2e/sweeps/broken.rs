@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::proxy::{Harm, Proxy};
 use super::{history, server, swept};
+use crate::alerts::Recording;
 use crate::reader::SOON;
 use crate::world::{Hand, QUICK, eventually, until_bound};
 
@@ -172,6 +173,7 @@ async fn a_worker_whose_catch_up_does_not_get_on_is_not_ready_and_says_since_whe
     let worker = &deployment.workers[0];
     let ready = async || worker.get("/readyz").await.unwrap_or_default();
     assert_eq!(ready().await, (200, "ok\n".to_owned()));
+    let mut recording = Recording::of(&deployment.workers).await;
 
     let mut hand = Hand::new(&deployment, "STUCK").await;
     let begun = now() - 10 * SECOND;
@@ -184,6 +186,13 @@ async fn a_worker_whose_catch_up_does_not_get_on_is_not_ready_and_says_since_whe
     until_bound(&deployment, 1, SOON).await;
     assert_eq!(worker.metric("fleet_source_catching_up").await, Some(1));
     assert!(worker.metric("fleet_source_catching_up_seconds").await >= Some(1));
+    assert_eq!(worker.metric("fleet_source_followed").await, Some(0));
+    let said = async || worker.process.logs().contains("a catch-up round failed");
+    eventually("the round is given up", SOON, said).await;
+    recording.scrape(&deployment.workers).await;
+    let alerts = recording.alerts();
+    alerts.assert_leads("FleetCatchUpStuck", &[worker.address(), "cell 0"], &worker.process.logs());
+    alerts.assert_silent(&["FleetNatsAway", "FleetSinkAway"]);
 
     proxy.heal();
     eventually("the worker is ready again", SOON, async || ready().await.0 == 200).await;
