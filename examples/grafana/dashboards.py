@@ -375,7 +375,7 @@ def workers():
                [promql(rate("fleet_messages_total", "instance"), "{{instance}}")], "short"),
         series("Records made durable per second", "By worker; corrections count too.", (12, 23, 12, 8),
                [promql(rate("fleet_durable_rows_total", "instance"), "{{instance}}")], "short"),
-        series("Rows that wait", "Emitted and not durable, by worker.", (0, 31, 12, 8),
+        series("Rows that wait", "Emitted, and not taken by the sinks yet, by worker.", (0, 31, 12, 8),
                [promql(total("fleet_waiting_rows"), "{{instance}}")], "short"),
         series("Sink at work", "Share of the time in which batches were on their way, by worker: at 1 the sink is as busy as it "
                "can be.", (12, 31, 12, 8),

@@ -54,15 +54,15 @@ ALERTS = [
         "FleetRowsWait", "warning", "2m",
         "sum by (cell, instance) (fleet_waiting_rows) > 0.5 * sum by (cell, instance) (fleet_max_waiting_rows)",
         "Rows wait for a sink of " + WORKER,
-        "More than half of worker.max_waiting_rows are not durable: a sink is away, or slower than the fleet.",
+        "More than half of worker.max_waiting_rows wait: a sink is away, or slower than the fleet.",
         "the sink is unavailable",
     ),
     alert(
         "FleetNatsAway", "critical", "1m",
         f'{condition("bind queue")} == 0 and {condition("nats storage")} == 0',
-        "NATS does not answer " + WORKER,
-        "The server is down or can't be reached. Vehicles keep their messages and send them later; a worker that could "
-        "not renew for ack_wait drops its vehicles.",
+        "NATS is away for " + WORKER,
+        "The server is down or can't be reached, or the cell's streams are gone. Vehicles keep their messages and send them "
+        "later; a worker that could not renew for ack_wait drops its vehicles.",
         "no bind queue",
     ),
     alert(

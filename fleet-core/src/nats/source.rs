@@ -366,7 +366,8 @@ impl NatsSource {
         let unsubscribed = std::mem::take(&mut self.unsubscribed);
         self.subscribe(unsubscribed);
         self.audit();
-        let followed = if self.link.is_down() { 0 } else { self.vehicles.count() - self.catch_ups.count() };
+        let live = self.vehicles.count().saturating_sub(self.catch_ups.count());
+        let followed = if self.link.is_down() { 0 } else { live };
         self.counters.followed.store(followed as u64, Ordering::Relaxed);
     }
 

@@ -25,7 +25,7 @@ pub struct Counters {
     pub released: AtomicU64,
     /// Vehicles that gave way because no sample of theirs was ever heard of.
     pub without_sample: AtomicU64,
-    /// Rows emitted that are not durable yet, as of the last tick.
+    /// Rows emitted that wait for the sink to take them, as of the last tick.
     pub waiting_rows: AtomicU64,
     /// What is refused behind the lane: rows that a sink would not take.
     pub refused: SharedRefusals,

@@ -100,11 +100,6 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
         }
     }
 
-    /// Rows that were emitted and are not durable: those of the lane, and those on their way.
-    pub(super) fn waiting_rows(&self) -> usize {
-        self.lane.rows() + self.checkpoints.iter().map(|checkpoint| checkpoint.rows).sum::<usize>()
-    }
-
     /// The sink is back: read again what was left to the stream meanwhile.
     fn recover(&mut self) {
         self.behind = false;

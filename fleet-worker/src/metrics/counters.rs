@@ -80,7 +80,7 @@ pub fn pipeline(counters: &Counters) -> Vec<Metric> {
         ),
         Metric::gauge(
             "fleet_waiting_rows",
-            "Rows emitted that are not durable yet.",
+            "Rows emitted that wait for the sinks to take them.",
             number(c.waiting_rows.load(Ordering::Relaxed)),
         ),
         counter("fleet_durable_rows_total", "Rows made durable.", &c.durable_rows),

@@ -30,7 +30,7 @@ pub fn sinks<'a>(sinks: impl IntoIterator<Item = &'a (&'static str, Availability
 
 /// How much room a lane has: for vehicles, and for rows that wait for a sink.
 pub fn capacity(max_vehicles: usize, max_waiting_rows: usize) -> Vec<Metric> {
-    let rows = "Rows that may wait for a sink at most; beyond, live messages are left to the stream.";
+    let rows = "Rows that may wait for the sinks at most; beyond, live messages are left to the stream.";
     vec![
         Metric::gauge(
             "fleet_max_vehicles",

@@ -144,6 +144,8 @@ async fn a_write_that_hangs_makes_a_worker_unready() {
     eventually("there are rows", Duration::from_secs(30), || async { rows(&deployment).await > 0 }).await;
     client.batch_execute("begin; lock table telemetry in access exclusive mode").await.unwrap();
     until_readyz(&deployment.workers[0], 503, "not ready: sink timescale\n").await;
+    let waiting = async || deployment.workers[0].metric("fleet_waiting_rows").await;
+    eventually("rows wait", Duration::from_secs(30), async || waiting().await > Some(0)).await;
     client.batch_execute("commit").await.unwrap();
     until_readyz(&deployment.workers[0], 200, "ok\n").await;
     drop(on);

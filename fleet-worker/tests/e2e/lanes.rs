@@ -187,6 +187,15 @@ async fn a_cell_without_its_streams_is_named_and_stops_no_other() {
     let late = Started::new(command(&deployment, file.path(), &["run"]));
     late.says("this cell can't be served, trying again").await;
     late.until(503, "not ready: bind queue (cell west)\n").await;
+    // Nothing of it is missing among the metrics.
+    let (_, text) = http_get(&late.admin, "/metrics").await.unwrap();
+    for (series, value) in [
+        ("fleet_ready{condition=\"bind queue\",cell=\"west\",lane=\"1\"", 0),
+        ("fleet_ready{condition=\"bind queue\",cell=\"0\",lane=\"0\"", 1),
+        ("fleet_refused_total{reason=\"unknown_signal\",cell=\"west\"", 0),
+    ] {
+        assert_eq!(fleet_worker::metrics::sum(&text, series), Some(value), "{series} in {text}");
+    }
     let mut leaving = deployment.workers.remove(0);
     leaving.process.terminate().unwrap();
     leaving.process.wait(Duration::from_secs(20)).await.unwrap();
