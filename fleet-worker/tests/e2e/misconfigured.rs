@@ -75,7 +75,8 @@ async fn a_missing_secret_is_named_with_its_file() {
         let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
         // The file's absence is all that is wrong.
         command.arg("discover").env(variable, "/etc/fleet/login/secret");
-        Started::new(command).refuses(64, &[key, "/etc/fleet/login/secret can't be read"]).await;
+        let logs = Started::new(command).refuses(64, &[key, "/etc/fleet/login/secret can't be read"]).await;
+        assert!(logs.lines().all(|line| line.starts_with('{')), "not in the log's form: {logs}");
     }
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_fleet-worker")));
     command.arg("run").env_remove("FLEET_SINK__TIMESCALE__URL");
