@@ -236,14 +236,14 @@ async fn messages_are_mended_and_used() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(64), "{said}");
     assert!(said.contains("1 letters used") && said.contains("2 kept"), "{said}");
-    assert!(said.contains("TYPO  speed: ") && said.contains("939"), "{said}");
+    assert!(said.contains("TYPO  speed: ") && said.contains("speed_kmh 939"), "{said}");
     hand.assert_exact(&deployment).await;
 
     let lines = replayed(&deployment, QUICK, &["--dead-letters", "--json"]).await;
     assert_eq!(lines.lines().count(), 2, "{lines}");
     let file = NamedTempFile::new().unwrap();
-    let mended = lines.lines().find(|line| line.contains("939")).unwrap().replace("939", "93.9");
-    let mended = mended.replace("\"detail\":\"speed_kmh 93.9", "\"detail\":\"speed_kmh 939");
+    let (wrong_value, value) = (r#"value\":939}"#, r#"value\":93.9}"#);
+    let mended = lines.lines().find(|line| line.contains(wrong_value)).unwrap().replace(wrong_value, value);
     std::fs::write(file.path(), format!("{mended}\n")).unwrap();
     let said =
         replayed(&deployment, QUICK, &["--dead-letters", "--input", file.path().to_str().unwrap()]).await;
