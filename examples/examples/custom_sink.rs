@@ -37,7 +37,7 @@ impl Sink for TopSpeed {
             }
         }
         // In memory there is nothing more durable to wait for.
-        Ok(Progress { durable: batch.sequence(), rejected: Vec::new() })
+        Ok(Progress::up_to(batch.sequence()))
     }
 
     async fn flush(&mut self) -> Result<Progress> {

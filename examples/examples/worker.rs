@@ -28,7 +28,7 @@ impl Sink for Print {
                 shown.join("  ")
             );
         }
-        Ok(Progress { durable: batch.sequence(), rejected: Vec::new() })
+        Ok(Progress::up_to(batch.sequence()))
     }
 
     async fn flush(&mut self) -> fleet_core::error::Result<Progress> {

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 pub use counters::Counters;
 
-use self::durable::Checkpoint;
+use self::durable::{Checkpoint, Deferred};
 use self::held::{Elapsed, FirstSample, HeldVehicles, Ticket};
 use self::showing::Showing;
 use self::sinking::Sinking;
@@ -112,6 +112,8 @@ pub struct Pipeline<S, B> {
     held: HeldVehicles,
     /// What becomes due when a batch is durable, oldest first.
     checkpoints: VecDeque<Checkpoint>,
+    /// What waits for rows that the sink has set aside.
+    deferred: Deferred,
     /// Counter jumps within their grace, one a vehicle.
     gaps: VecDeque<(Elapsed, Ticket, Micros)>,
     /// A save that the store has not confirmed.
@@ -145,6 +147,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             held: HeldVehicles::new(micros(options.patience), micros(options.idle_timeout)),
             options,
             checkpoints: VecDeque::new(),
+            deferred: Deferred::default(),
             gaps: VecDeque::new(),
             saving: None,
             last_save: Instant::now(),
@@ -313,6 +316,7 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                 }
                 self.lane.drop_rows();
                 self.checkpoints.clear();
+                self.deferred.clear();
                 self.saving = None;
             }
             BindEvent::Saved(ticket) => {

@@ -7,15 +7,18 @@ mod dynamic;
 #[cfg(feature = "contract")]
 pub mod fault;
 pub mod memory;
+mod pulse;
 mod retry;
 mod tee;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 
 use bytes::Bytes;
 
 pub use availability::Availability;
 pub use dynamic::DynSink;
+pub use pulse::Pulse;
 pub use retry::{Backoff, Retry};
 pub use tee::{Cursor, Limits, Tee};
 
@@ -46,10 +49,27 @@ impl From<RejectedRow> for DeadLetter {
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Every batch up to this sequence is durable: it survives the end of this process and the
-    /// restart of the server.
+    /// restart of the server. Rows that are [set aside](Self::set_aside) are the exception.
     pub durable: u64,
     /// Rows that were left out. They count as durable; the caller keeps them as dead letters.
     pub rejected: Vec<RejectedRow>,
+    /// Vehicles with rows that the sink has set aside, so that others don't wait for them, each with the first
+    /// batch that has such a row. Those rows are not durable although their batch is: no state of the vehicle
+    /// that was taken with this batch or a later one may be saved, and the vehicle may not be given back. The
+    /// sink stores them by itself, in their order.
+    pub set_aside: BTreeMap<VehicleId, u64>,
+}
+
+impl Progress {
+    /// All up to this batch is durable.
+    pub fn up_to(durable: u64) -> Self {
+        Self { durable, ..Self::default() }
+    }
+
+    /// Whether all rows of the vehicle up to this batch are durable.
+    pub fn has_all_of(&self, vehicle: &VehicleId, batch: u64) -> bool {
+        batch <= self.durable && self.set_aside.get(vehicle).is_none_or(|first| *first > batch)
+    }
 }
 
 /// Stores batches. A write has two states: *accepted* and *durable*.
@@ -66,7 +86,7 @@ pub trait Sink: Send {
     /// of this batch, give it again. [`Configuration`](crate::ErrorKind::Configuration): stop and tell a person.
     fn accept(&mut self, batch: &Batch) -> impl Future<Output = Result<Progress>> + Send;
 
-    /// Makes everything accepted durable.
+    /// Makes everything accepted durable, but for what it says is still [set aside](Progress::set_aside).
     ///
     /// # Errors
     /// As [`accept`](Self::accept); what was accepted and is not durable must be given again.

@@ -44,7 +44,7 @@ impl Sink for Broken {
         let stored = |v: &fleet_core::batch::BatchVehicle| known.keys().any(|(vehicle, _)| *vehicle == v.id);
         let repeated = self.breach == Breach::FirstCounts && batch.vehicles().iter().any(stored);
         let progress = if forgets || repeated {
-            Progress { durable: batch.sequence(), rejected: Vec::new() }
+            Progress::up_to(batch.sequence())
         } else {
             self.inner.accept(batch).await?
         };
@@ -229,7 +229,7 @@ impl Sink for Refusing {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
         let vehicle = batch.vehicles()[0].id.clone();
         let row = RejectedRow { vehicle, reason: "as told".to_owned(), row: "{}".into() };
-        Ok(Progress { durable: batch.sequence(), rejected: vec![row] })
+        Ok(Progress { rejected: vec![row], ..Progress::up_to(batch.sequence()) })
     }
 
     async fn flush(&mut self) -> Result<Progress> {

@@ -1,6 +1,8 @@
 //! From sealed to durable: states are saved and vehicles released by what is durable, never by what
 //! was seen.
 
+use std::collections::BTreeMap;
+
 use tokio::time::Instant;
 
 use super::held::{Phase, Ticket};
@@ -8,9 +10,14 @@ use super::sinking::Sunk;
 use super::{Counters, Pipeline};
 use crate::bind::{Binder, VehicleState};
 use crate::error::Result;
+use crate::ids::{Slot, VehicleId};
 use crate::message::Refusal;
+use crate::sink::Progress;
 use crate::source::Source;
 use crate::time::micros;
+
+/// The number under which deferred states are saved; nobody waits for them.
+const DEFERRED: u64 = 0;
 
 /// What becomes due when a batch is durable.
 #[derive(Debug)]
@@ -19,6 +26,31 @@ pub(super) struct Checkpoint {
     rows: usize,
     states: Vec<VehicleState>,
     releases: Vec<(Ticket, VehicleState)>,
+}
+
+/// What is due of vehicles once the rows that the sink has set aside of them are durable.
+#[derive(Debug, Default)]
+pub(super) struct Deferred {
+    /// The vehicles of which the sink last said that rows are set aside.
+    pub(super) set_aside: BTreeMap<VehicleId, u64>,
+    /// By slot, one state a vehicle: the oldest, which can be saved first.
+    saves: BTreeMap<Slot, Due>,
+    releases: Vec<Due>,
+}
+
+#[derive(Debug)]
+struct Due {
+    batch: u64,
+    ticket: Ticket,
+    state: VehicleState,
+}
+
+impl Deferred {
+    /// Nobody is ours any more.
+    pub(super) fn clear(&mut self) {
+        self.saves.clear();
+        self.releases.clear();
+    }
 }
 
 impl<S: Source, B: Binder> Pipeline<S, B> {
@@ -68,25 +100,63 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     /// A batch is durable: what waited for it is due.
     pub(super) fn on_sunk(&mut self, sunk: Sunk) -> Result<()> {
         self.counters.worked(sunk.took);
-        for row in sunk.progress.rejected {
+        let Sunk { mut progress, .. } = sunk;
+        for row in std::mem::take(&mut progress.rejected) {
             tracing::warn!(vehicle = %row.vehicle, reason = row.reason, "a row could not be stored");
             self.counters.refused.add(Refusal::Row);
             self.source.refuse(row.into());
         }
-        let durable = sunk.progress.durable;
-        while let Some(checkpoint) = self.checkpoints.pop_front_if(|c| c.batch <= durable) {
+        self.settle_deferred(&progress);
+        while let Some(mut checkpoint) = self.checkpoints.pop_front_if(|c| c.batch <= progress.durable) {
             self.counters.durable(checkpoint.rows);
+            if !progress.set_aside.is_empty() {
+                self.defer(&mut checkpoint, &progress);
+            }
             if !checkpoint.states.is_empty() {
                 self.binder.save(checkpoint.batch, checkpoint.states);
+            } else if self.saving == Some(checkpoint.batch) {
+                self.saving = None;
             }
             for (ticket, state) in checkpoint.releases {
                 self.release(ticket, checkpoint.batch, state);
             }
         }
+        self.deferred.set_aside = progress.set_aside;
         if self.behind && self.lane.rows() < self.options.max_waiting_rows {
             self.recover();
         }
         Ok(())
+    }
+
+    /// Takes out of a checkpoint what must wait for rows that are set aside.
+    fn defer(&mut self, checkpoint: &mut Checkpoint, progress: &Progress) {
+        let batch = checkpoint.batch;
+        let waits = |state: &VehicleState| !progress.has_all_of(&state.vehicle, batch);
+        for state in checkpoint.states.extract_if(.., |state| waits(state)) {
+            let ticket = self.lane.find(&state.vehicle).and_then(|slot| self.held.ticket(slot));
+            let Some(ticket) = ticket else { continue };
+            let older = self.deferred.saves.get(&ticket.slot).is_some_and(|due| due.ticket == ticket);
+            if !older {
+                self.deferred.saves.insert(ticket.slot, Due { batch, ticket, state });
+            }
+        }
+        let releases = checkpoint.releases.extract_if(.., |(_, state)| waits(state));
+        self.deferred.releases.extend(releases.map(|(ticket, state)| Due { batch, ticket, state }));
+    }
+
+    /// Does what was deferred and is due now. A vehicle that was let go meanwhile is somebody else's.
+    fn settle_deferred(&mut self, progress: &Progress) {
+        let is_due = |due: &Due| progress.has_all_of(&due.state.vehicle, due.batch);
+        let saves = self.deferred.saves.extract_if(.., |_, due| is_due(due)).map(|(_, due)| due);
+        let states: Vec<_> =
+            saves.filter(|due| self.held.get(due.ticket).is_some()).map(|due| due.state).collect();
+        if !states.is_empty() {
+            self.binder.save(DEFERRED, states);
+        }
+        let releases: Vec<_> = self.deferred.releases.extract_if(.., |due| is_due(due)).collect();
+        for Due { batch, ticket, state } in releases {
+            self.release(ticket, batch, state);
+        }
     }
 
     fn release(&mut self, ticket: Ticket, sealed: u64, mut state: VehicleState) {

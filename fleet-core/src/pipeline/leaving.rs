@@ -47,15 +47,18 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
     }
 
     /// Makes durable what is at hand, and saves the vehicles' states with it where it is told to. Says whether all
-    /// of it is durable.
+    /// of it is durable, but for rows that are [set aside](crate::sink::Progress::set_aside).
+    ///
+    /// For rows that are set aside it waits for half of the time only: the others' states are to be saved too.
     async fn make_durable(&mut self, save: bool, deadline: Instant) -> Result<bool> {
         let (mut sealed, mut flushed) = (false, false);
+        let half_time = deadline - self.options.shutdown_deadline / 2;
         while self.binder.holds() {
             if !self.sinking.is_busy() {
                 if !sealed {
                     self.seal(save)?;
                     sealed = true;
-                } else if !flushed {
+                } else if !flushed || !self.deferred.set_aside.is_empty() {
                     // Also where nothing lags: a tee's optional sinks are not in what it says.
                     self.sinking.flush()?;
                     flushed = true;
@@ -63,10 +66,16 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
                     return Ok(self.checkpoints.is_empty());
                 }
             }
+            let only_aside = flushed && self.checkpoints.is_empty() && !self.deferred.set_aside.is_empty();
             tokio::select! {
                 biased;
                 sunk = self.sinking.done() => self.on_sunk(sunk?)?,
                 event = self.binder.next(0) => self.on_last(event?),
+                () = sleep_until(half_time), if only_aside => {
+                    let vehicles = self.deferred.set_aside.len();
+                    tracing::warn!(vehicles, "rows that were set aside are not stored in time; their vehicles' next holders repeat them");
+                    return Ok(true);
+                }
                 () = sleep_until(deadline) => {
                     tracing::warn!(
                         "the sink did not finish in time; the vehicles' next holder repeats what is missing"
@@ -116,6 +125,11 @@ impl<S: Source, B: Binder> Pipeline<S, B> {
             return None;
         }
         let complete = !held.jumped && !held.has_missed() && drained.behind.binary_search(&slot).is_err();
+        // From the state that is saved already the next holder repeats what is set aside.
+        let vehicle = self.lane.name(slot)?;
+        if self.deferred.set_aside.contains_key(vehicle) {
+            return None;
+        }
         let mut state = self.lane.hand_over(slot, micros(self.binder.lease()), drained.until)?;
         state.carry.take_if(|_| !complete);
         Some(state)

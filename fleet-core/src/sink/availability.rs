@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -41,6 +42,12 @@ impl Outages {
             self.since = Some(Instant::now());
             self.availability.0.store(false, Ordering::Relaxed);
         }
+    }
+
+    /// The server is there, and what it was given takes long.
+    pub(super) fn slow(&self, after: Duration, statement: &str) {
+        let seconds = after.as_secs();
+        tracing::warn!(sink = %self.name, "statement running for {seconds} s: {statement}");
     }
 
     pub(super) fn ended(&mut self) {

@@ -103,7 +103,7 @@ impl MemorySink {
             self.store(&batch);
             self.durable = batch.sequence();
         }
-        Progress { durable: self.durable, rejected: Vec::new() }
+        Progress::up_to(self.durable)
     }
 }
 
@@ -112,7 +112,7 @@ impl Sink for MemorySink {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
         self.gathered.push(batch.clone());
         if self.gathered.len() < self.gathers {
-            return Ok(Progress { durable: self.durable, rejected: Vec::new() });
+            return Ok(Progress::up_to(self.durable));
         }
         Ok(self.store_gathered())
     }

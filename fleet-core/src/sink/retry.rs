@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::availability::{Availability, Outages};
+use super::pulse::{ANSWER, Pulse, no_answer};
 use super::{Progress, Sink};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
@@ -29,10 +30,8 @@ impl Default for Backoff {
     }
 }
 
-/// How long a [`probe`](Sink::probe) may take before it counts as failed.
-const ANSWER: Duration = Duration::from_secs(15);
-
-/// A write that takes longer counts as an outage, until it ends.
+/// Of a write that takes longer it is asked whether the server is there. Where nobody can be asked it counts as
+/// an outage, until it ends.
 const WRITE: Duration = Duration::from_secs(30);
 
 /// Gives a batch again while the sink inside says [`ErrorKind::Unavailable`] or [`ErrorKind::Refused`]; other
@@ -49,6 +48,7 @@ pub struct Retry<S> {
     /// Accepted, not durable.
     held: VecDeque<Batch>,
     outages: Outages,
+    pulse: Option<Pulse>,
 }
 
 /// The tries of one call.
@@ -79,25 +79,58 @@ impl Tries {
     }
 
     /// Waits for a write for as long as it takes.
-    async fn watch<T>(&mut self, write: impl Future<Output = Result<T>>, outages: &mut Outages) -> Result<T> {
+    async fn watch<T>(
+        &mut self,
+        write: impl Future<Output = Result<T>>,
+        outages: &mut Outages,
+        pulse: Option<&Pulse>,
+    ) -> Result<T> {
         let mut write = pin!(write);
-        if let Ok(answer) = tokio::time::timeout(WRITE, &mut write).await {
-            return answer;
+        let (begun, mut silent, mut told) = (Instant::now(), false, false);
+        loop {
+            if let Ok(answer) = tokio::time::timeout(WRITE, &mut write).await {
+                return answer;
+            }
+            let Some(pulse) = pulse else {
+                outages.began(&no_answer(WRITE));
+                self.began.get_or_insert_with(Instant::now);
+                return write.await;
+            };
+            let pulse = tokio::select! {
+                biased;
+                answer = &mut write => return answer,
+                pulse = pulse.ask() => pulse,
+            };
+            match pulse {
+                Ok(statement) => {
+                    if std::mem::take(&mut silent) {
+                        outages.ended();
+                    }
+                    if !std::mem::replace(&mut told, true) {
+                        outages.slow(begun.elapsed(), &statement);
+                    }
+                }
+                Err(error) => {
+                    silent = true;
+                    outages.began(&error);
+                    self.began.get_or_insert_with(Instant::now);
+                }
+            }
         }
-        outages.began(&no_answer(WRITE));
-        self.began.get_or_insert_with(Instant::now);
-        write.await
     }
-}
-
-fn no_answer(within: Duration) -> Error {
-    Error::unavailable(format!("no answer within {} s", within.as_secs()))
 }
 
 impl<S> Retry<S> {
     /// Wraps a sink; `name` is what the log calls it.
     pub fn new(inner: S, name: impl Into<String>, backoff: Backoff) -> Self {
-        Self { inner, backoff, held: VecDeque::new(), outages: Outages::new(name.into()) }
+        Self { inner, backoff, held: VecDeque::new(), outages: Outages::new(name.into()), pulse: None }
+    }
+
+    /// Asks in this way whether the server is there when a write takes more than 30 s: as long as it answers, the
+    /// write is slow, which is logged once, and the sink is there.
+    #[must_use]
+    pub fn asking(self, pulse: Pulse) -> Self {
+        Self { pulse: Some(pulse), ..self }
     }
 
     /// The sink inside.
@@ -106,8 +139,8 @@ impl<S> Retry<S> {
     }
 
     /// Whether the sink inside is there: not from the first failed try or [`probe`](Sink::probe) on, nor
-    /// from 30 s on in a try that doesn't end, and again once such a try or a repeated one, a batch with
-    /// rows that became durable, or a probe succeeds.
+    /// from 30 s on in a try that doesn't end, unless the server [answers](Self::asking), and again once such a
+    /// try or a repeated one, a batch with rows that became durable, or a probe succeeds.
     pub fn availability(&self) -> Availability {
         self.outages.availability()
     }
@@ -140,7 +173,7 @@ impl<S: Sink> Sink for Retry<S> {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
         let mut tries = Tries::new(self.backoff);
         let progress = loop {
-            match tries.watch(self.inner.accept(batch), &mut self.outages).await {
+            match tries.watch(self.inner.accept(batch), &mut self.outages, self.pulse.as_ref()).await {
                 Ok(progress) => break progress,
                 Err(error) => tries.failed(error, &mut self.outages).await?,
             }
@@ -154,7 +187,7 @@ impl<S: Sink> Sink for Retry<S> {
         let mut tries = Tries::new(self.backoff);
         let progress = loop {
             let flushing = flush_once(&mut self.inner, &self.held, tries.began.is_some());
-            match tries.watch(flushing, &mut self.outages).await {
+            match tries.watch(flushing, &mut self.outages, self.pulse.as_ref()).await {
                 Ok(progress) => break progress,
                 Err(error) => tries.failed(error, &mut self.outages).await?,
             }
@@ -188,7 +221,7 @@ mod tests {
     impl Sink for Failing {
         async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
             if self.0 == 0 {
-                return Ok(Progress { durable: batch.sequence(), rejected: Vec::new() });
+                return Ok(Progress::up_to(batch.sequence()));
             }
             self.0 -= 1;
             Err(Error::new(self.1, "as told"))
@@ -231,12 +264,12 @@ mod tests {
 
     impl Sink for Gathering {
         async fn accept(&mut self, _: &Batch) -> Result<Progress> {
-            Ok(Progress { durable: self.durable, rejected: Vec::new() })
+            Ok(Progress::up_to(self.durable))
         }
 
         async fn flush(&mut self) -> Result<Progress> {
             self.answer()?;
-            Ok(Progress { durable: 2, rejected: Vec::new() })
+            Ok(Progress::up_to(2))
         }
 
         async fn probe(&mut self) -> Result<()> {
@@ -309,11 +342,11 @@ mod tests {
         impl Sink for Slow {
             async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
                 tokio::time::sleep(self.0).await;
-                Ok(Progress { durable: batch.sequence(), rejected: Vec::new() })
+                Ok(Progress::up_to(batch.sequence()))
             }
             async fn flush(&mut self) -> Result<Progress> {
                 tokio::time::sleep(self.0).await;
-                Ok(Progress { durable: 1, rejected: Vec::new() })
+                Ok(Progress::up_to(1))
             }
         }
         let batch = BatchBuilder::new(&Schema::default()).seal().unwrap();
@@ -332,6 +365,50 @@ mod tests {
             writing.await.unwrap();
             assert!(availability.is_available());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_write_is_no_outage_while_the_server_answers() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+        struct Slow;
+        impl Sink for Slow {
+            async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
+                tokio::time::sleep(Duration::from_secs(200)).await;
+                Ok(Progress::up_to(batch.sequence()))
+            }
+            async fn flush(&mut self) -> Result<Progress> {
+                Ok(Progress::up_to(1))
+            }
+        }
+        let (is_mute, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (mute, questions) = (Arc::clone(&is_mute), Arc::clone(&asked));
+        let pulse = Pulse::new(move || {
+            questions.fetch_add(1, Ordering::Relaxed);
+            let mute = mute.load(Ordering::Relaxed);
+            async move {
+                if mute {
+                    std::future::pending::<()>().await;
+                }
+                Ok("merge records".to_owned())
+            }
+        });
+        let batch = BatchBuilder::new(&Schema::default()).seal().unwrap();
+        let mut sink = Retry::new(Slow, "test", Backoff::default()).asking(pulse);
+        let availability = sink.availability();
+        let mut writing = Box::pin(sink.accept(&batch));
+        let mut pass = async |seconds| {
+            tokio::time::timeout(Duration::from_secs(seconds), &mut writing).await.unwrap_err();
+            (availability.is_available(), asked.load(Ordering::Relaxed))
+        };
+        assert_eq!(pass(59).await, (true, 1));
+        is_mute.store(true, Ordering::Relaxed);
+        assert_eq!(pass(15).await, (true, 2), "it has its time to answer");
+        assert_eq!(pass(2).await, (false, 2));
+        is_mute.store(false, Ordering::Relaxed);
+        assert_eq!(pass(30).await, (true, 3), "it answers again");
+        assert_eq!(writing.await.unwrap().durable, 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 
 mod optional;
 
+use std::collections::BTreeMap;
+
 use futures_util::future::join_all;
 
 use self::optional::Optional;
@@ -62,13 +64,17 @@ impl Tee {
 
     /// Joins the answers of the required sinks, which come in their order.
     fn join(&mut self, answers: Vec<Result<Progress>>) -> Result<Progress> {
-        let mut rejected = Vec::new();
+        let (mut rejected, mut set_aside) = (Vec::new(), BTreeMap::new());
         let mut failure: Option<Error> = None;
         for (required, answer) in self.required.iter_mut().zip(answers) {
             match answer {
                 Ok(progress) => {
                     required.durable = progress.durable;
                     rejected.extend(progress.rejected);
+                    for (vehicle, first) in progress.set_aside {
+                        let known = set_aside.entry(vehicle).or_insert(first);
+                        *known = first.min(*known);
+                    }
                 }
                 // What only a person can mend is said before what another try may.
                 Err(error) if !error.kind().may_pass() => return Err(error),
@@ -76,7 +82,7 @@ impl Tee {
             }
         }
         let durable = self.required.iter().map(|required| required.durable).min().unwrap_or(0);
-        failure.map_or(Ok(Progress { durable, rejected }), Err)
+        failure.map_or(Ok(Progress { durable, rejected, set_aside }), Err)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The whole heart with its edges in memory, played from seeds: whatever happens to the workers, the
 //! table is that of the samples.
 
+mod aside;
 mod edges;
 mod play;
 mod traffic;
@@ -39,6 +40,7 @@ fn the_runs_see_what_they_are_made_for() {
         (all.long_offline, "message of a backlog after a long time offline"),
         (all.catch_ups, "catch-up after a slow sink"),
         (all.failures, "lost response"),
+        (all.set_aside, "row that is set aside"),
         (all.lost, "claim behind a holder's back"),
         (all.past, "dead sensor that holds nothing back"),
         (all.handed_over, "vehicle left to the next holder"),
@@ -67,6 +69,12 @@ fn the_same_seed_gives_the_same_bytes() {
 #[test]
 fn acknowledging_before_durable_is_caught() {
     let complaints = complaints(0..40, Fault::DurableTooEarly);
+    assert!(complaints.len() > 10, "{complaints:#?}");
+}
+
+#[test]
+fn not_waiting_for_what_is_set_aside_is_caught() {
+    let complaints = complaints(0..200, Fault::AsideInSecret);
     assert!(complaints.len() > 10, "{complaints:#?}");
 }
 

@@ -148,7 +148,7 @@ impl Sink for ParquetSink {
         }
         self.days.add(batch, (self.clock)());
         self.accepted = batch.sequence();
-        Ok(Progress { durable: self.durable(), rejected: Vec::new() })
+        Ok(Progress::up_to(self.durable()))
     }
 
     async fn flush(&mut self) -> Result<Progress> {
@@ -160,7 +160,7 @@ impl Sink for ParquetSink {
                 return Err(error);
             }
         }
-        Ok(Progress { durable: self.accepted, rejected: Vec::new() })
+        Ok(Progress::up_to(self.accepted))
     }
 
     async fn probe(&mut self) -> Result<()> {

@@ -276,7 +276,7 @@ impl TimescaleSink {
         let rejected = rejected.collect();
         self.session = Some(session);
         self.durable = batch.sequence();
-        Ok(Progress { durable: self.durable, rejected })
+        Ok(Progress { rejected, ..Progress::up_to(self.durable) })
     }
 
     async fn attempt(
@@ -323,11 +323,11 @@ impl Sink for TimescaleSink {
             self.session = Some(session);
         }
         self.durable = batch.sequence();
-        Ok(Progress { durable: self.durable, rejected })
+        Ok(Progress { rejected, ..Progress::up_to(self.durable) })
     }
 
     async fn flush(&mut self) -> Result<Progress> {
-        Ok(Progress { durable: self.durable, rejected: Vec::new() })
+        Ok(Progress::up_to(self.durable))
     }
 
     /// One short query over the connection that batches take, which is opened if there is none.

@@ -20,6 +20,7 @@ use fleet_core::sink::memory::{MemorySink, rows};
 use fleet_core::sink::{Progress, Sink};
 use fleet_core::{Micros, VehicleId};
 
+use super::aside::Aside;
 use super::play::Fault;
 use super::traffic::{Dice, Sample};
 
@@ -59,6 +60,7 @@ impl Decoder for Raw {
 pub(super) struct Log {
     pub(super) batches: Mutex<Vec<u8>>,
     pub(super) failures: AtomicU64,
+    pub(super) set_aside: AtomicU64,
     /// Signals that held something back in a state, by the epoch, and nothing in a later one of that epoch.
     pub(super) past: AtomicU64,
     held: Mutex<HashMap<(VehicleId, usize), i32>>,
@@ -68,6 +70,8 @@ pub(super) struct Log {
 
 /// A slow sink that fails before or after it has written, as often as told.
 pub(super) struct Flaky {
+    /// What it writes by, if it sets rows aside.
+    pub(super) aside: Option<Aside>,
     pub(super) inner: MemorySink,
     pub(super) dice: Dice,
     /// Of 100 batches.
@@ -80,6 +84,11 @@ pub(super) struct Flaky {
 
 impl Flaky {
     async fn write(&mut self, batch: &Batch) -> Result<Progress> {
+        if let (Some(aside), true) = (&mut self.aside, self.fault != Fault::DurableTooEarly) {
+            let progress = aside.accept(batch).await;
+            self.log.set_aside.fetch_add(aside.waiting(), Ordering::Relaxed);
+            return progress;
+        }
         if self.fault != Fault::DurableTooEarly {
             return Sink::accept(&mut self.inner, batch).await;
         }
@@ -89,7 +98,7 @@ impl Flaky {
         {
             Sink::accept(&mut self.inner, &pending).await?;
         }
-        Ok(Progress { durable: batch.sequence(), rejected: Vec::new() })
+        Ok(Progress::up_to(batch.sequence()))
     }
 }
 
@@ -113,7 +122,10 @@ impl Sink for Flaky {
     async fn flush(&mut self) -> Result<Progress> {
         match self.fault {
             Fault::DurableTooEarly => Ok(Progress::default()),
-            _ => Sink::flush(&mut self.inner).await,
+            _ => match &mut self.aside {
+                Some(aside) => aside.flush().await,
+                None => Sink::flush(&mut self.inner).await,
+            },
         }
     }
 }

@@ -22,6 +22,7 @@ use fleet_core::time::SECOND;
 use fleet_core::{Micros, VehicleId};
 use tokio::time::Instant;
 
+use super::aside::Aside;
 use super::edges::{Flaky, Log, Mortal, Raw, Remote, payload};
 use super::traffic::{self, Dice, Drive, LATEST, Post, START, Trip, What, drive};
 use crate::compare::difference;
@@ -32,6 +33,8 @@ pub(super) enum Fault {
     None,
     /// The sink says durable of what it has yet to write.
     DurableTooEarly,
+    /// The sink keeps to itself that it has set rows aside.
+    AsideInSecret,
     /// A new holder begins with what comes from now on.
     NoReplay,
     /// A holder is not told that its vehicles were claimed behind its back.
@@ -48,6 +51,8 @@ pub(super) enum Fault {
 pub(super) struct Seen {
     pub(super) deaths: u64,
     pub(super) failures: u64,
+    /// Rows that the sink stored later than others of their batch.
+    pub(super) set_aside: u64,
     /// Beyond the first of each vehicle.
     pub(super) trips: u64,
     /// Messages of a backlog: stored later than the window after their first sample.
@@ -84,6 +89,7 @@ impl std::ops::AddAssign for Seen {
     fn add_assign(&mut self, other: Self) {
         self.deaths += other.deaths;
         self.failures += other.failures;
+        self.set_aside += other.set_aside;
         self.trips += other.trips;
         self.backlog += other.backlog;
         self.long_offline += other.long_offline;
@@ -164,6 +170,7 @@ async fn run(seed: u64, fault: Fault) -> Result<Seen, String> {
     strikes.sort_unstable();
     work(&world, &mut dice, posts, strikes.into(), &mut seen).await?;
     seen.trips = vehicles.iter().map(|v| v.trips.len() as u64 - 1).sum();
+    seen.set_aside = world.log.set_aside.load(Ordering::Relaxed);
     seen.past = world.log.past.load(Ordering::Relaxed);
     seen.failures = world.log.failures.load(Ordering::Relaxed);
     seen.batches = std::mem::take(&mut *world.log.batches.lock().unwrap());
@@ -268,7 +275,13 @@ impl World {
 
     fn pipeline(&self, dice: &mut Dice, failures: i64) -> Pipeline<MemorySource, MemoryBinder<Remote>> {
         let lane = Lane::new(&self.schema, Arc::new(Raw), self.aligner());
+        let secret = self.fault == Fault::AsideInSecret;
+        // By dice of their own, so that all else is as without.
+        let mut of_aside = Dice(dice.0 ^ 0xA51D);
+        let aside = (of_aside.one_in(2) || secret)
+            .then(|| Aside::new(self.table.clone(), &self.schema, of_aside, secret));
         let sink = Flaky {
+            aside,
             inner: self.table.gathering(dice.of(&[1, 1, 4, 50])),
             dice: Dice(dice.roll()),
             failures,

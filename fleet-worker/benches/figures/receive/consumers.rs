@@ -269,11 +269,11 @@ impl Sink for Nothing {
     #[allow(clippy::unused_async, reason = "the trait's shape")]
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
         self.taken = batch.sequence();
-        Ok(Progress { durable: self.taken, rejected: Vec::new() })
+        Ok(Progress::up_to(self.taken))
     }
 
     #[allow(clippy::unused_async, reason = "the trait's shape")]
     async fn flush(&mut self) -> Result<Progress> {
-        Ok(Progress { durable: self.taken, rejected: Vec::new() })
+        Ok(Progress::up_to(self.taken))
     }
 }
