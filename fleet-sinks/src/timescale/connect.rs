@@ -100,7 +100,20 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self) -> Result<Connection> {
-        let config = self.login()?;
+        self.try_connect().await.map_err(|failed| failed.error)
+    }
+
+    /// The same, to know whether the server is there: nothing if it is and takes no connection.
+    pub(super) async fn knock(&self) -> Result<Option<Connection>> {
+        match self.try_connect().await {
+            Ok(connection) => Ok(Some(connection)),
+            Err(failed) if failed.answered => Ok(None),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    async fn try_connect(&self) -> std::result::Result<Connection, Failed> {
+        let config = self.login().map_err(Failed::before)?;
         let failed = match self.attempt(&config).await {
             Ok(connection) => {
                 self.accepted.store(true, Ordering::Relaxed);
@@ -110,10 +123,10 @@ impl Connector {
         };
         // Its password has changed, and the new one is about to be written where we look for it.
         if failed.login && self.renewed.is_some() && self.accepted.load(Ordering::Relaxed) {
-            return Err(Error::unavailable(failed.error.to_string()));
+            return Err(Failed { error: Error::unavailable(failed.error.to_string()), ..failed });
         }
         if !(failed.certificate && self.config.get_ssl_mode() == SslMode::Prefer) {
-            return Err(failed.error);
+            return Err(failed);
         }
         tracing::warn!(
             error = %failed.error,
@@ -121,7 +134,7 @@ impl Connector {
         );
         let mut plain = config;
         plain.ssl_mode(SslMode::Disable);
-        self.attempt(&plain).await.map_err(|failed| failed.error)
+        self.attempt(&plain).await
     }
 
     /// The configuration with the user and password of now. Where they can't be had, somebody may be
@@ -156,7 +169,7 @@ impl Connector {
             Err(_) => {
                 let (target, seconds) = (&self.target, self.timeout.as_secs_f64());
                 let text = format!("the database at {target} did not answer within {seconds} s");
-                Err(Failed { error: Error::unavailable(text), certificate: false, login: false })
+                Err(Failed::before(Error::unavailable(text)))
             }
         }
     }
@@ -171,6 +184,7 @@ impl Connector {
         let login = error.code().is_some_and(|code| {
             [SqlState::INVALID_PASSWORD, SqlState::INVALID_AUTHORIZATION_SPECIFICATION].contains(code)
         });
+        let answered = error.code().is_some_and(|code| !code.code().starts_with("57P"));
         let error = if let Some(mend) = certificate {
             Error::configuration(format!("{what}: {why}; {mend}"))
         } else if error.code().is_none() && !error.is_closed() && fault::io_cause(error).is_none() {
@@ -183,7 +197,7 @@ impl Connector {
                 _ => Error::internal(format!("{what}: {why}")),
             }
         };
-        Failed { error, certificate: certificate.is_some(), login }
+        Failed { error, certificate: certificate.is_some(), login, answered }
     }
 }
 
@@ -238,6 +252,15 @@ struct Failed {
     certificate: bool,
     /// The server refuses the user or the password.
     login: bool,
+    /// The server is there and refuses the connection.
+    answered: bool,
+}
+
+impl Failed {
+    /// Without a word of the server.
+    fn before(error: Error) -> Self {
+        Self { error, certificate: false, login: false, answered: false }
+    }
 }
 
 fn drive<S, T>(driver: tokio_postgres::Connection<S, T>) -> AbortHandle

@@ -69,6 +69,15 @@ impl<'a> Rows<'a> {
         key
     }
 
+    /// A value, NaN for none.
+    pub(super) fn value(&self, row: usize, column: usize) -> f64 {
+        match &self.values[column] {
+            Values::Double(array) if array.is_valid(row) => array.value(row),
+            Values::Real(array) if array.is_valid(row) => array.value(row).into(),
+            _ => f64::NAN,
+        }
+    }
+
     /// A value as JSON has it.
     pub(super) fn json(&self, row: usize, column: usize) -> serde_json::Value {
         match &self.values[column] {

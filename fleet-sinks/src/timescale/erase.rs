@@ -1,9 +1,13 @@
 //! Takes one vehicle out of the database, for good.
 
 use fleet_core::VehicleId;
-use fleet_core::error::Result;
+use fleet_core::time::{YEAR_2000, grid_at_or_before};
+use tokio_postgres::Client;
 
 use super::connect::Connector;
+use super::partition::DAY;
+use super::value::Time;
+use fleet_core::error::Result;
 
 /// What was removed of a vehicle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,19 +34,21 @@ pub async fn disown(connector: &Connector, vehicle: &VehicleId) -> Result<Option
     Ok(epoch.map_err(connection.failed("disown a vehicle"))?.map(|row| row.get(0)))
 }
 
-/// Removes a vehicle's records, trips, state and name, in one transaction. What roll-ups say of the whole
-/// fleet stays as it is.
+/// Removes a vehicle's records day by day, then its trips, state and name in one transaction. What roll-ups say of
+/// the whole fleet stays as it is.
 ///
 /// A worker that still holds the vehicle writes more, see [`disown`].
 ///
 /// # Errors
-/// As [`disown`]; nothing is removed then.
+/// As [`disown`]. What was removed is gone; it may be repeated.
 pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedRows> {
     let connection = connector.connect().await?;
     connection.unlimit_decompression().await?;
     let client = connection.client();
     let erased = async {
-        client.batch_execute("begin").await?;
+        // Nobody waits for these: they lock nothing but the vehicle's records.
+        let by_day = records_by_day(client, vehicle).await?;
+        client.batch_execute("begin; lock table vehicle_latest in row exclusive mode").await?;
         // Locked, so that nobody claims it meanwhile.
         let select = "select vehicle_id from vehicle where vin = $1 for update";
         let Some(row) = client.query_opt(select, &[&vehicle.as_str()]).await? else {
@@ -50,9 +56,10 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
             return Ok(ErasedRows::default());
         };
         let id: i32 = row.get(0);
-        // The state first, as those do who merge: nobody waits in a circle.
+        // What came since. The records first, as those do who merge: nobody waits in a circle.
+        let last = client.execute("delete from telemetry where vehicle_id = $1", &[&id]).await?;
+        let records = by_day + last;
         client.execute("delete from vehicle_latest where vehicle_id = $1", &[&id]).await?;
-        let records = client.execute("delete from telemetry where vehicle_id = $1", &[&id]).await?;
         let trips = client.execute("delete from trip where vehicle_id = $1", &[&id]).await?;
         client.execute("delete from vehicle where vehicle_id = $1", &[&id]).await?;
         client.batch_execute("commit").await?;
@@ -60,4 +67,24 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
     };
     let erased: std::result::Result<_, tokio_postgres::Error> = erased.await;
     erased.map_err(connection.failed("erase a vehicle"))
+}
+
+/// Removes the records, a day in each transaction, the oldest first; how many.
+async fn records_by_day(client: &Client, vehicle: &VehicleId) -> Result<u64, tokio_postgres::Error> {
+    const FIND: &str = "select min(t.ts), max(t.ts) from telemetry t join vehicle v using (vehicle_id) \
+        where v.vin = $1 and t.ts >= $2";
+    const DELETE: &str = "delete from telemetry where ts >= $2 and ts < $3 \
+        and vehicle_id = (select vehicle_id from vehicle where vin = $1)";
+    let (mut records, mut from, mut until) = (0, YEAR_2000, None);
+    loop {
+        let found = client.query_one(FIND, &[&vehicle.as_str(), &Time(from)]).await?;
+        let (Some(Time(first)), Some(Time(last))) = (found.get(0), found.get(1)) else { return Ok(records) };
+        // What somebody writes meanwhile is newer.
+        if first > *until.get_or_insert(last) {
+            return Ok(records);
+        }
+        let end = grid_at_or_before(first, DAY) + DAY;
+        records += client.execute(DELETE, &[&vehicle.as_str(), &Time(first), &Time(end)]).await?;
+        from = end;
+    }
 }

@@ -4,13 +4,15 @@
 //! 2. The turn of maintenance: the row of `fleet_upkeep`.
 //! 3. The views, which readers lock before what they read.
 //! 4. The tables of roll-ups, which readers of their views lock before `telemetry`.
-//! 5. `vehicle_latest`, its rows in the order of `vehicle_id`.
+//! 5. The table `vehicle_latest`.
 //! 6. `telemetry`, its rows in the order of its key.
-//! 7. `trip`.
+//! 7. Rows of `vehicle_latest` in the order of `vehicle_id`.
+//! 8. `trip`.
 //!
-//! A merge and a replacement read epochs (5) and write rows (6), a claim raises epochs (5) and begins trips (7),
-//! an erasure does all three; who shows newest samples locks rows of (5) alone, and passes over those that are locked; roll-ups and retention have their turn (2) first. A setup that adds columns takes
-//! all of 1 to 6 before it changes anything.
+//! A merge and a replacement read epochs (5), write rows (6), and lock the epochs (7) for the moment of their commit;
+//! a claim raises epochs (5, 7) and begins trips (8), an erasure does all of it; who shows newest samples locks rows
+//! (7) alone, and passes over those that are locked; roll-ups and retention have their turn (2) first. A setup that
+//! adds columns takes all of 1 to 6 before it changes anything.
 
 use std::time::Duration;
 

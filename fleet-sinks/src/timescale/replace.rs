@@ -40,9 +40,14 @@ pub async fn known_since(connector: &Connector) -> Result<Option<Micros>> {
 }
 
 /// A sink that replaces: for every vehicle of a batch, also one without a row in it, the rows of the
-/// batch are put in place of all that are stored within a span of time, in one transaction.
+/// batch are put in place of all that are stored within a span of time.
 ///
-/// So a vehicle must have all its rows of the span in one batch. Rows that can't be stored are left
+/// It goes in pieces, each in a transaction: some vehicles' rows of one chunk or partition, or of an equal part of
+/// one where a vehicle has more than 10,000 rows in it. Of a vehicle and such a part of time a reader sees what was
+/// there or what is there now, never a mixture; of a longer span the older part may be new already. Claims and states
+/// wait for no piece. After an error, what is done stays, and the batch is given again.
+///
+/// A vehicle must have all its rows of the span in one batch. Rows that can't be stored are left
 /// out, and vehicles that were claimed anew are left alone, as by [`TimescaleSink`].
 #[derive(Debug)]
 pub struct ReplacingSink {
@@ -56,7 +61,7 @@ impl ReplacingSink {
         Self { sink, span }
     }
 
-    /// Those of the sink inside; `stale` counts vehicles.
+    /// Those of the sink inside; `stale` counts vehicles, in each piece.
     pub fn counters(&self) -> Arc<SinkCounters> {
         self.sink.counters()
     }

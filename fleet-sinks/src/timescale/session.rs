@@ -1,5 +1,6 @@
 //! One connection of a sink with its prepared statements: what can be done to `telemetry`.
 
+mod claims;
 mod replace;
 
 use std::hash::{BuildHasher, Hasher};
@@ -11,12 +12,13 @@ use fleet_core::time::{MINUTE, Micros, grid_at_or_before};
 use fleet_core::{Error, Schema, error::Result};
 use futures_util::SinkExt;
 use futures_util::future::{join, join3};
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashSet;
 use tokio_postgres::{CopyInSink, Statement};
 
 use super::connect::{Connection, Connector};
 use super::encode::{self, Rows};
 use super::fault::{self, Verdict};
+use super::hot::Hot;
 use super::layout::{self, Later, Layout};
 use super::rollup::tables::TOUCH;
 use super::spans::{Lacking, Spans};
@@ -27,11 +29,17 @@ use super::{layout::layout, partition};
 /// Rows that are handed to the connection at once: the server takes them while the next are encoded.
 const PIECE: usize = 1_024;
 
+/// A statement sees what was committed before it: see [`claims`].
+const BEGIN: &str = "begin isolation level read committed";
+
 pub(super) struct Session {
     connection: Connection,
     layout: Layout,
     /// Of what is cut into partitions or chunks.
     spans: Option<Spans>,
+    hot: Hot,
+    /// The server's process.
+    process: i32,
     schema: Schema,
     copy: Statement,
     /// Notes which minutes are touched, where roll-ups are made from such notes.
@@ -89,7 +97,10 @@ impl Session {
         layout::require(&connection, schema, Later::Ignored).await?;
         let layout = layout(&connection).await?;
         let spans = Spans::of(&connection, layout).await?;
+        let hot = Hot::of(&connection, spans.as_ref().map(Spans::width)).await?;
         connection.unlimit_decompression().await?;
+        let process = connection.client().query_one("select pg_backend_pid()", &[]).await;
+        let process = process.map_err(connection.failed("ask for the server's process"))?.get(0);
         let copy = sql::copy_into("telemetry", schema);
         let prepare = async |sql: &str| {
             let prepared = connection.client().prepare(sql).await;
@@ -98,7 +109,7 @@ impl Session {
         let copy = prepare(&copy).await?;
         let touch = if layout.noted { Some(prepare(TOUCH).await?) } else { None };
         let (schema, buffer) = (schema.clone(), BytesMut::new());
-        Ok(Self { connection, layout, spans, schema, copy, touch, staging: None, buffer })
+        Ok(Self { connection, layout, spans, hot, process, schema, copy, touch, staging: None, buffer })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -110,10 +121,28 @@ impl Session {
         self.layout.partitioned
     }
 
-    /// Which partitions or chunks the rows of a batch need that are not there.
-    pub(super) async fn lacking(&mut self, load: Load<'_>) -> Result<Lacking> {
+    /// The server's process that does what this session asks for.
+    pub(super) fn process(&self) -> i32 {
+        self.process
+    }
+
+    /// How long a partition or chunk is.
+    pub(super) fn width(&self) -> Option<Micros> {
+        self.spans.as_ref().map(Spans::width)
+    }
+
+    /// Where the first hot chunk or partition begins.
+    pub(super) async fn hot_since(&mut self) -> Result<Micros> {
+        if self.hot.is_old() {
+            self.hot = Hot::of(&self.connection, self.width()).await?;
+        }
+        Ok(self.hot.since())
+    }
+
+    /// Which partitions or chunks these rows need that are not there.
+    pub(super) async fn lacking(&mut self, load: Load<'_>, rows: &[u32]) -> Result<Lacking> {
         match &mut self.spans {
-            Some(spans) => spans.lacking(&self.connection, load).await,
+            Some(spans) => spans.lacking(&self.connection, load, rows).await,
             None => Ok(Lacking::default()),
         }
     }
@@ -138,51 +167,50 @@ impl Session {
     }
 
     /// Stores rows that may be there already, all or none of those whose vehicle was not claimed anew.
+    ///
+    /// A claim, or a state that is saved, never waits for as long as it takes, see [`claims`](self::claims).
     pub(super) async fn merge(&mut self, load: Load<'_>, order: &[u32]) -> Result<Merged, Fault> {
         const WHAT: &str = "merge records";
         if self.staging.is_none() {
             self.staging = Some(self.make_staging().await?);
         }
-        self.run(WHAT, "begin").await?;
-        let ids = order.iter().map(|&row| load.ids[load.rows.vehicle(row as usize)]).collect();
-        let current = match self.epochs(ids).await {
-            Ok(current) => current,
-            Err(fault) => return Err(self.roll_back(WHAT, fault).await),
-        };
-        let fresh = |row: &&u32| {
-            let vehicle = load.rows.vehicle(**row as usize);
-            current.get(&load.ids[vehicle]).is_none_or(|&epoch| epoch <= load.vehicles[vehicle].epoch)
-        };
-        let fresh: Vec<u32> = order.iter().filter(fresh).copied().collect();
-        let mut merged = Merged { changed: 0, stale: (order.len() - fresh.len()) as u64 };
-        if !fresh.is_empty() {
-            let Some(staging) = &self.staging else {
-                return Err(Fault::Lost(Error::internal("the staging table was not prepared")));
-            };
-            let sink = self.connection.client().copy_in(&staging.copy).await;
-            let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
-            let stored = match send(sink, load, &fresh, &mut self.buffer).await {
-                Ok(_) => {
-                    let merging = self.connection.client().execute(&staging.merge, &[]);
-                    let (merged, touched) = join(merging, self.touch(WHAT, load, &fresh)).await;
-                    // After a failed merge the note fails too, and says less.
-                    if merged.is_ok() {
-                        touched?;
-                    }
-                    merged
+        // Again only if a vehicle was claimed meanwhile, which then is left out.
+        loop {
+            self.run(WHAT, BEGIN).await?;
+            match self.merge_within(load, order).await {
+                Ok(Some(merged)) => {
+                    self.commit(WHAT).await?;
+                    return Ok(merged);
                 }
-                Err(error) => Err(error),
-            };
-            match stored {
-                Ok(changed) => merged.changed = changed,
-                Err(error) => {
-                    let fault = self.fault(WHAT, &error);
-                    return Err(self.roll_back(WHAT, fault).await);
-                }
+                Ok(None) => self.run(WHAT, "rollback").await?,
+                Err(fault) => return Err(self.roll_back(WHAT, fault).await),
             }
         }
-        self.commit(WHAT).await?;
-        Ok(merged)
+    }
+
+    /// The same within a transaction; nothing if it must be rolled back because of a new claim.
+    async fn merge_within(&mut self, load: Load<'_>, order: &[u32]) -> Result<Option<Merged>, Fault> {
+        const WHAT: &str = "merge records";
+        let claims = self.claims(load, order.iter().map(|&row| load.rows.vehicle(row as usize))).await?;
+        let is_fresh = |row: &&u32| claims.is_fresh(load.rows.vehicle(**row as usize));
+        let fresh: Vec<u32> = order.iter().filter(is_fresh).copied().collect();
+        let stale = (order.len() - fresh.len()) as u64;
+        if fresh.is_empty() {
+            return Ok(Some(Merged { changed: 0, stale }));
+        }
+        let Some(staging) = &self.staging else {
+            return Err(Fault::Lost(Error::internal("the staging table was not prepared")));
+        };
+        let sink = self.connection.client().copy_in(&staging.copy).await;
+        let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
+        let sent = send(sink, load, &fresh, &mut self.buffer).await;
+        sent.map_err(|e| self.fault(WHAT, &e))?;
+        let merging = self.connection.client().execute(&staging.merge, &[]);
+        let (changed, touched) = join(merging, self.touch(WHAT, load, &fresh)).await;
+        // After a failed merge the note fails too, and says less.
+        let changed = changed.map_err(|e| self.fault(WHAT, &e))?;
+        touched?;
+        Ok(self.still_hold(load, &claims).await?.then_some(Merged { changed, stale }))
     }
 
     /// Notes the minutes of these rows.
@@ -206,18 +234,6 @@ impl Session {
     pub(super) async fn make_partitions(&self, load: Load<'_>, order: &[u32]) -> Result<()> {
         let days = partition::days(order.iter().map(|&row| load.rows.ts(row as usize)));
         partition::make(&self.connection, days).await
-    }
-
-    /// The newest claims of these vehicles. Locked until the transaction ends, so that no claim
-    /// comes between this look and what is written; in key order, as all who lock these rows do.
-    async fn epochs(&self, mut ids: Vec<i32>) -> Result<HashMap<i32, i32>, Fault> {
-        ids.sort_unstable();
-        ids.dedup();
-        let select = "select vehicle_id, epoch from vehicle_latest where vehicle_id = any($1) \
-                      order by vehicle_id for share";
-        let found = self.connection.client().query(select, &[&ids]).await;
-        let found = found.map_err(|e| self.fault("look at the claims", &e))?;
-        Ok(found.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 
     async fn make_staging(&self) -> Result<Staging> {

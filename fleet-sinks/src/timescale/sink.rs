@@ -2,20 +2,22 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use fleet_core::batch::Batch;
 use fleet_core::error::Result;
-use fleet_core::sink::{Progress, RejectedRow, Sink};
+use fleet_core::sink::{Progress, Pulse, RejectedRow, Sink};
 use fleet_core::{Error, Micros, Schema, VehicleId};
 
 use super::connect::Connector;
 use super::encode::Rows;
-use super::pooled;
+use super::partition::DAY;
+use super::pieces::{self, sort};
 use super::reject::reject;
 use super::session::{Fault, Load, Session};
 use super::suspects::{Doubt, Patience, Suspects};
 use super::vehicles::VehicleIds;
+use super::{pooled, pulse};
 
 /// What a sink has done since it was made.
 #[derive(Debug, Default)]
@@ -49,6 +51,8 @@ pub struct TimescaleSink {
     durable: u64,
     counters: Arc<SinkCounters>,
     patience: Patience,
+    /// The server's process of the session, 0 before there is one.
+    process: Arc<AtomicI32>,
 }
 
 impl std::fmt::Debug for TimescaleSink {
@@ -72,6 +76,13 @@ struct Task {
     partitions_made: bool,
 }
 
+impl Task {
+    /// A merge of a piece of rows that begin there.
+    fn merge_of(self, piece: Range<usize>, begin: usize) -> Self {
+        Self { from: begin + piece.start, to: begin + piece.end, merge: true, ..self }
+    }
+}
+
 /// Rows that go in together: new ones, and those that may be there.
 #[derive(Debug, Clone, Default)]
 struct Piece {
@@ -91,7 +102,19 @@ impl TimescaleSink {
             durable: 0,
             counters: Arc::default(),
             patience: Patience::default(),
+            process: Arc::default(),
         }
+    }
+
+    /// Another, with a session of its own, that counts together with this one.
+    pub(super) fn beside(&self) -> Self {
+        let counters = Arc::clone(&self.counters);
+        Self { counters, ..Self::new(self.connector.clone(), &self.schema) }
+    }
+
+    /// Asks, for [`Retry`](fleet_core::sink::Retry::asking), whether the server answers while rows are written.
+    pub fn pulse(&self) -> Pulse {
+        pulse::pulse(&self.connector, &self.process)
     }
 
     /// Connects now, to learn at the start whether server, rights and tables are fit for use.
@@ -117,21 +140,32 @@ impl TimescaleSink {
         }
         self.ids.clear();
         let session = Box::pin(Session::open(&self.connector, &self.schema)).await?;
+        self.process.store(session.process(), Ordering::Relaxed);
         self.counters.connections.fetch_add(1, Ordering::Relaxed);
         Ok(session)
     }
 
-    async fn store(&mut self, session: &mut Session, batch: &Batch) -> Result<Vec<RejectedRow>> {
+    /// Stores the rows of a batch from a time on.
+    async fn store(
+        &mut self,
+        session: &mut Session,
+        batch: &Batch,
+        from: Micros,
+    ) -> Result<Vec<RejectedRow>> {
         let rows = Rows::of(batch)?;
         let vehicles: Vec<(&VehicleId, i32)> = batch.vehicles().iter().map(|v| (&v.id, v.epoch)).collect();
         let ids = self.ids.resolve(session.connection(), &vehicles).await?;
         let load = Load { rows: &rows, vehicles: batch.vehicles(), ids: &ids };
 
-        let lacking = session.lacking(load).await?;
+        let chosen: Vec<u32> = (0..u32::try_from(rows.len()).unwrap_or(u32::MAX))
+            .filter(|&row| rows.ts(row as usize) >= from)
+            .collect();
+        let lacking = session.lacking(load, &chosen).await?;
         let mut rejected = Vec::new();
         let mut pieces = vec![Piece::default(); lacking.pieces()];
-        pieces[0].new.reserve(rows.len());
-        for (row, &correction) in (0_u32..).zip(batch.corrections()) {
+        pieces[0].new.reserve(chosen.len());
+        for row in chosen {
+            let correction = batch.corrections()[row as usize];
             let (vehicle, ts) = (rows.vehicle(row as usize), rows.ts(row as usize));
             let piece = match rows.refused(row as usize) {
                 Some(why) => Err(why),
@@ -146,13 +180,16 @@ impl TimescaleSink {
 
         let (mut order, mut tasks) = (Vec::with_capacity(rows.len()), Vec::new());
         for (n, Piece { mut new, mut corrections }) in pieces.into_iter().enumerate() {
-            for (merge, part) in [(false, &mut new), (true, &mut corrections)] {
-                sort(part, load);
-                let from = order.len();
-                order.append(part);
-                let makes = n > 0 && session.partitioned();
-                tasks.push(Task { from, to: order.len(), merge, makes, partitions_made: false });
-            }
+            let makes = n > 0 && session.partitioned();
+            let task = Task { from: 0, to: 0, merge: false, makes, partitions_made: false };
+            sort(&mut new, load);
+            let from = order.len();
+            order.append(&mut new);
+            tasks.push(Task { from, to: order.len(), ..task });
+            let merges = pieces::cut(&mut corrections, load, session.width());
+            let from = order.len();
+            order.append(&mut corrections);
+            tasks.extend(merges.into_iter().map(|piece| task.merge_of(piece, from)));
         }
         // What needs nothing new comes first: it waits for nobody else's partitions.
         tasks.reverse();
@@ -171,7 +208,8 @@ impl TimescaleSink {
                 Err(Fault::Lost(error)) => return Err(error),
                 Err(Fault::Duplicate) if !task.merge => {
                     self.counters.conflicts.fetch_add(1, Ordering::Relaxed);
-                    tasks.push(Task { merge: true, ..task });
+                    let merges = pieces::cut(&mut order[task.from..task.to], load, session.width());
+                    tasks.extend(merges.into_iter().rev().map(|piece| task.merge_of(piece, task.from)));
                 }
                 Err(Fault::NoPartition(_)) if session.partitioned() && !task.partitions_made => {
                     session.make_partitions(load, part).await?;
@@ -245,6 +283,29 @@ impl TimescaleSink {
         Ok(convicted)
     }
 
+    /// Takes the rows of a batch from that time on; the others are left out.
+    pub(super) async fn accept_from(&mut self, batch: &Batch, from: Micros) -> Result<Progress> {
+        let mut rejected = Vec::new();
+        if !batch.is_empty() {
+            if batch.record().num_columns() != self.schema.column_count() + 3 {
+                return Err(Error::internal("a batch has another schema than its sink"));
+            }
+            let mut session = self.take_session().await?;
+            rejected = self.store(&mut session, batch, from).await?;
+            self.session = Some(session);
+        }
+        self.durable = batch.sequence();
+        Ok(Progress { rejected, ..Progress::up_to(self.durable) })
+    }
+
+    /// Where the first hot chunk or partition of `telemetry` begins.
+    pub(super) async fn hot_since(&mut self) -> Result<Micros> {
+        let mut session = self.take_session().await?;
+        let since = session.hot_since().await?;
+        self.session = Some(session);
+        Ok(since)
+    }
+
     /// See [`ReplacingSink`](super::ReplacingSink).
     pub(super) async fn replace(&mut self, batch: &Batch, span: &Range<Micros>) -> Result<Progress> {
         let mut session = self.take_session().await?;
@@ -261,15 +322,17 @@ impl TimescaleSink {
             all.clone().filter_map(|row| Some((row, outside(row as usize)?))).collect();
         let mut order: Vec<u32> = all.filter(|row| outside(*row as usize).is_none()).collect();
         sort(&mut order, load);
-        let replaced = session.replace(load, &order, span.start, span.end).await;
-        let replaced = replaced.map_err(|fault| match fault {
-            Fault::Lost(error) => error,
-            other => Error::internal(why(other)),
-        })?;
-        bad.extend(replaced.bad);
-        self.counters.copied.fetch_add(replaced.stored, Ordering::Relaxed);
-        self.counters.deleted.fetch_add(replaced.deleted, Ordering::Relaxed);
-        self.counters.stale.fetch_add(replaced.stale, Ordering::Relaxed);
+        let width = session.width().unwrap_or(DAY);
+        for piece in pieces::replacements(load, &order, span, width, self.schema.interval()) {
+            let replaced = session.replace(load, &piece).await.map_err(|fault| match fault {
+                Fault::Lost(error) => error,
+                other => Error::internal(why(other)),
+            })?;
+            bad.extend(replaced.bad);
+            self.counters.copied.fetch_add(replaced.stored, Ordering::Relaxed);
+            self.counters.deleted.fetch_add(replaced.deleted, Ordering::Relaxed);
+            self.counters.stale.fetch_add(replaced.stale, Ordering::Relaxed);
+        }
         self.counters.rejected.fetch_add(bad.len() as u64, Ordering::Relaxed);
         let rejected =
             bad.into_iter().map(|(row, why)| reject(batch, &rows, &self.schema, row as usize, why));
@@ -298,11 +361,6 @@ impl TimescaleSink {
     }
 }
 
-/// In key order: rows lie together in the index, and two writers never wait for each other in a circle.
-fn sort(order: &mut [u32], load: Load<'_>) {
-    order.sort_by_key(|&row| (load.ids[load.rows.vehicle(row as usize)], load.rows.ts(row as usize)));
-}
-
 fn why(fault: Fault) -> String {
     match fault {
         Fault::NoPartition(why) | Fault::Data(why) | Fault::Refused(why) => why,
@@ -313,17 +371,7 @@ fn why(fault: Fault) -> String {
 
 impl Sink for TimescaleSink {
     async fn accept(&mut self, batch: &Batch) -> Result<Progress> {
-        let mut rejected = Vec::new();
-        if !batch.is_empty() {
-            if batch.record().num_columns() != self.schema.column_count() + 3 {
-                return Err(Error::internal("a batch has another schema than its sink"));
-            }
-            let mut session = self.take_session().await?;
-            rejected = self.store(&mut session, batch).await?;
-            self.session = Some(session);
-        }
-        self.durable = batch.sequence();
-        Ok(Progress { rejected, ..Progress::up_to(self.durable) })
+        self.accept_from(batch, Micros::MIN).await
     }
 
     async fn flush(&mut self) -> Result<Progress> {

@@ -33,6 +33,10 @@ pub(super) struct Spans {
 }
 
 impl Spans {
+    pub(super) fn width(&self) -> Micros {
+        self.width
+    }
+
     /// Asks how `telemetry` is cut; nothing if it is not.
     pub(super) async fn of(connection: &Connection, layout: Layout) -> Result<Option<Self>> {
         let spans = |width| Self { width, partitioned: layout.partitioned, there: HashSet::new() };
@@ -54,11 +58,16 @@ impl Spans {
         Ok(found.map(|row| row.get::<_, i64>(0)).filter(|width| *width >= MINUTE).map(spans))
     }
 
-    /// What has to be made for the rows of a batch, beforehand or by storing them.
-    pub(super) async fn lacking(&mut self, connection: &Connection, load: Load<'_>) -> Result<Lacking> {
+    /// What has to be made for these rows, beforehand or by storing them.
+    pub(super) async fn lacking(
+        &mut self,
+        connection: &Connection,
+        load: Load<'_>,
+        rows: &[u32],
+    ) -> Result<Lacking> {
         // A time within each that is not known of.
         let (mut asked, mut last) = (BTreeMap::new(), None);
-        for row in 0..load.rows.len() {
+        for row in rows.iter().map(|&row| row as usize) {
             let ts = load.rows.ts(row);
             let span = ts.div_euclid(self.width);
             // Mostly that of the row before.
@@ -74,7 +83,7 @@ impl Spans {
             self.there.clear();
         }
         self.there.extend(asked.into_keys().filter(|span| !missing.contains(span)).take(KNOWN));
-        Ok(Lacking::new(self.width, &missing, load))
+        Ok(Lacking::new(self.width, &missing, load, rows))
     }
 
     async fn missing(&self, connection: &Connection, asked: &BTreeMap<i64, Micros>) -> Result<BTreeSet<i64>> {
@@ -108,9 +117,9 @@ pub(super) struct Lacking {
 }
 
 impl Lacking {
-    fn new(width: Micros, missing: &BTreeSet<i64>, load: Load<'_>) -> Self {
+    fn new(width: Micros, missing: &BTreeSet<i64>, load: Load<'_>, rows: &[u32]) -> Self {
         let mut of_vehicles: HashMap<usize, BTreeSet<i64>> = HashMap::new();
-        for row in 0..load.rows.len() {
+        for row in rows.iter().map(|&row| row as usize) {
             let span = load.rows.ts(row).div_euclid(width);
             if missing.contains(&span) {
                 of_vehicles.entry(load.rows.vehicle(row)).or_default().insert(span);

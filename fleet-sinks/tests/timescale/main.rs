@@ -10,6 +10,7 @@ mod disk;
 mod faults;
 mod fixture;
 mod grafana;
+mod hot_first;
 mod jobs;
 mod locks;
 mod maintain;

@@ -5,7 +5,7 @@ use fleet_core::ErrorKind;
 use fleet_core::error::Result;
 use fleet_core::sink::{Availability, Backoff, Cursor, DynSink, Retry, Sink};
 use fleet_core::{CellId, Micros};
-use fleet_sinks::timescale::{Connector, TimescaleSink};
+use fleet_sinks::timescale::{Connector, HotFirstSink};
 
 use crate::clock;
 #[cfg(feature = "parquet")]
@@ -35,8 +35,10 @@ pub(super) async fn sinks(
     share: &Share,
     clock: impl Fn() -> Micros + Send + Sync + 'static,
 ) -> Result<Sinks> {
-    let timescale = TimescaleSink::new(connector.clone(), &config.schema);
-    let timescale = Retry::new(timescale, DATABASE, Backoff::default());
+    let room = share.part(config.worker.max_waiting_rows);
+    let timescale = HotFirstSink::new(connector.clone(), &config.schema, room);
+    let pulse = timescale.pulse();
+    let timescale = Retry::new(timescale, DATABASE, Backoff::default()).asking(pulse);
     let required = vec![(DATABASE, timescale.availability())];
     match archive(config, &share.cell, |whole| share.part(whole), clock).await? {
         None => Ok(Sinks { sink: Box::new(timescale), required, optional: Vec::new(), cursors: Vec::new() }),

@@ -2,10 +2,10 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::super::pieces::Replacement;
 use super::super::rollup::tables;
 use super::super::value::Time;
-use super::{Fault, Load, Session, Verdict, fault, send};
-use fleet_core::Micros;
+use super::{BEGIN, Fault, Load, Session, Verdict, fault, send};
 use fleet_core::error::Result;
 
 /// What a replacement did.
@@ -21,40 +21,51 @@ pub(in super::super) struct Replaced {
     pub(in super::super) stale: u64,
 }
 
+const WHAT: &str = "replace records";
+
 impl Session {
-    /// Deletes the rows of all vehicles of the load from `from` up to, not including, `to` and stores
-    /// those of `order`, in one transaction. A row that can't be stored is left out.
+    /// Deletes what there is of a piece and stores its rows, in one transaction. A row that can't be stored is left
+    /// out.
     pub(in super::super) async fn replace(
         &mut self,
         load: Load<'_>,
-        order: &[u32],
-        from: Micros,
-        to: Micros,
+        piece: &Replacement,
     ) -> Result<Replaced, Fault> {
-        const WHAT: &str = "replace records";
         if self.partitioned() {
-            self.make_partitions(load, order).await?;
+            self.make_partitions(load, &piece.rows).await?;
         }
-        self.run(WHAT, "begin").await?;
-        let mut replaced = Replaced::default();
-        let current = self.epochs(load.ids.to_vec()).await?;
-        let is_fresh = |vehicle: usize| {
-            current.get(&load.ids[vehicle]).is_none_or(|&epoch| epoch <= load.vehicles[vehicle].epoch)
-        };
-        let fresh: Vec<i32> =
-            (0..load.ids.len()).filter(|v| is_fresh(*v)).map(|vehicle| load.ids[vehicle]).collect();
-        replaced.stale = (load.ids.len() - fresh.len()) as u64;
+        // Again only if a vehicle was claimed meanwhile, which then is left alone.
+        loop {
+            self.run(WHAT, BEGIN).await?;
+            if let Some(replaced) = self.replace_within(load, piece).await? {
+                self.commit(WHAT).await?;
+                return Ok(replaced);
+            }
+            self.run(WHAT, "rollback").await?;
+        }
+    }
+
+    /// The same within a transaction; nothing if it must be rolled back because of a new claim.
+    async fn replace_within(
+        &mut self,
+        load: Load<'_>,
+        piece: &Replacement,
+    ) -> Result<Option<Replaced>, Fault> {
+        let claims = self.claims(load, piece.vehicles.iter().copied()).await?;
+        let fresh = claims.ids(load);
+        let stale = (piece.vehicles.len() - fresh.len()) as u64;
+        let mut replaced = Replaced { stale, ..Replaced::default() };
         let note = if self.touch.is_some() { tables::touch_gone() } else { String::new() };
         let delete = format!(
             "with gone as (delete from telemetry where vehicle_id = any($1) and ts >= $2 and ts < $3 \
              returning ts){note} select count(*) from gone"
         );
-        let span: [&(dyn ToSql + Sync); 3] = [&fresh, &Time(from), &Time(to)];
+        let span: [&(dyn ToSql + Sync); 3] = [&fresh, &Time(piece.span.start), &Time(piece.span.end)];
         let deleted = self.connection.client().query_one(&delete, &span).await;
         let deleted = deleted.map_err(|e| Fault::Lost(self.connection.error(WHAT, &e)))?;
         replaced.deleted = deleted.get::<_, i64>(0).unsigned_abs();
-        let rows = order.iter().copied().filter(|row| is_fresh(load.rows.vehicle(*row as usize)));
-        let rows: Vec<u32> = rows.collect();
+        let is_fresh = |row: &u32| claims.is_fresh(load.rows.vehicle(*row as usize));
+        let rows: Vec<u32> = piece.rows.iter().copied().filter(is_fresh).collect();
         self.touch(WHAT, load, &rows).await?;
         let mut parts = vec![&rows[..]];
         while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
@@ -80,7 +91,6 @@ impl Session {
             }
             self.run(WHAT, "rollback to part").await?;
         }
-        self.commit(WHAT).await?;
-        Ok(replaced)
+        Ok(self.still_hold(load, &claims).await?.then_some(replaced))
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use fleet_core::batch::{Batch, BatchBuilder};
 use fleet_core::error::Result;
 use fleet_core::nats::Letters;
-use fleet_core::sink::{Backoff, DynSink, Progress, RejectedRow, Retry, Sink};
+use fleet_core::sink::{Backoff, DynSink, Progress, Pulse, RejectedRow, Retry, Sink};
 use fleet_core::{Micros, VehicleId};
 use fleet_sinks::timescale::{
     Connector, ReplacingSink, SinkCounters, TimescaleSink, check, check_writer, epochs,
@@ -55,10 +55,12 @@ impl Stores {
             None => check_writer(&connector, &config.schema).await?,
         };
         let timescale = TimescaleSink::new(connector.clone(), &config.schema);
-        let counters = timescale.counters();
+        let (counters, pulse) = (timescale.counters(), timescale.pulse());
         let sink = match replaced {
-            Some(span) => sinks::complete(config, retried(ReplacingSink::new(timescale, span))).await?,
-            None => sinks::complete(config, retried(timescale)).await?,
+            Some(span) => {
+                sinks::complete(config, retried(ReplacingSink::new(timescale, span), pulse)).await?
+            }
+            None => sinks::complete(config, retried(timescale, pulse)).await?,
         };
         Ok(Self {
             connector,
@@ -164,8 +166,8 @@ fn named(batch: &Batch) -> Vec<VehicleId> {
     batch.vehicles().iter().map(|vehicle| vehicle.id.clone()).collect()
 }
 
-fn retried<S: Sink>(sink: S) -> Retry<S> {
-    Retry::new(sink, "timescale", BACKOFF)
+fn retried<S: Sink>(sink: S, pulse: Pulse) -> Retry<S> {
+    Retry::new(sink, "timescale", BACKOFF).asking(pulse)
 }
 
 /// Rows that could not be stored become dead letters, as they do in a worker.
