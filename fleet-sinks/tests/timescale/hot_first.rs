@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use fleet_core::bind::{ClaimRequest, StateStore, VehicleState};
 use fleet_core::error::Result;
+use fleet_core::sample::NewestSamples;
 use fleet_core::sink::Progress;
 use fleet_core::sink::contract::{Stored, Subject, examine};
 use fleet_core::time::{MINUTE, Micros, SECOND, display, grid_at_or_before};
@@ -199,6 +200,7 @@ fn state(vehicle: usize, epoch: i32) -> VehicleState {
         floor: Some(0),
         horizon: Vec::new(),
         newest: Vec::new(),
+        samples: NewestSamples::default(),
         released_at: None,
         latest: None,
         carry: None,
