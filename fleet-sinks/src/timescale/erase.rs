@@ -1,13 +1,15 @@
 //! Takes one vehicle out of the database, for good.
 
 use fleet_core::VehicleId;
+use fleet_core::error::Result;
 use fleet_core::time::{YEAR_2000, grid_at_or_before};
 use tokio_postgres::Client;
 
 use super::connect::Connector;
+use super::layout::layout;
 use super::partition::DAY;
+use super::rollup::tables::touch_gone;
 use super::value::Time;
-use fleet_core::error::Result;
 
 /// What was removed of a vehicle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,8 +36,9 @@ pub async fn disown(connector: &Connector, vehicle: &VehicleId) -> Result<Option
     Ok(epoch.map_err(connection.failed("disown a vehicle"))?.map(|row| row.get(0)))
 }
 
-/// Removes a vehicle's records day by day, then its trips, state and name in one transaction. What roll-ups say of
-/// the whole fleet stays as it is.
+/// Removes a vehicle's records day by day, then its trips, state and name in one transaction. Roll-ups are made anew
+/// without it, by the server or the [maintenance](super::maintain), where the database still has the rows of all
+/// others; what they say of older times stays as it is.
 ///
 /// A worker that still holds the vehicle writes more, see [`disown`].
 ///
@@ -45,9 +48,10 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
     let connection = connector.connect().await?;
     connection.unlimit_decompression().await?;
     let client = connection.client();
+    let note = if layout(&connection).await?.noted { touch_gone() } else { String::new() };
     let erased = async {
         // Nobody waits for these: they lock nothing but the vehicle's records.
-        let by_day = records_by_day(client, vehicle).await?;
+        let by_day = records_by_day(client, vehicle, &note).await?;
         client.batch_execute("begin; lock table vehicle_latest in row exclusive mode").await?;
         // Locked, so that nobody claims it meanwhile.
         let select = "select vehicle_id from vehicle where vin = $1 for update";
@@ -57,8 +61,8 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
         };
         let id: i32 = row.get(0);
         // What came since. The records first, as those do who merge: nobody waits in a circle.
-        let last = client.execute("delete from telemetry where vehicle_id = $1", &[&id]).await?;
-        let records = by_day + last;
+        let last = client.query_one(&delete("vehicle_id = $1", &note), &[&id]).await?;
+        let records = by_day + count(&last);
         client.execute("delete from vehicle_latest where vehicle_id = $1", &[&id]).await?;
         let trips = client.execute("delete from trip where vehicle_id = $1", &[&id]).await?;
         client.execute("delete from vehicle where vehicle_id = $1", &[&id]).await?;
@@ -69,12 +73,26 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
     erased.map_err(connection.failed("erase a vehicle"))
 }
 
+/// Deletes these records, with the note of their minutes, and gives how many there were.
+fn delete(which: &str, note: &str) -> String {
+    format!("with gone as (delete from telemetry where {which} returning ts){note} select count(*) from gone")
+}
+
+fn count(row: &tokio_postgres::Row) -> u64 {
+    row.get::<_, i64>(0).unsigned_abs()
+}
+
 /// Removes the records, a day in each transaction, the oldest first; how many.
-async fn records_by_day(client: &Client, vehicle: &VehicleId) -> Result<u64, tokio_postgres::Error> {
+async fn records_by_day(
+    client: &Client,
+    vehicle: &VehicleId,
+    note: &str,
+) -> Result<u64, tokio_postgres::Error> {
     const FIND: &str = "select min(t.ts), max(t.ts) from telemetry t join vehicle v using (vehicle_id) \
         where v.vin = $1 and t.ts >= $2";
-    const DELETE: &str = "delete from telemetry where ts >= $2 and ts < $3 \
-        and vehicle_id = (select vehicle_id from vehicle where vin = $1)";
+    const OF_DAY: &str =
+        "ts >= $2 and ts < $3 and vehicle_id = (select vehicle_id from vehicle where vin = $1)";
+    let delete = delete(OF_DAY, note);
     let (mut records, mut from, mut until) = (0, YEAR_2000, None);
     loop {
         let found = client.query_one(FIND, &[&vehicle.as_str(), &Time(from)]).await?;
@@ -84,7 +102,8 @@ async fn records_by_day(client: &Client, vehicle: &VehicleId) -> Result<u64, tok
             return Ok(records);
         }
         let end = grid_at_or_before(first, DAY) + DAY;
-        records += client.execute(DELETE, &[&vehicle.as_str(), &Time(first), &Time(end)]).await?;
+        let deleted = client.query_one(&delete, &[&vehicle.as_str(), &Time(first), &Time(end)]).await?;
+        records += count(&deleted);
         from = end;
     }
 }
