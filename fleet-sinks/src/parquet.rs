@@ -12,9 +12,11 @@
 
 #[cfg(feature = "s3")]
 mod bucket;
+mod days;
 mod encode;
 mod erase;
 mod gather;
+mod merged;
 mod naming;
 mod read;
 mod sink;
@@ -22,8 +24,10 @@ mod store;
 
 #[cfg(feature = "s3")]
 pub use bucket::{Bucket, BucketOptions};
+pub use days::{Day, Days};
 pub use encode::SCHEMA_KEY;
 pub use erase::{drop_before, erase};
+pub use merged::VehicleRecords;
 pub use read::{Archive, DayPart, Records};
 pub use sink::{ParquetOptions, ParquetSink};
 pub use store::Place;

@@ -5,6 +5,7 @@
 //! [`Connector`].
 
 mod connect;
+mod days;
 mod deployment;
 mod encode;
 // Not in its file, which benchmarks and fuzz targets of other crates take by itself.
@@ -32,6 +33,8 @@ mod reject;
 mod rekey;
 mod replace;
 mod retention;
+#[cfg(feature = "parquet")]
+mod retire;
 mod rollup;
 mod server;
 mod session;
@@ -46,6 +49,7 @@ mod vehicles;
 mod views;
 
 pub use connect::{ConnectOptions, Connector, RenewedUrl};
+pub use days::bring_back;
 pub use deployment::deployment_id;
 #[doc(hidden)]
 pub use encode::copy_of;
@@ -59,6 +63,8 @@ pub use newest::TimescaleNewest;
 pub use plan::{DatabasePlan, plan};
 pub use reader::{Fleet, Newest, TimescaleReader};
 pub use replace::{ReplacingSink, epochs, known_since};
+#[cfg(feature = "parquet")]
+pub use retire::{RetireOptions, Retired, retire};
 pub use server::{Server, server};
 pub use sink::{SinkCounters, TimescaleSink};
 pub use state::TimescaleStates;

@@ -193,11 +193,12 @@ impl Config {
         let (records, schema) = records::read(&mut values, signals);
         let cells = cells::read(&mut values);
         let worker = worker(&mut values, cells.len());
-        let timescale = timescale::read(&mut values);
+        let parquet = archive::read(&mut values);
+        let hot = timescale::retention(&mut values, nats.max_age, retention, parquet.as_ref());
+        let timescale = timescale::read(&mut values, hot);
         if needs == Needs::Database && values.optional("sink.timescale.url").is_none() {
             values.say(NO_DATABASE.0, NO_DATABASE.1);
         }
-        let parquet = archive::read(&mut values);
         let (admin, page) = admin(&mut values);
         let log = log(&mut values);
         let shown = render::render(&values, &records);

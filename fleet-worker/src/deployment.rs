@@ -57,7 +57,7 @@ fn local(error: LocalError) -> Error {
 
 impl Deployment {
     /// Starts servers, makes streams and tables, and starts `program discover` and as many
-    /// `program run`. `config` is TOML without `[sink.timescale]`; a table `[nats]` must name the servers.
+    /// `program run`. `config` is TOML without the database's URL; a table `[nats]` must name the servers.
     ///
     /// # Errors
     /// What could not be started, with the end of its log.
@@ -78,7 +78,12 @@ impl Deployment {
         let dir = dir.map_err(|e| Error::unavailable("a temporary folder").caused_by(e))?;
         let file = dir.path().join("fleet.toml");
         let (nats_url, database) = (nats.url(), postgres.url());
-        let mut text = format!("{config}\n[sink.timescale]\nurl = {database:?}\n");
+        const TABLE: &str = "[sink.timescale]\n";
+        let mut text = config.to_owned();
+        if !text.contains(TABLE) {
+            text += &format!("\n{TABLE}");
+        }
+        text = text.replacen(TABLE, &format!("{TABLE}url = {database:?}\n"), 1);
         if !config.lines().any(|line| line.trim() == "[nats]") {
             text += &format!("\n[nats]\nurl = {nats_url:?}\n");
         }

@@ -6,7 +6,7 @@ mod state;
 
 use std::fmt::Write as _;
 
-pub use counters::{binder, discovery, optional_sinks, pipeline, refused, source, upkeep};
+pub use counters::{binder, database, discovery, optional_sinks, pipeline, refused, source, upkeep};
 pub use parts::of_parts;
 pub use state::{capacity, process, ready, sinks};
 

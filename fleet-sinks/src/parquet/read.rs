@@ -5,8 +5,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
-use arrow_array::{Array, RecordBatch};
+use arrow_array::types::{Float32Type, Float64Type, Int32Type, TimestampMicrosecondType};
+use arrow_array::{
+    Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
 use fleet_core::batch::{Quality, Record};
 use fleet_core::error::{Error, Result};
 use fleet_core::{Micros, Schema, VehicleId};
@@ -29,8 +31,8 @@ type Age = (i32, Micros, i64);
 
 /// The emission of a signal that counts so far.
 #[derive(Debug, Clone)]
-struct Part {
-    age: Age,
+pub(super) struct Part {
+    pub(super) age: Age,
     quality: Quality,
     values: Vec<Option<f64>>,
 }
@@ -168,7 +170,7 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect()
 }
 
-fn whole(schema: &Schema, signals: Vec<Option<Part>>) -> Record {
+pub(super) fn whole(schema: &Schema, signals: Vec<Option<Part>>) -> Record {
     let mut record = Record::empty(schema);
     for ((s, signal), newest) in schema.signals().iter().enumerate().zip(signals) {
         if let Some(Part { quality, values, .. }) = newest {
@@ -179,43 +181,91 @@ fn whole(schema: &Schema, signals: Vec<Option<Part>>) -> Record {
     record
 }
 
-fn merge(schema: &Schema, gathered: &mut Gathered<'_>, record: &RecordBatch) -> Result<(), String> {
-    let column = |name: &str| record.column_by_name(name).ok_or_else(|| format!("there is no column {name}"));
-    let other = |name: &str| format!("column {name} is of another type");
-    let ts = column("ts")?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| other("ts"))?;
-    let stored_at = column("stored_at")?.as_primitive_opt::<TimestampMicrosecondType>();
-    let stored_at = stored_at.ok_or_else(|| other("stored_at"))?;
-    let batch = column("batch")?.as_primitive_opt::<Int64Type>().ok_or_else(|| other("batch"))?;
-    let epoch = column("epoch")?.as_primitive_opt::<Int32Type>().ok_or_else(|| other("epoch"))?;
-    let quality = column("quality")?.as_primitive_opt::<Int64Type>().ok_or_else(|| other("quality"))?;
-    let vehicle = column("vehicle")?.as_dictionary_opt::<Int32Type>().ok_or_else(|| other("vehicle"))?;
-    let names = vehicle.values().as_string_opt::<i32>().ok_or_else(|| other("vehicle"))?;
-    let ids: Result<Vec<VehicleId>, _> =
-        names.iter().map(|name| VehicleId::new(name.unwrap_or_default())).collect();
-    let ids = ids.map_err(|e| e.to_string())?;
-    let values: Vec<_> = schema.columns().map(|column| record.column_by_name(&column.name)).collect();
-    for row in 0..record.num_rows() {
+/// A file's rows as they lie in a batch of it.
+pub(super) struct Rows<'a> {
+    ts: &'a TimestampMicrosecondArray,
+    stored_at: &'a TimestampMicrosecondArray,
+    batch: &'a Int64Array,
+    epoch: &'a Int32Array,
+    quality: &'a Int64Array,
+    vehicle: &'a DictionaryArray<Int32Type>,
+    ids: Vec<VehicleId>,
+    /// By column of the schema; nothing where the file is from before it grew.
+    values: Vec<Option<&'a ArrayRef>>,
+}
+
+impl<'a> Rows<'a> {
+    /// # Errors
+    /// In words which column is missing or of another type.
+    pub(super) fn of(schema: &Schema, record: &'a RecordBatch) -> Result<Self, String> {
+        let column =
+            |name: &str| record.column_by_name(name).ok_or_else(|| format!("there is no column {name}"));
+        let other = |name: &str| format!("column {name} is of another type");
+        let time = |name: &str| {
+            column(name)?.as_primitive_opt::<TimestampMicrosecondType>().ok_or_else(|| other(name))
+        };
+        let vehicle = column("vehicle")?.as_dictionary_opt::<Int32Type>().ok_or_else(|| other("vehicle"))?;
+        let names = vehicle.values().as_string_opt::<i32>().ok_or_else(|| other("vehicle"))?;
+        let ids: Result<Vec<VehicleId>, _> =
+            names.iter().map(|name| VehicleId::new(name.unwrap_or_default())).collect();
+        Ok(Self {
+            ts: time("ts")?,
+            stored_at: time("stored_at")?,
+            batch: column("batch")?.as_primitive_opt().ok_or_else(|| other("batch"))?,
+            epoch: column("epoch")?.as_primitive_opt().ok_or_else(|| other("epoch"))?,
+            quality: column("quality")?.as_primitive_opt().ok_or_else(|| other("quality"))?,
+            vehicle,
+            ids: ids.map_err(|e| e.to_string())?,
+            values: schema.columns().map(|column| record.column_by_name(&column.name)).collect(),
+        })
+    }
+
+    pub(super) fn id(&self, row: usize) -> &VehicleId {
         #[allow(clippy::cast_sign_loss, reason = "keys are positions")]
-        let id = &ids[vehicle.keys().value(row) as usize];
-        if !gathered.wants(id) {
-            continue;
-        }
-        let age = (epoch.value(row), stored_at.value(row), batch.value(row));
-        let empty = || vec![None; schema.signals().len()];
-        let signals = gathered.newest.entry((id.clone(), ts.value(row))).or_insert_with(empty);
-        for ((s, signal), place) in schema.signals().iter().enumerate().zip(signals) {
-            let quality = Quality::of(quality.value(row), s);
+        let key = self.vehicle.keys().value(row) as usize;
+        &self.ids[key]
+    }
+
+    pub(super) fn ts(&self, row: usize) -> Micros {
+        self.ts.value(row)
+    }
+
+    /// The parts that a row has, each in its signal's place.
+    pub(super) fn parts(&self, schema: &Schema, row: usize) -> Vec<Option<Part>> {
+        let mut parts = vec![None; schema.signals().len()];
+        self.put(schema, row, &mut parts);
+        parts
+    }
+
+    /// Puts the parts that a row has in place of those that are older.
+    fn put(&self, schema: &Schema, row: usize, parts: &mut [Option<Part>]) {
+        let age = (self.epoch.value(row), self.stored_at.value(row), self.batch.value(row));
+        for ((s, signal), place) in schema.signals().iter().enumerate().zip(parts) {
+            let quality = Quality::of(self.quality.value(row), s);
             if quality != Quality::Missing && place.as_ref().is_none_or(|known| known.age <= age) {
-                let columns = values[signal.column_range()].iter();
+                let columns = self.values[signal.column_range()].iter();
                 let values = columns.map(|column| value(*column, row)).collect();
                 *place = Some(Part { age, quality, values });
             }
         }
     }
+}
+
+fn merge(schema: &Schema, gathered: &mut Gathered<'_>, record: &RecordBatch) -> Result<(), String> {
+    let rows = Rows::of(schema, record)?;
+    for row in 0..record.num_rows() {
+        let id = rows.id(row);
+        if !gathered.wants(id) {
+            continue;
+        }
+        let empty = || vec![None; schema.signals().len()];
+        let signals = gathered.newest.entry((id.clone(), rows.ts(row))).or_insert_with(empty);
+        rows.put(schema, row, signals);
+    }
     Ok(())
 }
 
-fn value(column: Option<&arrow_array::ArrayRef>, row: usize) -> Option<f64> {
+fn value(column: Option<&ArrayRef>, row: usize) -> Option<f64> {
     let column = column.filter(|column| !column.is_null(row))?;
     let wide = column.as_primitive_opt::<Float64Type>().map(|column| column.value(row));
     wide.or_else(|| column.as_primitive_opt::<Float32Type>().map(|column| column.value(row).into()))

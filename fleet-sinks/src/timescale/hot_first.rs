@@ -47,11 +47,15 @@ impl HotFirstSink {
     /// A sink for records of this schema, with room for so many cold rows that wait. It runs a task of its own on
     /// the current Tokio runtime.
     pub fn new(connector: Connector, schema: &Schema, max_waiting: usize) -> Self {
-        let hot = TimescaleSink::new(connector, schema);
+        Self::of(TimescaleSink::new(connector, schema), max_waiting)
+    }
+
+    /// The same that writes hot rows by this sink, and cold ones by another like it.
+    pub fn of(hot: TimescaleSink, max_waiting: usize) -> Self {
         let writer = hot.beside();
         let pulse = writer.pulse();
         let writer = Retry::new(writer, NAME, Backoff::default()).asking(pulse);
-        let cold = Arc::new(ColdQueue::new(schema));
+        let cold = Arc::new(ColdQueue::new(hot.schema()));
         let writing = tokio::spawn(write(Arc::clone(&cold), writer)).abort_handle();
         Self { counters: hot.counters(), hot, cold, max_waiting, since: Micros::MIN, writing }
     }

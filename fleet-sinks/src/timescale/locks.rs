@@ -2,17 +2,19 @@
 //!
 //! 1. The turn: the row of `fleet_deployment` ([`TURN`](super::deployment::TURN)), by whoever changes tables.
 //! 2. The turn of maintenance: the row of `fleet_upkeep`.
-//! 3. The views, which readers lock before what they read.
-//! 4. The tables of roll-ups, which readers of their views lock before `telemetry`.
-//! 5. The table `vehicle_latest`.
-//! 6. `telemetry`, its rows in the order of its key.
-//! 7. Rows of `vehicle_latest` in the order of `vehicle_id`.
-//! 8. `trip`.
+//! 3. `fleet_late`, by whoever writes rows that are a day old or more, and by whoever takes such a day out of the
+//!    database, who locks the others out ([`days`](super::days)).
+//! 4. The views, which readers lock before what they read.
+//! 5. The tables of roll-ups, which readers of their views lock before `telemetry`.
+//! 6. The table `vehicle_latest`.
+//! 7. `telemetry`, its rows in the order of its key.
+//! 8. Rows of `vehicle_latest` in the order of `vehicle_id`.
+//! 9. `trip`.
 //!
-//! A merge and a replacement read epochs (5), write rows (6), and lock the epochs (7) for the moment of their commit;
-//! a claim raises epochs (5, 7) and begins trips (8), an erasure does all of it; who shows newest samples locks rows
-//! (7) alone, and passes over those that are locked; roll-ups and retention have their turn (2) first. A setup that
-//! adds columns takes all of 1 to 6 before it changes anything.
+//! A merge and a replacement read epochs (6), write rows (7), and lock the epochs (8) for the moment of their commit;
+//! a claim raises epochs (6, 8) and begins trips (9), an erasure does all of it; who shows newest samples locks rows
+//! (8) alone, and passes over those that are locked; roll-ups and retention have their turn (2) first. A setup that
+//! adds columns takes all of 1 to 7 but `fleet_late` before it changes anything.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use super::jobs::JobTrouble;
 use super::layout::layout;
 use super::rollup::Kept;
 use super::rollup::tables::Roll;
-use super::{jobs, partition, retention};
+use super::{days, jobs, partition, retention};
 
 /// After so long a run leaves the rest to the next.
 const BUDGET: Duration = Duration::from_secs(20);
@@ -143,8 +143,11 @@ async fn roll_hour(
         return Ok(None);
     }
     // Of rows that are gone the roll-up is all that is known: notes of such hours go for nothing.
-    let forgotten = "select $1 < forgotten_before from fleet_upkeep";
-    let rolled: i64 = if client.query_one(forgotten, &[&start]).await?.get(0) {
+    let mut forgotten = "select $1::timestamptz < forgotten_before from fleet_upkeep".to_owned();
+    if days::are_kept(client).await? {
+        forgotten = format!("select ({forgotten}) or {}", days::frozen("$1::timestamptz"));
+    }
+    let rolled: i64 = if client.query_one(&forgotten, &[&start]).await?.get(0) {
         client.execute("delete from fleet_touched where ts >= $1 and ts < $2", &[&from, &to]).await?;
         0
     } else {

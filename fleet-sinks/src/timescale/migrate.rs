@@ -28,6 +28,8 @@ pub struct SetupOptions {
     pub partitions_ahead: u16,
     /// How long telemetry is kept, where the server itself drops it; for ever if not set.
     pub retention: Option<Duration>,
+    /// How long days are over when they leave the database for the archive; they stay if not set.
+    pub retire_after: Option<Duration>,
     /// A role that may read the views and tables, such as that of dashboards.
     pub reader: Option<String>,
     /// How long others may be in the way of a change of the tables, tried again and again.
@@ -42,6 +44,7 @@ impl Default for SetupOptions {
             compress_after: Duration::from_secs(12 * 60 * 60),
             partitions_ahead: 7,
             retention: None,
+            retire_after: None,
             reader: None,
             patience: Duration::from_secs(120),
         }
@@ -197,6 +200,7 @@ const STEPS: &[Step] = &[
     Step { version: 3, locks: true, statements: carries },
     Step { version: 4, locks: true, statements: by_vehicle },
     Step { version: 5, locks: true, statements: newest_samples },
+    Step { version: 6, locks: true, statements: days },
 ];
 
 /// The newest version of the tables that this program knows.
@@ -292,6 +296,11 @@ fn newest_samples(_: &Schema, _: &Ground<'_>) -> String {
     "alter table vehicle_latest add column if not exists sampled_at timestamptz[], \
        add column if not exists sampled double precision[]"
         .to_owned()
+}
+
+/// Step 6: which days have left the database for the archive.
+fn days(_: &Schema, _: &Ground<'_>) -> String {
+    super::days::CREATE.to_owned()
 }
 
 /// Step 4: one key on all editions, and an index of time beside it.

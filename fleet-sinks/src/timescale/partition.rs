@@ -80,26 +80,27 @@ pub(super) async fn make_within(
     Ok(())
 }
 
+/// The days of which there are partitions, by our names: what else is attached is not ours.
+pub(super) const DAYS: &str = "select to_date(right(c.relname, 8), 'YYYYMMDD') as day \
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid \
+    where i.inhparent = 'telemetry'::regclass and c.relname ~ '^telemetry_p[0-9]{8}$'";
+
 /// Drops the oldest partition if its day ended that long ago, within the caller's transaction.
 pub(super) async fn drop_oldest(
     client: &Client,
     seconds: u64,
 ) -> std::result::Result<u64, tokio_postgres::Error> {
-    // By our names: what else is attached is not ours to drop.
     let oldest = format!(
-        "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
-         where i.inhparent = 'telemetry'::regclass and c.relname ~ '^telemetry_p[0-9]{{8}}$' \
-           and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' \
-             <= now() - interval '{seconds} s' \
-         order by c.relname limit 1"
+        "select (day - date '1970-01-01')::bigint from ({DAYS}) d \
+         where (day + 1)::timestamp at time zone 'UTC' <= now() - interval '{seconds} s' order by 1 limit 1"
     );
     let Some(row) = client.query_opt(&oldest, &[]).await? else { return Ok(0) };
-    client.batch_execute(&format!("drop table {}", row.get::<_, &str>(0))).await?;
+    client.batch_execute(&format!("drop table {}", name(row.get(0)))).await?;
     Ok(1)
 }
 
 /// `telemetry_p20260131`.
-fn name(day: i64) -> String {
+pub(super) fn name(day: i64) -> String {
     let date: String = time::display(day * DAY).chars().take(10).filter(char::is_ascii_digit).collect();
     format!("telemetry_p{date}")
 }

@@ -14,7 +14,7 @@ const TRIPS: i64 = 10_000;
 const CHUNKS: i64 = 8;
 
 /// In a database with other hypertables, perhaps of the same name.
-const OURS: &str = "hypertable_name = 'telemetry' and hypertable_schema = (select nspname from pg_class c \
+pub(super) const OURS: &str = "hypertable_name = 'telemetry' and hypertable_schema = (select nspname from pg_class c \
     join pg_namespace n on n.oid = c.relnamespace where c.oid = 'telemetry'::regclass)";
 
 /// After so long the server's own policy, which runs every hour, has failed.

@@ -3,6 +3,7 @@
 mod claims;
 mod replace;
 
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher};
 use std::pin::pin;
 
@@ -16,6 +17,7 @@ use hashbrown::HashSet;
 use tokio_postgres::{CopyInSink, Statement};
 
 use super::connect::{Connection, Connector};
+use super::days::Late;
 use super::encode::{self, Rows};
 use super::fault::{self, Verdict};
 use super::hot::Hot;
@@ -24,7 +26,7 @@ use super::rollup::tables::TOUCH;
 use super::spans::{Lacking, Spans};
 use super::sql;
 use super::value::Time;
-use super::{layout::layout, partition};
+use super::{days, layout::layout, partition};
 
 /// Rows that are handed to the connection at once: the server takes them while the next are encoded.
 const PIECE: usize = 1_024;
@@ -40,6 +42,7 @@ pub(super) struct Session {
     hot: Hot,
     /// The server's process.
     process: i32,
+    late: Late,
     schema: Schema,
     copy: Statement,
     /// Notes which minutes are touched, where roll-ups are made from such notes.
@@ -98,6 +101,7 @@ impl Session {
         let layout = layout(&connection).await?;
         let spans = Spans::of(&connection, layout).await?;
         let hot = Hot::of(&connection, spans.as_ref().map(Spans::width)).await?;
+        let late = Late::of(&connection).await?;
         connection.unlimit_decompression().await?;
         let process = connection.client().query_one("select pg_backend_pid()", &[]).await;
         let process = process.map_err(connection.failed("ask for the server's process"))?.get(0);
@@ -109,7 +113,7 @@ impl Session {
         let copy = prepare(&copy).await?;
         let touch = if layout.noted { Some(prepare(TOUCH).await?) } else { None };
         let (schema, buffer) = (schema.clone(), BytesMut::new());
-        Ok(Self { connection, layout, spans, hot, process, schema, copy, touch, staging: None, buffer })
+        Ok(Self { connection, layout, spans, hot, late, process, schema, copy, touch, staging: None, buffer })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -147,13 +151,28 @@ impl Session {
         }
     }
 
+    /// The days of these rows that have left the database, since 1970: nothing more is stored of them.
+    pub(super) async fn closed(&self, load: Load<'_>) -> Result<BTreeSet<i64>> {
+        let late = self.late.days((0..load.rows.len()).map(|row| load.rows.ts(row)));
+        days::closed(&self.connection, &late).await
+    }
+
+    fn late_days(&self, load: Load<'_>, order: &[u32]) -> BTreeSet<i64> {
+        self.late.days(order.iter().map(|&row| load.rows.ts(row as usize)))
+    }
+
     /// Stores rows that are new, all or none.
     pub(super) async fn copy(&mut self, load: Load<'_>, order: &[u32]) -> Result<u64, Fault> {
         const WHAT: &str = "store records";
+        let late = self.late_days(load, order);
+        if !late.is_empty() {
+            self.run(WHAT, "begin").await?;
+            days::hold(&self.connection, &late).await?;
+        }
+        let begin = async { if late.is_empty() { self.run(WHAT, "begin").await } else { Ok(()) } };
         // Sent together: one wait for all.
         let copying = self.connection.client().copy_in(&self.copy);
-        let (begun, touched, sink) =
-            join3(self.run(WHAT, "begin"), self.touch(WHAT, load, order), copying).await;
+        let (begun, touched, sink) = join3(begin, self.touch(WHAT, load, order), copying).await;
         begun?;
         touched?;
         let sink = sink.map_err(|e| self.connection.error(WHAT, &e))?;
@@ -177,6 +196,7 @@ impl Session {
         // Again only if a vehicle was claimed meanwhile, which then is left out.
         loop {
             self.run(WHAT, BEGIN).await?;
+            days::hold(&self.connection, &self.late_days(load, order)).await?;
             match self.merge_within(load, order).await {
                 Ok(Some(merged)) => {
                     self.commit(WHAT).await?;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use fleet_core::batch::Batch;
 use fleet_core::error::Result;
 use fleet_core::sink::{Progress, Pulse, RejectedRow, Sink};
+use fleet_core::time::display;
 use fleet_core::{Error, Micros, Schema, VehicleId};
 
 use super::connect::Connector;
@@ -36,6 +37,8 @@ pub struct SinkCounters {
     pub stale: AtomicU64,
     /// Rows left out because they can't be stored.
     pub rejected: AtomicU64,
+    /// Rows left out because their day has left the database: only the archive has them.
+    pub retired: AtomicU64,
 }
 
 /// Stores records in `telemetry`. Every accepted batch is durable on return.
@@ -53,6 +56,7 @@ pub struct TimescaleSink {
     patience: Patience,
     /// The server's process of the session, 0 before there is one.
     process: Arc<AtomicI32>,
+    archived: bool,
 }
 
 impl std::fmt::Debug for TimescaleSink {
@@ -103,18 +107,31 @@ impl TimescaleSink {
             counters: Arc::default(),
             patience: Patience::default(),
             process: Arc::default(),
+            archived: false,
         }
+    }
+
+    pub(super) fn schema(&self) -> &Schema {
+        &self.schema
     }
 
     /// Another, with a session of its own, that counts together with this one.
     pub(super) fn beside(&self) -> Self {
         let counters = Arc::clone(&self.counters);
-        Self { counters, ..Self::new(self.connector.clone(), &self.schema) }
+        Self { counters, archived: self.archived, ..Self::new(self.connector.clone(), &self.schema) }
     }
 
     /// Asks, for [`Retry`](fleet_core::sink::Retry::asking), whether the server answers while rows are written.
     pub fn pulse(&self) -> Pulse {
         pulse::pulse(&self.connector, &self.process)
+    }
+
+    /// The same for rows that an archive has or gets too: of days that have left the database for it they are only
+    /// counted. Without that they are refused.
+    #[must_use]
+    pub fn beside_archive(mut self) -> Self {
+        self.archived = true;
+        self
     }
 
     /// Connects now, to learn at the start whether server, rights and tables are fit for use.
@@ -157,6 +174,7 @@ impl TimescaleSink {
         let ids = self.ids.resolve(session.connection(), &vehicles).await?;
         let load = Load { rows: &rows, vehicles: batch.vehicles(), ids: &ids };
 
+        let closed = session.closed(load).await?;
         let chosen: Vec<u32> = (0..u32::try_from(rows.len()).unwrap_or(u32::MAX))
             .filter(|&row| rows.ts(row as usize) >= from)
             .collect();
@@ -167,8 +185,14 @@ impl TimescaleSink {
         for row in chosen {
             let correction = batch.corrections()[row as usize];
             let (vehicle, ts) = (rows.vehicle(row as usize), rows.ts(row as usize));
+            let has_left = closed.contains(&ts.div_euclid(DAY));
+            if has_left && self.archived {
+                self.counters.retired.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let piece = match rows.refused(row as usize) {
                 Some(why) => Err(why),
+                None if has_left => Err(left(ts)),
                 None => lacking.piece(vehicle, ts),
             };
             match piece {
@@ -321,6 +345,15 @@ impl TimescaleSink {
         let mut bad: Vec<(u32, String)> =
             all.clone().filter_map(|row| Some((row, outside(row as usize)?))).collect();
         let mut order: Vec<u32> = all.filter(|row| outside(*row as usize).is_none()).collect();
+        let closed = session.closed(load).await?;
+        let is_open = |row: &u32| !closed.contains(&rows.ts(*row as usize).div_euclid(DAY));
+        let closed: Vec<u32> = order.iter().copied().filter(|row| !is_open(row)).collect();
+        order.retain(is_open);
+        if self.archived {
+            self.counters.retired.fetch_add(closed.len() as u64, Ordering::Relaxed);
+        } else {
+            bad.extend(closed.into_iter().map(|row| (row, left(rows.ts(row as usize)))));
+        }
         sort(&mut order, load);
         let width = session.width().unwrap_or(DAY);
         for piece in pieces::replacements(load, &order, span, width, self.schema.interval()) {
@@ -359,6 +392,10 @@ impl TimescaleSink {
         }
         Ok(())
     }
+}
+
+fn left(ts: Micros) -> String {
+    format!("ts {}: its day has left the database for the archive", display(ts))
 }
 
 fn why(fault: Fault) -> String {

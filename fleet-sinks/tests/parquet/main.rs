@@ -8,6 +8,7 @@
 
 mod bucket;
 mod contract;
+mod days;
 mod erase;
 mod files;
 mod fixture;

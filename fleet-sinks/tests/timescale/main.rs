@@ -21,6 +21,7 @@ mod policies;
 mod pooler;
 mod reader;
 mod rekey;
+mod retire;
 mod server;
 mod setup;
 mod sink;

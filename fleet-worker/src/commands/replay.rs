@@ -101,6 +101,12 @@ async fn range(config: &Config, args: &ReplayArgs) -> Result<()> {
         (false, true) => format!("{deleted} rows replaced by {changed}; {refused} refused"),
         (false, false) => format!("{rows} rows, {changed} of them new or changed; {refused} refused"),
     });
+    let archived = stores.archived_only();
+    if archived > 0 {
+        say(format_args!(
+            "{archived} rows are of days that have left the database: only the archive has them"
+        ));
+    }
     if refused == 0 {
         return Ok(());
     }

@@ -1,11 +1,13 @@
 //! The sinks of a worker, as configured.
 
+use std::sync::Arc;
+
 #[cfg(feature = "parquet")]
 use fleet_core::ErrorKind;
 use fleet_core::error::Result;
 use fleet_core::sink::{Availability, Backoff, Cursor, DynSink, Retry, Sink};
 use fleet_core::{CellId, Micros};
-use fleet_sinks::timescale::{Connector, HotFirstSink};
+use fleet_sinks::timescale::{Connector, HotFirstSink, SinkCounters, TimescaleSink};
 
 use crate::clock;
 #[cfg(feature = "parquet")]
@@ -22,6 +24,8 @@ pub(super) struct Sinks {
     pub optional: Vec<(&'static str, Availability)>,
     /// How far the optional ones are, by name.
     pub cursors: Vec<(&'static str, Cursor)>,
+    /// What the database's has done.
+    pub database: Arc<SinkCounters>,
 }
 
 /// Makes the sinks of a pipeline with that share; `clock` says the time of storing in an archive.
@@ -35,13 +39,19 @@ pub(super) async fn sinks(
     share: &Share,
     clock: impl Fn() -> Micros + Send + Sync + 'static,
 ) -> Result<Sinks> {
-    let room = share.part(config.worker.max_waiting_rows);
-    let timescale = HotFirstSink::new(connector.clone(), &config.schema, room);
-    let pulse = timescale.pulse();
+    let mut timescale = TimescaleSink::new(connector.clone(), &config.schema);
+    if config.parquet.as_ref().is_some_and(|archive| archive.required) {
+        timescale = timescale.beside_archive();
+    }
+    let timescale = HotFirstSink::of(timescale, share.part(config.worker.max_waiting_rows));
+    let (database, pulse) = (timescale.counters(), timescale.pulse());
     let timescale = Retry::new(timescale, DATABASE, Backoff::default()).asking(pulse);
     let required = vec![(DATABASE, timescale.availability())];
     match archive(config, &share.cell, |whole| share.part(whole), clock).await? {
-        None => Ok(Sinks { sink: Box::new(timescale), required, optional: Vec::new(), cursors: Vec::new() }),
+        None => {
+            let (optional, cursors) = (Vec::new(), Vec::new());
+            Ok(Sinks { sink: Box::new(timescale), required, optional, cursors, database })
+        }
         #[cfg(feature = "parquet")]
         Some((archive, limits)) => {
             let tee = fleet_core::sink::Tee::new().required(timescale);
@@ -57,7 +67,7 @@ pub(super) async fn sinks(
                 }
             };
             let cursors = tee.cursors().into_iter().map(|cursor| (ARCHIVE, cursor)).collect();
-            Ok(Sinks { sink: Box::new(tee), required, optional, cursors })
+            Ok(Sinks { sink: Box::new(tee), required, optional, cursors, database })
         }
         #[cfg(not(feature = "parquet"))]
         Some(never) => match never {},

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 use crate::config::Config;
 
 /// How often it is looked at; roll-ups are per minute.
-const PAUSE: Duration = Duration::from_secs(60);
+pub(super) const PAUSE: Duration = Duration::from_secs(60);
 
 /// What the maintenance of this process has done.
 #[derive(Debug, Default)]
@@ -24,13 +24,17 @@ pub struct UpkeepCounters {
     pub failures: AtomicU64,
     /// Jobs of the database server that fail or don't run, when it was last looked.
     pub jobs: AtomicU64,
+    /// Days that left the database for the archive.
+    pub retired: AtomicU64,
+    /// Old days that stay because the archive lacks something of them, when it was last looked.
+    pub unarchived: AtomicU64,
 }
 
 /// The maintenance in a task of its own, until it is dropped. Every program that knows the database does
 /// it, and they take turns: workers may be scaled to zero, and discovery may lack the secrets.
 #[derive(Debug)]
 pub(super) struct Upkeep {
-    task: Option<AbortHandle>,
+    tasks: Vec<AbortHandle>,
     counters: Arc<UpkeepCounters>,
 }
 
@@ -38,13 +42,14 @@ impl Upkeep {
     /// Begins it; without a database in the configuration there is nothing to do.
     pub(super) fn start(config: &Config) -> Self {
         let counters = Arc::new(UpkeepCounters::default());
-        let task = match (options(config), super::connector(config)) {
-            (Ok(options), Ok(connector)) => {
-                Some(tokio::spawn(keep(connector, options, Arc::clone(&counters))))
-            }
-            _ => None,
-        };
-        Self { task: task.map(|task| task.abort_handle()), counters }
+        let mut tasks = Vec::new();
+        if let (Ok(options), Ok(connector)) = (options(config), super::connector(config)) {
+            tasks.push(tokio::spawn(keep(connector, options, Arc::clone(&counters))).abort_handle());
+            // By itself, because it may take its time.
+            let retiring = super::archive::retire(config.clone(), Arc::clone(&counters));
+            tasks.push(tokio::spawn(retiring).abort_handle());
+        }
+        Self { tasks, counters }
     }
 
     pub(super) fn counters(&self) -> Arc<UpkeepCounters> {
@@ -54,7 +59,7 @@ impl Upkeep {
 
 impl Drop for Upkeep {
     fn drop(&mut self) {
-        self.task.iter().for_each(AbortHandle::abort);
+        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }
 

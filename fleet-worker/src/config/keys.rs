@@ -92,6 +92,7 @@ pub(super) const KEYS: &[Key] = &[
     optional("sink.timescale.ca_file", Kind::Text),
     with("sink.timescale.expected_vehicles", Kind::Whole, "2000"),
     optional("sink.timescale.reader", Kind::Text),
+    optional("sink.timescale.retention", Kind::Duration),
     optional("sink.parquet.path", Kind::Text),
     optional("sink.parquet.url", Kind::Text),
     optional("sink.parquet.endpoint", Kind::Url),

@@ -466,3 +466,26 @@ fn what_is_wrong_with_a_signal_is_said_whatever_else_is() {
     assert_eq!(said.len(), expected.len() + 1, "{said:#?}");
     assert!(said.iter().any(|problem| problem.path == "sink.timescale.url"), "{said:#?}");
 }
+
+#[test]
+fn rows_leave_the_database_only_for_an_archive_that_is_complete() {
+    let with = |kept: &str, archive: &str| {
+        format!(
+            "retention = \"30d\"\n[sink.timescale]\nurl = \"postgres://h/d\"\nretention = {kept:?}\n\
+             [sink.parquet]\n{archive}"
+        )
+    };
+    let complete = "path = \"a\"\nwhen_down = \"hold\"";
+    let config = load(&with("3d", complete), &[], &[]).unwrap();
+    let timescale = config.timescale.unwrap();
+    assert_eq!(timescale.retention, Some(Duration::from_secs(3 * 86_400)));
+    let setup = timescale.setup_options(config.nats.max_age, config.retention);
+    assert_eq!(setup.retire_after, timescale.retention);
+    let said = |kept, archive: &str, expected: &[&str]| refused(&with(kept, archive), &[], expected);
+    said("3d", "", &["sink.timescale.retention: \"3d\" needs an archive: set sink.parquet.path or"]);
+    said("3d", "path = \"a\"", &["sink.timescale.retention: \"3d\" needs sink.parquet.when_down = \"hold\""]);
+    said("30d", complete, &["sink.timescale.retention: \"30d\" is not less than retention, \"30d\""]);
+    said("1d", complete, &["sink.timescale.retention: \"1d\" is not between 2d and"]);
+    let long = format!("{}\n[nats]\nmax_age = \"36h\"", with("2d", complete));
+    refused(&long, &[], &["sink.timescale.retention: \"2d\" is less than twice nats.max_age"]);
+}

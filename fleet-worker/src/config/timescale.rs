@@ -4,8 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet_core::time::{display_duration, micros};
 use fleet_sinks::timescale::{ConnectOptions, Connector, RenewedUrl, SetupOptions};
 
+use super::HOUR;
+use super::archive::ParquetConfig;
 use super::secret::{Secret, Url};
 use super::values::Values;
 
@@ -22,6 +25,8 @@ pub struct TimescaleConfig {
     pub expected_vehicles: u32,
     /// The role that may read the views.
     pub reader: Option<String>,
+    /// How long rows that are in the archive stay in the database too; as long as in the archive if not set.
+    pub retention: Option<Duration>,
 }
 
 /// Files that are read anew for each connection, since what they say may change.
@@ -69,13 +74,14 @@ impl TimescaleConfig {
             vehicles: self.expected_vehicles,
             compress_after: max_age.saturating_mul(2),
             retention,
+            retire_after: self.retention,
             reader: self.reader.clone(),
             ..SetupOptions::default()
         }
     }
 }
 
-pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
+pub(super) fn read(values: &mut Values, retention: Option<Duration>) -> Option<TimescaleConfig> {
     let before = values.problems.len();
     let expected_vehicles = values.whole("sink.timescale.expected_vehicles", 1..=10_000_000);
     let reader = reader(values);
@@ -88,7 +94,7 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
     let url = files.read().map_err(|(path, problem)| values.say(path, problem)).ok()?;
     let files = Some(files).filter(|files| files.url_file.is_some() || files.password_file.is_some());
     let expected_vehicles = u32::try_from(expected_vehicles).unwrap_or(u32::MAX);
-    let config = TimescaleConfig { url: Url::new(url), files, ca_file, expected_vehicles, reader };
+    let config = TimescaleConfig { url: Url::new(url), files, ca_file, expected_vehicles, reader, retention };
     // With an unreadable ca_file the connector would only repeat that.
     if values.problems.len() == before
         && let Err(error) = Connector::new(&config.connect_options())
@@ -96,6 +102,37 @@ pub(super) fn read(values: &mut Values) -> Option<TimescaleConfig> {
         values.say(source, error.to_string());
     }
     Some(config)
+}
+
+/// What is younger may still be caught up; what the archive has no longer could not leave the database.
+pub(super) fn retention(
+    values: &mut Values,
+    max_age: Duration,
+    archived: Option<Duration>,
+    parquet: Option<&ParquetConfig>,
+) -> Option<Duration> {
+    const PATH: &str = "sink.timescale.retention";
+    let text = values.optional(PATH)?;
+    let before = values.problems.len();
+    let kept = values.duration(PATH, 48 * HOUR..=100 * 366 * 24 * HOUR);
+    if kept < max_age.saturating_mul(2) {
+        values.say(PATH, format!("{text:?} is less than twice nats.max_age"));
+    }
+    if let Some(archived) = archived.filter(|archived| *archived <= kept) {
+        let archived = display_duration(micros(archived));
+        values.say(PATH, format!("{text:?} is not less than retention, \"{archived}\""));
+    }
+    match parquet {
+        Some(ParquetConfig { required: false, .. }) => {
+            let rule = "needs sink.parquet.when_down = \"hold\": another archive may miss rows";
+            values.say(PATH, format!("{text:?} {rule}"));
+        }
+        None if values.either(&["sink.parquet.path", "sink.parquet.url"]).is_none() => {
+            values.say(PATH, format!("{text:?} needs an archive: set sink.parquet.path or sink.parquet.url"));
+        }
+        _ => {}
+    }
+    (values.problems.len() == before).then_some(kept)
 }
 
 /// A role's name as PostgreSQL takes it without quotes, or with a hyphen as some servers make them.
@@ -169,8 +206,14 @@ mod tests {
     #[test]
     fn by_default_compression_waits_as_the_sink_does() {
         let url = Url::new("postgres://h/d");
-        let config =
-            TimescaleConfig { url, files: None, ca_file: None, expected_vehicles: 2_000, reader: None };
+        let config = TimescaleConfig {
+            url,
+            files: None,
+            ca_file: None,
+            expected_vehicles: 2_000,
+            reader: None,
+            retention: None,
+        };
         assert_eq!(config.setup_options(Duration::from_secs(6 * 3600), None), SetupOptions::default());
     }
 }

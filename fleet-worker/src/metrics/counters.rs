@@ -6,6 +6,7 @@ use fleet_core::message::Refusal;
 use fleet_core::nats::{BinderCounters, DiscoveryCounters, SourceCounters};
 use fleet_core::pipeline::Counters;
 use fleet_core::sink::Cursor;
+use fleet_sinks::timescale::SinkCounters;
 
 use super::{Metric, MetricKind, Sample, number};
 use crate::commands::UpkeepCounters;
@@ -40,15 +41,24 @@ pub fn optional_sinks(cursors: &[(&str, Cursor)]) -> Vec<Metric> {
     ]
 }
 
+/// The metrics of the database's sink.
+pub fn database(counters: &SinkCounters) -> Vec<Metric> {
+    let help = "Rows of days that have left the database: only the archive has them.";
+    vec![counter("fleet_archived_only_rows_total", help, &counters.retired)]
+}
+
 /// The metrics of the database's maintenance.
 pub fn upkeep(counters: &UpkeepCounters) -> Vec<Metric> {
-    let UpkeepCounters { minutes, dropped, failures, jobs } = counters;
+    let UpkeepCounters { minutes, dropped, failures, jobs, retired, unarchived } = counters;
     let in_trouble = "Jobs of the database server that fail or don't run.";
+    let lacking = "Old days that stay in the database because the archive lacks something of them.";
     vec![
         counter("fleet_upkeep_rolled_up_total", "Minutes whose roll-up was made by this process.", minutes),
         counter("fleet_upkeep_dropped_total", "Chunks and partitions dropped for their age.", dropped),
         counter("fleet_upkeep_failures_total", "Failed runs of the database's maintenance.", failures),
         Metric::gauge("fleet_upkeep_jobs_in_trouble", in_trouble, number(jobs.load(Ordering::Relaxed))),
+        counter("fleet_upkeep_retired_days_total", "Days that left the database for the archive.", retired),
+        Metric::gauge("fleet_upkeep_unarchived_days", lacking, number(unarchived.load(Ordering::Relaxed))),
     ]
 }
 
@@ -228,6 +238,7 @@ mod tests {
         all.extend(source(&SourceCounters::default()));
         all.extend(binder(&BinderCounters::default()));
         all.extend(discovery(&DiscoveryCounters::default()));
+        all.extend(database(&SinkCounters::default()));
         all.extend(upkeep(&UpkeepCounters::default()));
         all.push(refused(&Counters::default(), &SourceCounters::default()));
         all.extend(super::super::process());

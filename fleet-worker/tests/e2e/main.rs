@@ -32,6 +32,7 @@ mod recordings;
 mod refusals;
 mod replay;
 mod replicas;
+mod retire;
 #[path = "../../../fleet-sinks/tests/parquet/s3.rs"]
 mod s3;
 mod schemas;

@@ -188,6 +188,47 @@ pub(in crate::timescale) async fn fill(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
+/// Brings the aggregates up to date within a span before its rows go; the server does nothing where they are.
+#[cfg(feature = "parquet")]
+pub(in crate::timescale) async fn settle(connection: &Connection, from: &str, to: &str) -> Result<()> {
+    for generation in generations(connection).await? {
+        for (name, ..) in WIDTHS {
+            let name = format!("{name}_{}", generation.number);
+            let refresh = format!(
+                "call refresh_continuous_aggregate('{name}', timestamptz '{from}', timestamptz '{to}')"
+            );
+            let refreshed = connection.client().batch_execute(&refresh).await;
+            refreshed.map_err(connection.failed(&format!("bring {name} up to date")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to go on where the server would refresh what is older than this: without its rows it would empty it.
+///
+/// # Errors
+/// [`Configuration`](fleet_core::ErrorKind::Configuration) with what to do.
+#[cfg(feature = "parquet")]
+pub(in crate::timescale) async fn require_window(connection: &Connection, after: Duration) -> Result<()> {
+    let ask = format!(
+        "select string_agg(a.view_name, ', ' order by a.view_name) from timescaledb_information.jobs j \
+         join timescaledb_information.continuous_aggregates a \
+           on j.hypertable_name in (a.view_name, a.materialization_hypertable_name) \
+         where j.proc_name = 'policy_refresh_continuous_aggregate' and a.view_schema = current_schema() \
+           and a.view_name ~ '^fleet_(minute|hour)_[0-9]+$' \
+           and coalesce((j.config->>'start_offset')::interval > interval '{} s', true)",
+        after.as_secs()
+    );
+    let wide = connection.client().query_one(&ask, &[]).await;
+    let wide = wide.map_err(connection.failed("look at the refresh of roll-ups"))?;
+    match wide.get::<_, Option<&str>>(0) {
+        None => Ok(()),
+        Some(names) => Err(fleet_core::Error::configuration(format!(
+            "the server refreshes {names} further back than rows stay: run the setup"
+        ))),
+    }
+}
+
 async fn policy(
     connection: &Connection,
     name: &str,
@@ -195,7 +236,9 @@ async fn policy(
     [left, every]: [&str; 2],
     options: &SetupOptions,
 ) -> Result<()> {
-    let window = match options.retention {
+    // Rows go by either.
+    let shortest = options.retention.into_iter().chain(options.retire_after).min();
+    let window = match shortest {
         Some(retention) => format!("interval '{} s'", retention.as_secs()),
         None => "null::interval".to_owned(),
     };

@@ -9,6 +9,7 @@ use fleet_core::error::Result;
 
 use super::{Part, Rollups, averaged_names, bucket, columns_of, list, parts};
 use crate::timescale::connect::Connection;
+use crate::timescale::days::frozen;
 use crate::timescale::sql::quote;
 
 /// What writers do within their transaction; `$1` are minutes.
@@ -50,7 +51,12 @@ pub(in crate::timescale) async fn grow(connection: &Connection, schema: &Schema)
 }
 
 /// Minutes whose rows are gone are not made anew: what is known of them is their roll-up.
-const TOUCHED: &str = "select ts from fleet_touched where ts >= (select forgotten_before from fleet_upkeep)";
+fn touched() -> String {
+    format!(
+        "select ts from fleet_touched where ts >= (select forgotten_before from fleet_upkeep) and not {}",
+        frozen("ts")
+    )
+}
 
 /// What the views read: roll-ups, and rows where those are out of date. Makes the functions that read the
 /// rows, within the caller's transaction.
@@ -79,12 +85,12 @@ pub(in crate::timescale) async fn relations(connection: &Connection, schema: &Sc
     }
     let parts = parts(&averaged_names(schema));
     let names = names(&parts);
-    let hour_of_touched = bucket("1 hour", "t.ts");
+    let (touched, hour_of_touched) = (touched(), bucket("1 hour", "t.ts"));
     let hour = format!(
         "(select ts, {names} from fleet_rollup_hour r \
-            where not exists (select from ({TOUCHED}) t where {hour_of_touched} = r.ts) \
+            where not exists (select from ({touched}) t where {hour_of_touched} = r.ts) \
           union all \
-          select h.ts, {names} from (select distinct {hour_of_touched} as ts from ({TOUCHED}) t) h \
+          select h.ts, {names} from (select distinct {hour_of_touched} as ts from ({touched}) t) h \
             cross join lateral fleet_hour_of_parts(h.ts) m(ignored, {}))",
         list(&parts_there, |p| quote(&p.name)),
     );
@@ -94,12 +100,12 @@ pub(in crate::timescale) async fn relations(connection: &Connection, schema: &Sc
 
 /// The minutes with these parts; `there` names what the table has.
 fn minutes(parts: &[Part], there: &str) -> String {
-    let names = names(parts);
+    let (names, touched) = (names(parts), touched());
     format!(
         "(select ts, {names} from fleet_rollup_minute r \
-            where not exists (select from ({TOUCHED}) t where t.ts = r.ts) \
+            where not exists (select from ({touched}) t where t.ts = r.ts) \
           union all \
-          select p.ts, {names} from (select distinct ts from ({TOUCHED}) t) p \
+          select p.ts, {names} from (select distinct ts from ({touched}) t) p \
             cross join lateral fleet_minute_of_rows(p.ts) m(ignored, {there}))"
     )
 }

@@ -2,6 +2,7 @@
 
 use tokio_postgres::types::ToSql;
 
+use super::super::days;
 use super::super::pieces::Replacement;
 use super::super::rollup::tables;
 use super::super::value::Time;
@@ -37,6 +38,7 @@ impl Session {
         // Again only if a vehicle was claimed meanwhile, which then is left alone.
         loop {
             self.run(WHAT, BEGIN).await?;
+            days::hold(&self.connection, &self.late_days(load, &piece.rows)).await?;
             if let Some(replaced) = self.replace_within(load, piece).await? {
                 self.commit(WHAT).await?;
                 return Ok(replaced);

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::time::Duration;
 
 use fleet_core::batch::{Record, Row};
 use fleet_core::error::{Error, Result};
-use fleet_core::time::{MINUTE, parse};
+use fleet_core::time::{MINUTE, display_duration, micros, parse};
 use fleet_core::{Micros, Schema, VehicleId};
-use fleet_sinks::parquet::{Archive, Records};
+use fleet_sinks::parquet::{Archive, Days, Records};
+use fleet_sinks::timescale::bring_back;
 
 use super::bar;
 use super::stores::Stores;
 use crate::cli::ReplayArgs;
-use crate::config::{ArchivePlace, Config, archive_place};
+use crate::config::{Config, archive_place};
 use crate::terminal::say;
 
 /// Records in memory at most: about half a gigabyte.
@@ -26,7 +28,10 @@ const ROUNDS: usize = 8;
 /// # Errors
 /// [`Data`](fleet_core::ErrorKind::Data) for files that can't be read, and if the database refuses rows.
 pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str) -> Result<()> {
-    let source = Source::open(&archive_place(config, place).map_err(Error::configuration)?)?;
+    let place = archive_place(config, place).map_err(Error::configuration)?;
+    let source = Days::open(&crate::commands::sinks::place(&place)?)?;
+    let connector = crate::commands::connector(config)?;
+    let kept_for = crate::commands::timescale(config)?.retention;
     let now = crate::clock::now();
     let span = args.from.map_or(Micros::MIN, |from| from.before(now))
         ..args.to.map_or(Micros::MAX, |to| to.before(now));
@@ -42,6 +47,10 @@ pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str
     load.bar.set_length(dates.len() as u64);
     for date in &dates {
         let day = source.day(date).await?;
+        if !args.dry_run && bring_back(&connector, date, kept_for).await? {
+            let days = kept_for.map_or_else(|| "for good".to_owned(), |kept| format!("for {}", shown(kept)));
+            say(format_args!("{date} had left the database and is back {days}"));
+        }
         load.day(&day.archive, date).await?;
         load.bar.inc(1);
     }
@@ -65,62 +74,8 @@ pub(super) async fn from_archive(config: &Config, args: &ReplayArgs, place: &str
     Err(Error::data(format!("{} rows of the archive could not be stored", refused.len())))
 }
 
-/// Where the archive is.
-enum Source {
-    Folder(Archive),
-    #[cfg(feature = "s3")]
-    Bucket(fleet_sinks::parquet::Bucket),
-}
-
-/// A day to be read; what was copied for it goes with the value.
-struct Copied {
-    archive: Archive,
-    #[cfg(feature = "s3")]
-    _folder: Option<tempfile::TempDir>,
-}
-
-impl Source {
-    fn open(place: &ArchivePlace) -> Result<Self> {
-        match place {
-            ArchivePlace::Folder(root) => Ok(Self::Folder(Archive::open(root))),
-            #[cfg(feature = "s3")]
-            ArchivePlace::Bucket(bucket) => {
-                fleet_sinks::parquet::Bucket::open(&bucket.options()).map(Self::Bucket)
-            }
-            #[cfg(not(feature = "s3"))]
-            ArchivePlace::Bucket(_) => {
-                Err(Error::configuration("this program was built without the feature s3"))
-            }
-        }
-    }
-
-    #[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is asked"))]
-    async fn dates(&self) -> Result<Vec<String>> {
-        match self {
-            Self::Folder(archive) => archive.dates(),
-            #[cfg(feature = "s3")]
-            Self::Bucket(bucket) => bucket.dates().await,
-        }
-    }
-
-    /// A day of a bucket is copied into a temporary folder, because it may be read in several parts.
-    #[cfg_attr(not(feature = "s3"), allow(clippy::unused_async, reason = "a bucket is copied from"))]
-    async fn day(&self, #[cfg_attr(not(feature = "s3"), allow(unused))] date: &str) -> Result<Copied> {
-        match self {
-            Self::Folder(archive) => Ok(Copied {
-                archive: archive.clone(),
-                #[cfg(feature = "s3")]
-                _folder: None,
-            }),
-            #[cfg(feature = "s3")]
-            Self::Bucket(bucket) => {
-                let folder = tempfile::Builder::new().prefix("fleet-archive-").tempdir();
-                let folder = folder.map_err(|e| Error::data("no temporary folder").caused_by(e))?;
-                bucket.fetch(date, folder.path()).await?;
-                Ok(Copied { archive: Archive::open(folder.path()), _folder: Some(folder) })
-            }
-        }
-    }
+fn shown(duration: Duration) -> String {
+    display_duration(micros(duration))
 }
 
 struct Load<'a> {

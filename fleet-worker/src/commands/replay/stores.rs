@@ -54,7 +54,10 @@ impl Stores {
             Some(_) => check(&connector, &config.schema).await?,
             None => check_writer(&connector, &config.schema).await?,
         };
-        let timescale = TimescaleSink::new(connector.clone(), &config.schema);
+        let mut timescale = TimescaleSink::new(connector.clone(), &config.schema);
+        if config.parquet.is_some() {
+            timescale = timescale.beside_archive();
+        }
         let (counters, pulse) = (timescale.counters(), timescale.pulse());
         let sink = match replaced {
             Some(span) => {
@@ -95,6 +98,11 @@ impl Stores {
     pub(super) fn changed(&self) -> u64 {
         let SinkCounters { copied, merged, .. } = &*self.counters;
         copied.load(Ordering::Relaxed) + merged.load(Ordering::Relaxed)
+    }
+
+    /// How many rows are the archive's alone, because their day has left the database.
+    pub(super) fn archived_only(&self) -> u64 {
+        self.counters.retired.load(Ordering::Relaxed)
     }
 
     /// How many rows were deleted to be replaced.

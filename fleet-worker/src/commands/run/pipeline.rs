@@ -13,7 +13,7 @@ use fleet_core::nats::{
 };
 use fleet_core::pipeline::{Counters, Pipeline};
 use fleet_core::sink::{Availability, Cursor};
-use fleet_sinks::timescale::{Connector, TimescaleNewest, TimescaleStates};
+use fleet_sinks::timescale::{Connector, SinkCounters, TimescaleNewest, TimescaleStates};
 use futures_util::future::join_all;
 use tokio::sync::{mpsc, watch};
 
@@ -61,6 +61,7 @@ pub(super) struct Edges {
     pub required: Vec<(&'static str, Availability)>,
     optional: Vec<(&'static str, Availability)>,
     cursors: Vec<(&'static str, Cursor)>,
+    database: Arc<SinkCounters>,
 }
 
 type Connected = (Pipeline<NatsSource, NatsBinder<TimescaleStates>>, Edges);
@@ -173,16 +174,20 @@ impl Handle {
     pub(super) fn metrics(&self, catch_up_timeout: Duration) -> Vec<Metric> {
         let mut metrics = vec![metrics::ready(&self.conditions(catch_up_timeout))];
         metrics.extend(metrics::capacity(self.share.max_vehicles, self.share.max_waiting_rows));
-        if let Some(Edges { counters, source, binder, required, optional, cursors, .. }) = self.edges() {
+        if let Some(Edges { counters, source, binder, required, optional, cursors, database, .. }) =
+            self.edges()
+        {
             metrics.push(metrics::sinks(required.iter().chain(optional)));
             metrics.extend(metrics_of(counters, source, binder));
             metrics.extend(metrics::optional_sinks(cursors));
+            metrics.extend(metrics::database(database));
         } else {
             metrics.extend(metrics_of(
                 &Counters::default(),
                 &SourceCounters::default(),
                 &BinderCounters::default(),
             ));
+            metrics.extend(metrics::database(&SinkCounters::default()));
         }
         metrics
     }
@@ -216,7 +221,7 @@ async fn connect(environment: &Environment, share: &Share, ticks: &Ticks) -> Res
     let states = Arc::new(TimescaleStates::new(connector.clone(), schema));
     let clock = source.clock();
     let stored_at = clock.clone();
-    let Sinks { sink, required, optional, cursors } =
+    let Sinks { sink, required, optional, cursors, database } =
         sinks(config, connector, share, move || stored_at.now()).await?;
     let lane = Lane::with_built_ins(schema).map_err(|problems| {
         Error::configuration(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
@@ -247,6 +252,7 @@ async fn connect(environment: &Environment, share: &Share, ticks: &Ticks) -> Res
         required,
         optional,
         cursors,
+        database,
     };
     Ok((pipeline, edges))
 }
