@@ -103,6 +103,12 @@ ALERTS = [
         "a job of the database server does not do its work",
     ),
     alert(
+        "FleetDaysStay", "warning", "1h", "max by (instance) (fleet_upkeep_unarchived_days) > 0",
+        "Old days stay in the database, says {{ $labels.instance }}",
+        "The archive lacks records of {{ $value }} days, or has other values: the database grows.",
+        "an old day stays in the database",
+    ),
+    alert(
         "FleetMaintenanceFails", "warning", "10m", grows("fleet_upkeep_failures_total", "instance"),
         "The database's maintenance fails at {{ $labels.instance }}",
         "Roll-ups, partitions or retention are not done by it; others may have more luck.",
