@@ -137,20 +137,30 @@ async fn away_and_back(deployment: &mut Deployment) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_hangs_makes_a_worker_unready() {
+async fn a_write_that_waits_for_a_lock_is_told_and_is_no_outage() {
     let deployment = deployment(1).await;
     let (fleet, on) = endless_fleet(&deployment, 50).await;
-    let client = deployment.client().await.unwrap();
+    let (client, worker) = (deployment.client().await.unwrap(), &deployment.workers[0]);
     eventually("there are rows", Duration::from_secs(30), || async { rows(&deployment).await > 0 }).await;
+    let process: i32 = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
     client.batch_execute("begin; lock table telemetry in access exclusive mode").await.unwrap();
-    until_readyz(&deployment.workers[0], 503, "not ready: sink timescale\n").await;
-    let waiting = async || deployment.workers[0].metric("fleet_waiting_rows").await;
-    eventually("rows wait", Duration::from_secs(30), async || waiting().await > Some(0)).await;
+    let told = format!("in its way: process {process}");
+    eventually("it is told who is in its way", Duration::from_secs(60), async || {
+        worker.process.logs().lines().any(|l| l.contains("statement running for") && l.contains(&told))
+    })
+    .await;
+    eventually("rows wait", Duration::from_secs(30), async || {
+        worker.metric("fleet_waiting_rows").await > Some(0)
+    })
+    .await;
+    assert_eq!(worker.get("/readyz").await.unwrap(), (200, "ok\n".to_owned()), "the server answers");
     client.batch_execute("commit").await.unwrap();
-    until_readyz(&deployment.workers[0], 200, "ok\n").await;
     drop(on);
     let (_, verdict) = finish(&deployment, fleet).await;
     assert_exact(&deployment, &verdict);
+    let logs = deployment.workers[0].process.logs();
+    assert_eq!(logs.matches("statement running for").count(), 1, "{logs}");
+    assert!(!logs.contains("the sink is unavailable"), "{logs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
