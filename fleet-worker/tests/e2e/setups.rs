@@ -251,7 +251,7 @@ async fn workers_of_before_and_after_a_new_signal_share_a_deployment() {
     assert_ends(
         new.command(&deployment, &["run"]),
         64,
-        &["\"tyre\" is not in the database yet: run the setup"],
+        &["tyre", "is not in the database yet: run the setup"],
     )
     .await;
     assert_ends(new.command(&deployment, &["setup"]), 0, &[]).await;
