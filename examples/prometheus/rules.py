@@ -103,7 +103,7 @@ ALERTS = [
         "a job of the database server does not do its work",
     ),
     alert(
-        "FleetDaysStay", "warning", "1h", "max by (instance) (fleet_upkeep_unarchived_days) > 0",
+        "FleetDaysStay", "warning", "1h", "max by (instance) (fleet_upkeep_unarchived) > 0",
         "Old days stay in the database, says {{ $labels.instance }}",
         "The archive lacks records of {{ $value }} days, or has other values: the database grows.",
         "an old day stays in the database",

@@ -57,8 +57,8 @@ pub fn upkeep(counters: &UpkeepCounters) -> Vec<Metric> {
         counter("fleet_upkeep_dropped_total", "Chunks and partitions dropped for their age.", dropped),
         counter("fleet_upkeep_failures_total", "Failed runs of the database's maintenance.", failures),
         Metric::gauge("fleet_upkeep_jobs_in_trouble", in_trouble, number(jobs.load(Ordering::Relaxed))),
-        counter("fleet_upkeep_retired_days_total", "Days that left the database for the archive.", retired),
-        Metric::gauge("fleet_upkeep_unarchived_days", lacking, number(unarchived.load(Ordering::Relaxed))),
+        counter("fleet_upkeep_retired_total", "Days that left the database for the archive.", retired),
+        Metric::gauge("fleet_upkeep_unarchived", lacking, number(unarchived.load(Ordering::Relaxed))),
     ]
 }
 

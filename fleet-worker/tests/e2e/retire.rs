@@ -68,8 +68,8 @@ async fn a_day_that_the_archive_has_leaves_the_database_and_comes_back() {
         .await;
     let worker = &deployment.workers[0];
     eventually("it is told", Duration::from_secs(10), async || {
-        worker.metric("fleet_upkeep_retired_days_total").await == Some(1)
-            && worker.metric("fleet_upkeep_unarchived_days").await == Some(1)
+        worker.metric("fleet_upkeep_retired_total").await == Some(1)
+            && worker.metric("fleet_upkeep_unarchived").await == Some(1)
     })
     .await;
     assert!(deployment.tails().contains("the archive lacks the day"), "{}", deployment.tails());
