@@ -66,6 +66,12 @@ impl Progress {
         Self { durable, ..Self::default() }
     }
 
+    /// Rows of the vehicle are set aside from this batch on, or from an earlier one that was named before.
+    pub fn set_aside_from(&mut self, vehicle: VehicleId, first: u64) {
+        let known = self.set_aside.entry(vehicle).or_insert(first);
+        *known = first.min(*known);
+    }
+
     /// Whether all rows of the vehicle up to this batch are durable.
     pub fn has_all_of(&self, vehicle: &VehicleId, batch: u64) -> bool {
         batch <= self.durable && self.set_aside.get(vehicle).is_none_or(|first| *first > batch)

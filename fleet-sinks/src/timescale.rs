@@ -4,6 +4,7 @@
 //! states of the vehicles; [`TimescaleReader`] looks at them. All of them reach the database by a
 //! [`Connector`].
 
+mod clock;
 mod connect;
 mod days;
 mod deployment;

@@ -22,6 +22,11 @@ pub enum MetricKind {
 /// Labels and a value.
 pub type Sample = (Vec<(String, String)>, f64);
 
+/// A sample with one label.
+fn labelled(label: &str, text: &str, value: f64) -> Sample {
+    (vec![(label.to_owned(), text.to_owned())], value)
+}
+
 /// A metric with its samples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {

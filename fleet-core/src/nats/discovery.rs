@@ -251,8 +251,8 @@ impl Discovery {
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn unread(&self) -> Result<u64> {
-        let mut consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
-        let info = consumer.info().await.map_err(|e| Error::unavailable("the `on` signals").caused_by(e))?;
+        let consumer = self.consumer(&self.names.lifecycle_stream(), Names::DISCOVERY).await?;
+        let info = consumer.cached_info();
         Ok(info.num_pending + info.num_ack_pending as u64)
     }
 
@@ -261,8 +261,8 @@ impl Discovery {
     /// # Errors
     /// [`Unavailable`](crate::ErrorKind::Unavailable).
     pub async fn bindings(&self) -> Result<Bindings> {
-        let mut consumer = self.consumer(&self.names.bind_stream(), Names::WORKERS).await?;
-        let info = consumer.info().await.map_err(|e| Error::unavailable("the bind queue").caused_by(e))?;
+        let consumer = self.consumer(&self.names.bind_stream(), Names::WORKERS).await?;
+        let info = consumer.cached_info();
         let (waiting, bound) = (info.num_pending, info.num_ack_pending as u64);
         Ok(Bindings { waiting, bound, active: waiting + bound })
     }

@@ -2,8 +2,6 @@
 
 mod optional;
 
-use std::collections::BTreeMap;
-
 use futures_util::future::join_all;
 
 use self::optional::Optional;
@@ -64,16 +62,15 @@ impl Tee {
 
     /// Joins the answers of the required sinks, which come in their order.
     fn join(&mut self, answers: Vec<Result<Progress>>) -> Result<Progress> {
-        let (mut rejected, mut set_aside) = (Vec::new(), BTreeMap::new());
+        let mut joined = Progress::default();
         let mut failure: Option<Error> = None;
         for (required, answer) in self.required.iter_mut().zip(answers) {
             match answer {
                 Ok(progress) => {
                     required.durable = progress.durable;
-                    rejected.extend(progress.rejected);
+                    joined.rejected.extend(progress.rejected);
                     for (vehicle, first) in progress.set_aside {
-                        let known = set_aside.entry(vehicle).or_insert(first);
-                        *known = first.min(*known);
+                        joined.set_aside_from(vehicle, first);
                     }
                 }
                 // What only a person can mend is said before what another try may.
@@ -81,8 +78,8 @@ impl Tee {
                 Err(error) => failure = Some(error),
             }
         }
-        let durable = self.required.iter().map(|required| required.durable).min().unwrap_or(0);
-        failure.map_or(Ok(Progress { durable, rejected, set_aside }), Err)
+        joined.durable = self.required.iter().map(|required| required.durable).min().unwrap_or(0);
+        failure.map_or(Ok(joined), Err)
     }
 }
 

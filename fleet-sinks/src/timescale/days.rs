@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use fleet_core::error::{Error, Result};
 use fleet_core::time::Micros;
-use tokio::time::Instant;
 use tokio_postgres::Client;
 
+use super::clock::ServerTime;
 use super::connect::{Connection, Connector};
 use super::partition::DAY;
-use super::value::Time;
 
 /// Rows that are younger go past all this: no day is retired before it is two days old.
 const LATE: Micros = DAY;
@@ -57,27 +56,10 @@ pub(super) fn numbers(days: &BTreeSet<i64>) -> Vec<i32> {
     days.iter().filter_map(|day| i32::try_from(*day).ok()).collect()
 }
 
-/// Which rows come late.
-#[derive(Debug)]
-pub(super) struct Late {
-    opened: Instant,
-    /// By the server's clock.
-    opened_at: Micros,
-}
-
-impl Late {
-    /// As of now.
-    pub(super) async fn of(connection: &Connection) -> Result<Self> {
-        let now = connection.client().query_one("select now()", &[]).await;
-        let now = now.map_err(connection.failed("ask for the time"))?.get::<_, Time>(0);
-        Ok(Self { opened: Instant::now(), opened_at: now.0 })
-    }
-
-    /// The days of late ones among these times.
-    pub(super) fn days(&self, times: impl Iterator<Item = Micros>) -> BTreeSet<i64> {
-        let before = self.opened_at + fleet_core::time::micros(self.opened.elapsed()) - LATE;
-        times.filter(|ts| *ts < before).map(|ts| ts.div_euclid(DAY)).collect()
-    }
+/// The days of those of these times that come late.
+pub(super) fn late(time: ServerTime, times: impl Iterator<Item = Micros>) -> BTreeSet<i64> {
+    let before = time.now() - LATE;
+    times.filter(|ts| *ts < before).map(|ts| ts.div_euclid(DAY)).collect()
 }
 
 /// Those of these days that are closed.
@@ -155,8 +137,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn late_is_what_is_a_day_old_by_the_servers_clock() {
-        let late = Late { opened: Instant::now(), opened_at: 20 * DAY };
-        let days = |ts: Micros| late.days([ts].into_iter());
+        let time = ServerTime::new(20 * DAY);
+        let days = |ts: Micros| late(time, [ts].into_iter());
         assert_eq!(days(19 * DAY), BTreeSet::new());
         assert_eq!(days(19 * DAY - 1), BTreeSet::from([18]));
         tokio::time::advance(Duration::from_secs(86_400)).await;

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use super::connect::Connector;
 use super::layout::layout;
 use super::partition::DAY;
-use super::rollup::tables::touch_gone;
+use super::rollup::tables::delete;
 use super::value::Time;
 
 /// What was removed of a vehicle.
@@ -48,10 +48,10 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
     let connection = connector.connect().await?;
     connection.unlimit_decompression().await?;
     let client = connection.client();
-    let note = if layout(&connection).await?.noted { touch_gone() } else { String::new() };
+    let is_noted = layout(&connection).await?.noted;
     let erased = async {
         // Nobody waits for these: they lock nothing but the vehicle's records.
-        let by_day = records_by_day(client, vehicle, &note).await?;
+        let by_day = records_by_day(client, vehicle, is_noted).await?;
         client.batch_execute("begin; lock table vehicle_latest in row exclusive mode").await?;
         // Locked, so that nobody claims it meanwhile.
         let select = "select vehicle_id from vehicle where vin = $1 for update";
@@ -61,7 +61,7 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
         };
         let id: i32 = row.get(0);
         // What came since. The records first, as those do who merge: nobody waits in a circle.
-        let last = client.query_one(&delete("vehicle_id = $1", &note), &[&id]).await?;
+        let last = client.query_one(&delete("vehicle_id = $1", is_noted), &[&id]).await?;
         let records = by_day + count(&last);
         client.execute("delete from vehicle_latest where vehicle_id = $1", &[&id]).await?;
         let trips = client.execute("delete from trip where vehicle_id = $1", &[&id]).await?;
@@ -73,11 +73,6 @@ pub async fn erase(connector: &Connector, vehicle: &VehicleId) -> Result<ErasedR
     erased.map_err(connection.failed("erase a vehicle"))
 }
 
-/// Deletes these records, with the note of their minutes, and gives how many there were.
-fn delete(which: &str, note: &str) -> String {
-    format!("with gone as (delete from telemetry where {which} returning ts){note} select count(*) from gone")
-}
-
 fn count(row: &tokio_postgres::Row) -> u64 {
     row.get::<_, i64>(0).unsigned_abs()
 }
@@ -86,13 +81,13 @@ fn count(row: &tokio_postgres::Row) -> u64 {
 async fn records_by_day(
     client: &Client,
     vehicle: &VehicleId,
-    note: &str,
+    is_noted: bool,
 ) -> Result<u64, tokio_postgres::Error> {
     const FIND: &str = "select min(t.ts), max(t.ts) from telemetry t join vehicle v using (vehicle_id) \
         where v.vin = $1 and t.ts >= $2";
     const OF_DAY: &str =
         "ts >= $2 and ts < $3 and vehicle_id = (select vehicle_id from vehicle where vin = $1)";
-    let delete = delete(OF_DAY, note);
+    let delete = delete(OF_DAY, is_noted);
     let (mut records, mut from, mut until) = (0, YEAR_2000, None);
     loop {
         let found = client.query_one(FIND, &[&vehicle.as_str(), &Time(from)]).await?;

@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use fleet_core::error::Result;
-use fleet_core::time::{MINUTE, Micros, grid_at_or_before, micros};
-use tokio::time::Instant;
+use fleet_core::time::{MINUTE, Micros, grid_at_or_before};
 
+use super::clock::ServerTime;
 use super::connect::Connection;
 use super::partition::DAY;
 
@@ -19,8 +19,7 @@ const HOLDS: Duration = Duration::from_secs(5 * 60);
 /// What the server has said of its clock and of the age at which it compresses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hot {
-    asked: Instant,
-    now: Micros,
+    time: ServerTime,
     hot_for: Micros,
     width: Option<Micros>,
 }
@@ -40,17 +39,22 @@ impl Hot {
             Ok((row.get(0), age.and_then(|age| age.get(0))))
         };
         let (now, age) = asked.await.map_err(connection.failed("ask for the age of compressed chunks"))?;
-        Ok(Self { asked: Instant::now(), now, hot_for: age.unwrap_or(DAY), width })
+        Ok(Self { time: ServerTime::new(now), hot_for: age.unwrap_or(DAY), width })
     }
 
     /// Whether it is time to ask again.
     pub(super) fn is_old(&self) -> bool {
-        self.asked.elapsed() >= HOLDS
+        self.time.age() >= HOLDS
+    }
+
+    /// The server's time.
+    pub(super) fn time(&self) -> ServerTime {
+        self.time
     }
 
     /// Where the first hot chunk begins, now.
     pub(super) fn since(&self) -> Micros {
-        self.since_at(self.now.saturating_add(micros(self.asked.elapsed())))
+        self.since_at(self.time.now())
     }
 
     fn since_at(&self, now: Micros) -> Micros {
@@ -66,7 +70,7 @@ mod tests {
     #[test]
     fn a_chunk_is_hot_until_it_may_be_compressed() {
         const HOUR: Micros = 60 * MINUTE;
-        let hot = |hot_for, width| Hot { asked: Instant::now(), now: 0, hot_for, width };
+        let hot = |hot_for, width| Hot { time: ServerTime::new(0), hot_for, width };
         let daily = hot(12 * HOUR, Some(DAY));
         let midnight = 20_000 * DAY;
         assert_eq!(daily.since_at(midnight + 12 * HOUR - MARGIN - 1), midnight - DAY);

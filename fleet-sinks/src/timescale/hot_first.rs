@@ -35,7 +35,6 @@ const FLUSH: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct HotFirstSink {
     hot: TimescaleSink,
-    counters: Arc<SinkCounters>,
     cold: Arc<ColdQueue>,
     max_waiting: usize,
     /// Rows from there on are hot.
@@ -57,12 +56,12 @@ impl HotFirstSink {
         let writer = Retry::new(writer, NAME, Backoff::default()).asking(pulse);
         let cold = Arc::new(ColdQueue::new(hot.schema()));
         let writing = tokio::spawn(write(Arc::clone(&cold), writer)).abort_handle();
-        Self { counters: hot.counters(), hot, cold, max_waiting, since: Micros::MIN, writing }
+        Self { hot, cold, max_waiting, since: Micros::MIN, writing }
     }
 
     /// Of both sessions; they go on counting while the sink is owned elsewhere.
     pub fn counters(&self) -> Arc<SinkCounters> {
-        Arc::clone(&self.counters)
+        self.hot.counters()
     }
 
     /// Asks whether the server answers while hot rows are written.
@@ -71,9 +70,7 @@ impl HotFirstSink {
     }
 
     fn progress(&self, mut progress: Progress) -> Result<Progress> {
-        let (rejected, set_aside) = self.cold.told()?;
-        progress.rejected.extend(rejected);
-        progress.set_aside = set_aside;
+        self.cold.add_to(&mut progress)?;
         Ok(progress)
     }
 }

@@ -13,11 +13,9 @@ use tokio_postgres::Statement;
 use super::connect::{Connection, Connector};
 use super::layout::{self, Later};
 use super::sql;
+use super::state::GROUP;
 use super::value::Time;
 use super::vehicles::VehicleIds;
-
-/// Vehicles of one statement, as of states.
-const GROUP: usize = 256;
 
 /// Shows newest samples in `vehicle_latest`, over a connection of its own, so that nothing waits for it: a row that is
 /// locked is passed over, and a commit does not wait for the disk.

@@ -17,7 +17,6 @@ use hashbrown::HashSet;
 use tokio_postgres::{CopyInSink, Statement};
 
 use super::connect::{Connection, Connector};
-use super::days::Late;
 use super::encode::{self, Rows};
 use super::fault::{self, Verdict};
 use super::hot::Hot;
@@ -42,7 +41,6 @@ pub(super) struct Session {
     hot: Hot,
     /// The server's process.
     process: i32,
-    late: Late,
     schema: Schema,
     copy: Statement,
     /// Notes which minutes are touched, where roll-ups are made from such notes.
@@ -101,7 +99,6 @@ impl Session {
         let layout = layout(&connection).await?;
         let spans = Spans::of(&connection, layout).await?;
         let hot = Hot::of(&connection, spans.as_ref().map(Spans::width)).await?;
-        let late = Late::of(&connection).await?;
         connection.unlimit_decompression().await?;
         let process = connection.client().query_one("select pg_backend_pid()", &[]).await;
         let process = process.map_err(connection.failed("ask for the server's process"))?.get(0);
@@ -113,7 +110,7 @@ impl Session {
         let copy = prepare(&copy).await?;
         let touch = if layout.noted { Some(prepare(TOUCH).await?) } else { None };
         let (schema, buffer) = (schema.clone(), BytesMut::new());
-        Ok(Self { connection, layout, spans, hot, late, process, schema, copy, touch, staging: None, buffer })
+        Ok(Self { connection, layout, spans, hot, process, schema, copy, touch, staging: None, buffer })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -153,12 +150,12 @@ impl Session {
 
     /// The days of these rows that have left the database, since 1970: nothing more is stored of them.
     pub(super) async fn closed(&self, load: Load<'_>) -> Result<BTreeSet<i64>> {
-        let late = self.late.days((0..load.rows.len()).map(|row| load.rows.ts(row)));
+        let late = days::late(self.hot.time(), (0..load.rows.len()).map(|row| load.rows.ts(row)));
         days::closed(&self.connection, &late).await
     }
 
     fn late_days(&self, load: Load<'_>, order: &[u32]) -> BTreeSet<i64> {
-        self.late.days(order.iter().map(|&row| load.rows.ts(row as usize)))
+        days::late(self.hot.time(), order.iter().map(|&row| load.rows.ts(row as usize)))
     }
 
     /// Stores rows that are new, all or none.

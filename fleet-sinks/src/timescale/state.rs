@@ -22,7 +22,7 @@ use super::vehicles::{VehicleIds, look_up};
 
 /// Vehicles of one statement. Its arrays are cut into pieces by the server, which costs the more the
 /// longer they are.
-const GROUP: usize = 256;
+pub(super) const GROUP: usize = 256;
 
 /// Keeps states in `vehicle_latest` and trips in `trip`, over a connection of its own.
 ///

@@ -8,7 +8,7 @@ use fleet_core::pipeline::Counters;
 use fleet_core::sink::Cursor;
 use fleet_sinks::timescale::SinkCounters;
 
-use super::{Metric, MetricKind, Sample, number};
+use super::{Metric, MetricKind, Sample, labelled, number};
 use crate::commands::UpkeepCounters;
 
 fn counter(name: &str, help: &str, value: &AtomicU64) -> Metric {
@@ -128,15 +128,15 @@ pub fn refused(pipeline: &Counters, source: &SourceCounters) -> Metric {
     let lane = pipeline.lane().refused;
     let samples = Refusal::ALL.map(|reason| {
         let count = lane.of(reason) + pipeline.refused.of(reason) + source.refused.of(reason);
-        by("reason")((reason.as_str(), count))
+        labelled("reason", reason.as_str(), number(count))
     });
     let help = "Messages, samples or rows refused, by reason.";
     Metric::new("fleet_refused_total", help, MetricKind::Counter, samples.to_vec())
 }
 
-/// A sample with one label.
+/// Counts by a label.
 fn by(label: &str) -> impl Fn((&str, u64)) -> Sample {
-    move |(name, count)| (vec![(label.to_owned(), name.to_owned())], number(count))
+    move |(name, count)| labelled(label, name, number(count))
 }
 
 /// The metrics of a binder.
@@ -222,7 +222,7 @@ pub fn discovery(counters: &DiscoveryCounters) -> Vec<Metric> {
             "Active vehicles, as on /bindings: those that wait for a worker, and those that one holds.",
             MetricKind::Gauge,
             [("waiting", &c.waiting), ("bound", &c.bound)]
-                .map(|(state, count)| by("state")((state, count.load(Ordering::Relaxed))))
+                .map(|(state, count)| labelled("state", state, number(count.load(Ordering::Relaxed))))
                 .to_vec(),
         ),
     ]

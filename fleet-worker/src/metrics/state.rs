@@ -2,12 +2,8 @@
 
 use fleet_core::sink::Availability;
 
-use super::{Metric, MetricKind, number};
+use super::{Metric, MetricKind, labelled, number};
 use crate::local::Usage;
-
-fn labelled(label: &str, value: &str) -> Vec<(String, String)> {
-    vec![(label.to_owned(), value.to_owned())]
-}
 
 fn truth(holds: bool) -> f64 {
     f64::from(u8::from(holds))
@@ -15,7 +11,7 @@ fn truth(holds: bool) -> f64 {
 
 /// The conditions of `/readyz`, 1 where they are met.
 pub fn ready(conditions: &[(String, bool)]) -> Metric {
-    let sample = |(condition, met): &(String, bool)| (labelled("condition", condition), truth(*met));
+    let sample = |(condition, met): &(String, bool)| labelled("condition", condition, truth(*met));
     let help = "Whether a condition of being ready is met, as on /readyz.";
     Metric::new("fleet_ready", help, MetricKind::Gauge, conditions.iter().map(sample).collect())
 }
@@ -23,7 +19,7 @@ pub fn ready(conditions: &[(String, bool)]) -> Metric {
 /// Whether each sink is there, optional ones included.
 pub fn sinks<'a>(sinks: impl IntoIterator<Item = &'a (&'static str, Availability)>) -> Metric {
     let sample =
-        |(name, sink): &(&'static str, Availability)| (labelled("sink", name), truth(sink.is_available()));
+        |(name, sink): &(&'static str, Availability)| labelled("sink", name, truth(sink.is_available()));
     let help = "Whether the sink took or answered what it was last given or asked.";
     Metric::new("fleet_sink_available", help, MetricKind::Gauge, sinks.into_iter().map(sample).collect())
 }

@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fleet_core::batch::{Batch, BatchBuilder, Row};
 use fleet_core::error::{Error, Result};
-use fleet_core::sink::RejectedRow;
+use fleet_core::sink::{Progress, RejectedRow};
 use fleet_core::{Micros, Schema, VehicleId};
 use tokio::sync::Notify;
 
@@ -163,12 +163,12 @@ impl ColdQueue {
         }
     }
 
-    /// The rows that were rejected since the last call, and the vehicles that have rows here, each with the first
-    /// batch that it has one of.
+    /// Adds the rows that were rejected since the last call, and the vehicles that have rows here, each with the
+    /// first batch that it has one of.
     ///
     /// # Errors
     /// Why nothing can be written any more.
-    pub(super) fn told(&self) -> Result<(Vec<RejectedRow>, BTreeMap<VehicleId, u64>)> {
+    pub(super) fn add_to(&self, progress: &mut Progress) -> Result<()> {
         let mut state = self.state();
         if let Some(error) = state.failed.take() {
             return Err(error);
@@ -176,11 +176,13 @@ impl ColdQueue {
         if state.ended {
             return Err(Error::internal("the task that writes cold rows has ended"));
         }
-        let mut set_aside = state.in_flight.clone();
-        for (vehicle, waiting) in &state.waiting {
-            let first = set_aside.entry(vehicle.clone()).or_insert(waiting.first);
-            *first = waiting.first.min(*first);
+        progress.rejected.append(&mut state.rejected);
+        let waiting = state.waiting.iter().map(|(vehicle, waiting)| (vehicle, waiting.first));
+        for (vehicle, first) in
+            state.in_flight.iter().map(|(vehicle, first)| (vehicle, *first)).chain(waiting)
+        {
+            progress.set_aside_from(vehicle.clone(), first);
         }
-        Ok((std::mem::take(&mut state.rejected), set_aside))
+        Ok(())
     }
 }

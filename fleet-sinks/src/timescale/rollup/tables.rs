@@ -15,10 +15,15 @@ use crate::timescale::sql::quote;
 /// What writers do within their transaction; `$1` are minutes.
 pub(in crate::timescale) const TOUCH: &str = "insert into fleet_touched select unnest($1::timestamptz[])";
 
-/// The same for rows that a statement deletes, after a `with gone as (… returning ts)`.
-pub(in crate::timescale) fn touch_gone() -> String {
-    let minute = bucket("1 minute", "ts");
-    format!(", noted as (insert into fleet_touched select distinct {minute} from gone)")
+/// Deletes these records, notes their minutes where notes are kept, and gives how many there were.
+pub(in crate::timescale) fn delete(which: &str, is_noted: bool) -> String {
+    let note = if is_noted {
+        let minute = bucket("1 minute", "ts");
+        format!(", noted as (insert into fleet_touched select distinct {minute} from gone)")
+    } else {
+        String::new()
+    };
+    format!("with gone as (delete from telemetry where {which} returning ts){note} select count(*) from gone")
 }
 
 /// The tables, without the columns of the signals, and a note for each minute that is stored already.

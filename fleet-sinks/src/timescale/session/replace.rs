@@ -57,11 +57,7 @@ impl Session {
         let fresh = claims.ids(load);
         let stale = (piece.vehicles.len() - fresh.len()) as u64;
         let mut replaced = Replaced { stale, ..Replaced::default() };
-        let note = if self.touch.is_some() { tables::touch_gone() } else { String::new() };
-        let delete = format!(
-            "with gone as (delete from telemetry where vehicle_id = any($1) and ts >= $2 and ts < $3 \
-             returning ts){note} select count(*) from gone"
-        );
+        let delete = tables::delete("vehicle_id = any($1) and ts >= $2 and ts < $3", self.touch.is_some());
         let span: [&(dyn ToSql + Sync); 3] = [&fresh, &Time(piece.span.start), &Time(piece.span.end)];
         let deleted = self.connection.client().query_one(&delete, &span).await;
         let deleted = deleted.map_err(|e| Fault::Lost(self.connection.error(WHAT, &e)))?;
